@@ -1,0 +1,94 @@
+"""The stored form of a CT slice, shared by every builder in `datasets/`: what is in a record.
+
+Hounsfield units go into a 16-bit PNG as HU + 32768, which holds every int16 value; a mask goes into
+an 8-bit PNG of zeros and ones. TFDS stores the encoded bytes as they are and hands them back through
+`SkipDecoding`, so that neither TensorFlow nor OpenCV is needed.
+"""
+
+import io
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+HU_OFFSET = 32768
+
+
+def features(masks: tuple[str, ...] = ("mask",)) -> tfds.features.FeaturesDict:
+    """The TFDS features of a record with the given mask names.
+
+    `image` is HU + 32768 as uint16 [H, W, 1], each mask uint8 {0, 1} [H, W, 1], `id` and
+    `patient_id` text, `spacing_mm` float32 [2] (row, column), NaN where it is not known.
+    """
+    png = {"shape": (None, None, 1), "encoding_format": "png"}
+    return tfds.features.FeaturesDict(
+        {
+            "image": tfds.features.Image(dtype=np.uint16, **png),
+            **{name: tfds.features.Image(dtype=np.uint8, **png) for name in masks},
+            "id": tfds.features.Text(),
+            "patient_id": tfds.features.Text(),
+            "spacing_mm": tfds.features.Tensor(shape=(2,), dtype=np.float32),
+        }
+    )
+
+
+def example(
+    id: str,
+    patient_id: str,
+    hu: np.ndarray,
+    spacing_mm: tuple[float, float] | None,
+    **masks: np.ndarray,
+) -> dict[str, Any]:
+    """One record, ready for `_generate_examples`.
+
+    Args:
+        id: unique within the data set.
+        patient_id: the same for all slices of one person; splits keep it together.
+        hu: integer Hounsfield units [H, W], within int16.
+        spacing_mm: (row, column) distance of pixel centres in mm, or None where not known.
+        **masks: bool [H, W] under the names given to `features`.
+    """
+    spacing = (np.nan, np.nan) if spacing_mm is None else spacing_mm
+    return {
+        "image": encode_hu(hu),
+        **{name: encode_mask(mask) for name, mask in masks.items()},
+        "id": id,
+        "patient_id": patient_id,
+        "spacing_mm": np.asarray(spacing, np.float32),
+    }
+
+
+def encode_hu(hu: np.ndarray) -> io.BytesIO:
+    """Integer HU [H, W] within int16 as a 16-bit PNG."""
+    stored = np.asarray(hu, np.int32) + HU_OFFSET
+    if stored.min() < 0 or stored.max() > 65535:
+        raise ValueError(f"HU outside int16: {np.min(hu)} to {np.max(hu)}")
+    return _png(stored.astype(np.uint16))
+
+
+def decode_hu(png: bytes) -> np.ndarray:
+    """A 16-bit PNG of `encode_hu` as int16 HU [H, W]."""
+    return (_pixels(png).astype(np.int32) - HU_OFFSET).astype(np.int16)
+
+
+def encode_mask(mask: np.ndarray) -> io.BytesIO:
+    """A bool mask [H, W] as an 8-bit PNG of 0 and 1."""
+    return _png(np.asarray(mask, bool).astype(np.uint8))
+
+
+def decode_mask(png: bytes) -> np.ndarray:
+    """An 8-bit PNG of `encode_mask` as bool [H, W]."""
+    return _pixels(png) > 0
+
+
+def _png(pixels: np.ndarray) -> io.BytesIO:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    file.seek(0)
+    return file
+
+
+def _pixels(png: bytes) -> np.ndarray:
+    with Image.open(io.BytesIO(png)) as image:
+        return np.asarray(image)

@@ -1,0 +1,211 @@
+"""Blocks that several networks share, equal to PyTorch's in initialisation and arithmetic.
+
+All arrays are NHWC. Modules take `dtype`: the dtype of the computation, None for that of the input
+and the parameters. Parameters are created in float32.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
+
+from prnet_jax.errors import InputError
+
+Dtype = Any
+_DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+
+
+def uniform_init(fan_in: int) -> nn.initializers.Initializer:
+    """PyTorch's default for convolutions, weight and bias: uniform within 1 / sqrt(fan_in)."""
+    bound = fan_in**-0.5
+
+    def init(key, shape, dtype=jnp.float32):
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init
+
+
+class Conv(nn.Module):
+    """Convolution with zero padding that keeps the size, as torch's Conv2d.
+
+    [N, H, W, C] -> [N, H, W, features]. Parameters: `kernel` [k, k, C / groups, features], `bias`.
+    """
+
+    features: int
+    kernel_size: int = 3
+    dilation: int = 1
+    groups: int = 1
+    use_bias: bool = True
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size = self.kernel_size
+        shape = (size, size, x.shape[-1] // self.groups, self.features)
+        init = uniform_init(shape[0] * shape[1] * shape[2])
+        kernel = self.param("kernel", init, shape)
+        bias = self.param("bias", init, (self.features,)) if self.use_bias else None
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        pad = self.dilation * (size - 1) // 2
+        x = jax.lax.conv_general_dilated(
+            x,
+            kernel,
+            window_strides=(1, 1),
+            padding=((pad, pad), (pad, pad)),
+            rhs_dilation=(self.dilation, self.dilation),
+            feature_group_count=self.groups,
+            dimension_numbers=_DIMENSIONS,
+        )
+        return x if bias is None else x + bias
+
+
+class UpConv(nn.Module):
+    """Transposed convolution with stride 2 that doubles the sides, as torch's ConvTranspose2d.
+
+    [N, H, W, C] -> [N, 2H, 2W, features]. `kernel` is [k, k, features, C], the layout of the
+    convolution it transposes, so that one permutation serves all PyTorch kernels. With k = 2 the
+    windows do not overlap and the whole is one matrix product; an even k > 2 is padded by k/2 - 1.
+    """
+
+    features: int
+    kernel_size: int = 2
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size = self.kernel_size
+        if size < 2 or size % 2:
+            raise InputError(f"an up-convolution's kernel must be even, found {size}: use 2 or 4")
+        shape = (size, size, self.features, x.shape[-1])
+        init = uniform_init(shape[0] * shape[1] * shape[2])  # torch counts the outputs here
+        kernel = self.param("kernel", init, shape)
+        bias = self.param("bias", init, (self.features,))
+        x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
+        if size == 2:
+            n, h, w, _ = x.shape
+            x = jnp.einsum("nhwi,aboi->nhawbo", x, kernel).reshape(n, 2 * h, 2 * w, self.features)
+        else:
+            x = jax.lax.conv_general_dilated(
+                x,
+                jnp.flip(kernel, (0, 1)).swapaxes(2, 3),
+                window_strides=(1, 1),
+                padding=((size // 2, size // 2),) * 2,
+                lhs_dilation=(2, 2),
+                dimension_numbers=_DIMENSIONS,
+            )
+        return x + bias
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation with PyTorch's running statistics, computed in float32 or better.
+
+    In training each channel is normalised by the mean and biased variance of the batch (under `jit`
+    over a mesh: of the global batch), and the running statistics take up 10 % of the batch's mean
+    and *unbiased* variance, as torch stores it; Flax's own module stores the biased one.
+    Parameters `scale`, `bias`; batch_stats `mean`, `var`; all [C].
+    """
+
+    epsilon: float = 1e-5
+    momentum: float = 0.9
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        channels = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, channels)
+        bias = self.param("bias", nn.initializers.zeros, channels)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
+        running_var = self.variable("batch_stats", "var", jnp.ones, channels)
+
+        out_dtype = self.dtype or x.dtype
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        if train:
+            mean, var = _moments(x, (0, 1, 2))
+            if not self.is_initializing():
+                n = x.size // x.shape[-1]
+                unbiased = var * (n / max(n - 1, 1))
+                running_mean.value = _blend(running_mean.value, mean, self.momentum)
+                running_var.value = _blend(running_var.value, unbiased, self.momentum)
+        else:
+            mean, var = running_mean.value, running_var.value
+        x = (x - mean) * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias
+        return x.astype(out_dtype)
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation as torch's InstanceNorm2d: each image's channel by its own moments.
+
+    Computed in float32 or better. `affine` adds `scale` and `bias`, which torch's default lacks.
+    """
+
+    affine: bool = False
+    epsilon: float = 1e-5
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        out_dtype = self.dtype or x.dtype
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        mean, var = _moments(x, (1, 2))
+        x = (x - mean) * jax.lax.rsqrt(var + self.epsilon)
+        if self.affine:
+            x = x * self.param("scale", nn.initializers.ones, (x.shape[-1],))
+            x = x + self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        return x.astype(out_dtype)
+
+
+class DoubleConv(nn.Module):
+    """Twice 3x3 convolution, BatchNorm, ReLU. Names follow torch's `Sequential`: 0, 1, 3, 4."""
+
+    features: int
+    use_bias: bool = True
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        for conv, norm in (("0", "1"), ("3", "4")):
+            x = Conv(self.features, use_bias=self.use_bias, dtype=self.dtype, name=conv)(x)
+            x = nn.relu(BatchNorm(dtype=self.dtype, name=norm)(x, train))
+        return x
+
+
+def check_image(network: str, image: jax.Array, in_channels: int, divisor: int) -> None:
+    """Refuses an image batch that a network cannot take.
+
+    Args:
+        network: the network's name, for the message.
+        image: [N, H, W, C].
+        in_channels: the C the network was built for.
+        divisor: what H and W must divide by.
+
+    Raises:
+        InputError: another rank, number of channels or size.
+    """
+    if image.ndim != 4 or image.shape[-1] != in_channels:
+        raise InputError(
+            f"{network} expects images [N, H, W, {in_channels}], found {list(image.shape)}"
+        )
+    h, w = image.shape[1:3]
+    if h % divisor or w % divisor or 0 in (h, w):
+        near = [max(round(side / divisor), 1) * divisor for side in (h, w)]
+        raise InputError(
+            f"{network} needs sides that divide by {divisor}, found {h}x{w}: "
+            f"the nearest is {near[0]}x{near[1]}"
+        )
+
+
+def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance over `axes`, which are kept with length 1 unless the batch's.
+
+    Two passes: E[x^2] - E[x]^2 loses digits where the mean is large against the spread.
+    """
+    keep = 0 not in axes
+    mean = x.mean(axes, keepdims=True)
+    var = jnp.square(x - mean).mean(axes, keepdims=keep)
+    return (mean if keep else mean.reshape(-1)), var
+
+
+def _blend(old: jax.Array, new: jax.Array, momentum: float) -> jax.Array:
+    return (momentum * old + (1.0 - momentum) * new).astype(jnp.promote_types(old.dtype, new.dtype))
