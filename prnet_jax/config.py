@@ -1,0 +1,113 @@
+"""Every setting and its default, one commented line each; `configs/*.py` say only what differs.
+
+A field can be set on the command line as `--config.field=value`; a misspelt one is refused.
+"""
+
+import ml_collections
+from ml_collections.config_dict import placeholder
+
+from prnet_jax.data.prepare import dataset_options
+from prnet_jax.errors import InputError
+from prnet_jax.models import model_fields
+
+
+def default_config(network: str) -> ml_collections.ConfigDict:
+    """The full configuration of a network of `list_models()`, on the phantom."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0  # of the initial weights, the order of the images and the augmentation
+    config.dtype = "float32"  # of the computation, or "bfloat16"; parameters stay float32
+
+    config.model = _fields(model_fields(network))  # the network's own fields, see its docstring
+    config.model.name = network
+
+    config.dataset = data = ml_collections.ConfigDict()
+    data.name = "finding_lungs"  # a folder of datasets/
+    data.options = _fields(dataset_options(data.name))  # the builder's own, see its README
+    data.manual_dir = placeholder(str)  # what was downloaded by hand; else env PRNET_MANUAL_DIR
+    data.data_dir = placeholder(str)  # where prepared records lie; else env TFDS_DATA_DIR
+    data.mask = "mask"  # which mask of the record is the target
+    data.image_size = 256  # side in pixels that slices are resized to
+    data.window_hu = (-1000.0, 400.0)  # becomes 0..1
+    data.num_threads = 2  # that read and resize
+    data.cache = True  # keep resized slices in memory: 5 bytes a pixel
+
+    config.augment = augment = ml_collections.ConfigDict()  # each 0: off
+    augment.flip_horizontal = 0.5  # probability
+    augment.flip_vertical = 0.5  # probability
+    augment.rotate_degrees = 15.0  # largest angle
+    augment.scale = 0.1  # largest relative change
+    augment.shift = 0.05  # largest, as a fraction of the side
+    augment.elastic = 0.0  # size of smooth local displacements, as a fraction of the side
+    augment.brightness = 0.05  # largest amount added
+    augment.contrast = 0.1  # largest relative change
+    augment.noise = 0.02  # largest standard deviation of added noise
+    augment.gamma = 0.1  # largest change of the exponent's logarithm to base 2
+
+    config.batch_size = 8  # images a step over all devices
+    config.accumulate_steps = 1  # parts a batch is cut into, to save memory
+    config.num_epochs = 100  # an epoch is images // batch_size steps
+    config.learning_rate = 1e-3  # the peak
+    config.warmup_epochs = 2.0  # linear from 0; then a cosine to the end
+    config.final_learning_rate = 0.01  # at the end, as a fraction of the peak
+    config.weight_decay = 1e-4  # of kernels only, decoupled (AdamW)
+    config.clip_norm = 1.0  # of the whole gradient; 0: off
+    config.bce_weight = 1.0  # of the binary cross-entropy in the loss
+    config.dice_weight = 1.0  # of the Dice loss in the loss
+    config.ema_decay = 0.0  # of averaged weights, used for evaluation; 0: off
+    config.early_stopping_epochs = 0  # without a better validation DSC; 0: off
+
+    config.eval_batch_size = 8  # images an evaluation step over all devices
+    config.threshold = 0.5  # of the probability, for masks
+    config.log_every_steps = 10  # lines in metrics.jsonl
+    return config
+
+
+def make_config(network: str, variant: str = "") -> ml_collections.ConfigDict:
+    """The configuration of a variant: "" for the defaults, or one of `VARIANTS`.
+
+    Raises:
+        InputError: no such variant.
+    """
+    config = default_config(network)
+    if variant not in ("", *VARIANTS):
+        raise InputError(f"no variant {variant!r}: choose one of {', '.join(VARIANTS)}, or none")
+    if variant:
+        VARIANTS[variant](config)
+    return config
+
+
+def _quick(config: ml_collections.ConfigDict) -> None:
+    """The phantom at 64x64."""
+    config.dataset.image_size = 64
+    config.num_epochs = 10
+    config.augment = _only_flips(config.augment)
+
+
+def _lungs(config: ml_collections.ConfigDict) -> None:
+    """The 264-image set; `--config.dataset.manual_dir` says where it lies."""
+    config.dataset.name = "finding_lungs"
+    config.dataset.options = _fields(dataset_options("finding_lungs"))
+
+
+def _lungs_small(config: ml_collections.ConfigDict) -> None:
+    """The 264-image set at 128x128."""
+    _lungs(config)
+    config.dataset.image_size = 128
+    config.num_epochs = 30
+    config.augment = _only_flips(config.augment)
+
+
+VARIANTS = {"quick": _quick, "lungs": _lungs, "lungs_small": _lungs_small}
+
+
+def _only_flips(augment: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
+    return ml_collections.ConfigDict(
+        {name: 0.5 if name == "flip_horizontal" else 0.0 for name in augment}
+    )
+
+
+def _fields(defaults: dict) -> ml_collections.ConfigDict:
+    """Defaults as a config; a field that is None takes an integer on the command line."""
+    return ml_collections.ConfigDict(
+        {name: placeholder(int) if value is None else value for name, value in defaults.items()}
+    )

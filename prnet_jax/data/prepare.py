@@ -1,0 +1,181 @@
+"""From a data set's name to records ready to read: finds its builder and runs it where needed."""
+
+import contextlib
+import difflib
+import importlib
+import inspect
+import os
+import pathlib
+import pkgutil
+import sys
+import types
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow_datasets as tfds
+from absl import logging
+
+import prnet_jax.datasets
+from prnet_jax.errors import InputError
+
+MANUAL_DIR_VARIABLE = "PRNET_MANUAL_DIR"
+
+
+def available() -> list[str]:
+    """The names of the data sets: the folders of `datasets/` that hold a builder."""
+    packages = pkgutil.iter_modules(prnet_jax.datasets.__path__)
+    return sorted(package.name for package in packages if package.ispkg)
+
+
+def dataset_options(name: str) -> dict[str, Any]:
+    """The options of a data set and their defaults, for a config.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    return _options(_module(name))
+
+
+def prepare(
+    name: str,
+    data_dir: str | os.PathLike | None = None,
+    manual_dir: str | os.PathLike | None = None,
+    **options: Any,
+) -> tfds.core.DatasetBuilder:
+    """A data set with its records on disk, made now unless they are there already.
+
+    A builder's module states `Builder`, `MASKS`, `make_config` (whose parameters are the options,
+    each with a default) and, for a data set that a person has to download, `NEEDS_MANUAL_DIR =
+    True`; its `make_config` then takes `manual_dir` first and ends the config's name in
+    `-<fingerprint>` of the files.
+
+    Args:
+        name: one of `available()`.
+        data_dir: where records are kept; TFDS_DATA_DIR or ~/tensorflow_datasets where not given.
+        manual_dir: a person's download; PRNET_MANUAL_DIR where not given. Where neither is, records
+            made before with the same options serve. Not looked at for data sets that need none.
+        **options: of the data set's `make_config`.
+
+    Returns:
+        A builder for `as_data_source` (ArrayRecord files).
+
+    Raises:
+        InputError: an unknown name or option, no such directory, or files with defects. Nothing
+            has been written then.
+    """
+    module = _module(name)
+    _check_options(module, name, options)
+    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    data_dir = pathlib.Path(data_dir).expanduser()
+    if getattr(module, "NEEDS_MANUAL_DIR", False):
+        manual_dir = manual_dir or os.environ.get(MANUAL_DIR_VARIABLE)
+        if not manual_dir:
+            return _prepared_before(module, name, data_dir, options)
+        manual_dir = _existing(manual_dir)
+        config = module.make_config(manual_dir, **options)
+    else:
+        config = module.make_config(**options)
+    arguments = {"data_dir": data_dir, "config": config, "file_format": "array_record"}
+    with _quiet():
+        builder = module.Builder(**arguments)
+        if not builder.data_path.exists():
+            _make(builder, data_dir, manual_dir)
+            builder = module.Builder(**arguments)  # reads what is on disk now
+    return builder
+
+
+def _module(name: str) -> types.ModuleType:
+    if name not in available():
+        raise InputError(f"no data set {name!r}{_hint(name, available())}")
+    return importlib.import_module(f"prnet_jax.datasets.{name}.{name}_dataset_builder")
+
+
+def _check_options(module: types.ModuleType, name: str, options: dict[str, Any]) -> None:
+    known = list(_options(module))
+    for option in options:
+        if option not in known:
+            raise InputError(f"{name} has no option {option!r}{_hint(option, known)}")
+
+
+def _options(module: types.ModuleType) -> dict[str, Any]:
+    """The parameters of `make_config` and their defaults."""
+    parameters = inspect.signature(module.make_config).parameters.values()
+    return {p.name: p.default for p in parameters if p.name != "manual_dir"}
+
+
+def _hint(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return (f"; did you mean {close[0]!r}?" if close else "") + f" (there are: {', '.join(known)})"
+
+
+def _existing(manual_dir: str | os.PathLike) -> pathlib.Path:
+    path = pathlib.Path(manual_dir).expanduser()
+    if not path.is_dir():
+        found = "is a file" if path.exists() else f"does not exist (resolved to {path.resolve()})"
+        raise InputError(
+            f"manual_dir {manual_dir} {found}; give the directory that holds the download"
+        )
+    return path
+
+
+def _prepared_before(
+    module: types.ModuleType, name: str, data_dir: pathlib.Path, options: dict[str, Any]
+) -> tfds.core.DatasetBuilder:
+    """The only records of these options, whatever folder they were made from."""
+    config = module.make_config(**options).name
+    found = sorted((data_dir / name).glob(f"{config}-*/{module.Builder.VERSION}"))
+    if len(found) == 1:
+        print(f"No manual_dir given: using the records in {found[0]}", flush=True)
+        with _quiet():
+            return tfds.builder_from_directory(found[0])
+    if found:
+        fingerprints = ", ".join(path.parent.name for path in found)
+        raise InputError(
+            f"{data_dir / name} holds records of {len(found)} folders ({fingerprints}); "
+            f"set manual_dir or {MANUAL_DIR_VARIABLE} to say which is meant"
+        )
+    raise InputError(
+        f"{name} needs a manual download: set manual_dir or {MANUAL_DIR_VARIABLE} to the directory "
+        f"that holds it (what to download and where from: datasets/{name}/README.md)"
+    )
+
+
+def _make(
+    builder: tfds.core.DatasetBuilder, data_dir: pathlib.Path, manual_dir: pathlib.Path | None
+) -> None:
+    """Writes the records; after a failure nothing of it remains."""
+    downloads, records = data_dir / "downloads", pathlib.Path(builder.data_path)
+    folders = [downloads / "extracted", downloads, records.parent, records.parent.parent, data_dir]
+    new_folders = [folder for folder in folders if not folder.exists()]
+    try:
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"data_dir {data_dir} cannot be made ({error.strerror}); choose another"
+        ) from error
+    print(f"Preparing {builder.info.full_name} in {data_dir}", flush=True)
+    builder._log_download_bytes = builder._log_download_done = lambda: None  # nothing is downloaded
+    config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
+    try:
+        builder.download_and_prepare(download_config=config)
+    except OSError:
+        # Another process may have made the same records meanwhile; then those serve.
+        if not builder.data_path.exists():
+            raise
+    finally:
+        for folder in new_folders:
+            with contextlib.suppress(OSError):  # those with records in them stay
+                folder.rmdir()
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """TFDS without its log lines, and without progress bars where no terminal shows them."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)

@@ -1,0 +1,97 @@
+"""The folder that describes a run: its config and provenance, and whether it may be gone on with."""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from prnet_jax.errors import InputError
+
+# Where things lie and how fast they are read: a run may go on with others of these.
+_FREE_FIELDS = {
+    "dataset.manual_dir",
+    "dataset.data_dir",
+    "dataset.num_threads",
+    "dataset.cache",
+}
+
+
+def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Refuses a folder that holds a run of another config, or no run but other files.
+
+    Raises:
+        InputError: naming what differs.
+    """
+    path = workdir / "config.json"
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"--workdir {workdir} is a file: name a folder")
+    if not path.exists():
+        if workdir.exists() and any(workdir.iterdir()):
+            raise InputError(
+                f"--workdir {workdir} holds files but no run (no config.json): name a new folder"
+            )
+        return
+    try:
+        before = _flat(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, AttributeError):
+        raise InputError(
+            f"{path} is not a config that this program wrote: mend it or name a new --workdir"
+        ) from None
+    now = _flat(json.loads(config.to_json()))
+    differ = [
+        field
+        for field in sorted(before.keys() | now.keys())
+        if field not in _FREE_FIELDS and before.get(field) != now.get(field)
+    ]
+    if differ:
+        shown = ", ".join(f"{f} was {before.get(f)!r}, is {now.get(f)!r}" for f in differ[:3])
+        more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
+        raise InputError(
+            f"--workdir {workdir} holds a run of another config ({shown}{more}): "
+            "repeat its command to go on with it, or name a new --workdir"
+        )
+
+
+def open_run(
+    workdir: pathlib.Path, config: ml_collections.ConfigDict, provenance: dict[str, Any]
+) -> None:
+    """Makes the folder with config.json and provenance.json, or checks that it goes with them.
+
+    Raises:
+        InputError: as `check_run`, or the run was made with another split of the data.
+    """
+    check_run(workdir, config)
+    path = workdir / "provenance.json"
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        key = "split_manifest_sha256"
+        if before.get(key) != provenance[key]:
+            raise InputError(
+                f"--workdir {workdir} holds a run on other splits or images "
+                f"({before.get('records')}, now {provenance['records']}): name a new --workdir"
+            )
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    # The config last: a folder with a config is a run.
+    write_whole(path, json.dumps(provenance, indent=1) + "\n")
+    write_whole(workdir / "config.json", config.to_json(indent=1) + "\n")
+
+
+def write_whole(path: pathlib.Path, text: str) -> None:
+    """Writes a file so that it is there whole or not at all."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.write_text(text, encoding="utf-8")
+    os.replace(fresh, path)
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} -> {"a.b": 1}."""
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = value
+    return flat

@@ -1,0 +1,140 @@
+"""The state of a training run and the pure steps on it; nothing here knows devices or files."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from flax import linen as nn
+
+from prnet_jax.data.augment import augment
+from prnet_jax.losses import bce_dice
+from prnet_jax.metrics import counts
+
+Batch = dict[str, jax.Array]
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """Everything that a step changes.
+
+    Attributes:
+        step: int32 scalar, the number of steps taken.
+        params: the network's parameters, float32.
+        batch_stats: running statistics of its BatchNorms; empty where it has none.
+        opt_state: the optimizer's.
+        ema_params: averaged parameters, or None where averaging is off.
+    """
+
+    step: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    ema_params: Any
+
+    @property
+    def eval_variables(self) -> dict[str, Any]:
+        """What the network is evaluated with: averaged parameters where there are any."""
+        params = self.params if self.ema_params is None else self.ema_params
+        return {"params": params, "batch_stats": self.batch_stats}
+
+
+def init_state(
+    config: ml_collections.ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """The state before the first step, from `config.seed`."""
+    size = config.dataset.image_size
+    image = jnp.zeros((1, size, size, model.in_channels))
+    variables = model.init(jax.random.key(config.seed), image, train=False)
+    params = variables["params"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        opt_state=optimizer.init(params),
+        ema_params=jax.tree.map(jnp.copy, params) if config.ema_decay else None,
+    )
+
+
+def make_train_step(
+    config: ml_collections.ConfigDict,
+    model: nn.Module,
+    optimizer: optax.GradientTransformation,
+    schedule: optax.Schedule,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """One step of training: augment, forward, backward, update.
+
+    The batch holds `image` [N, H, W, 1] float32 0..1, `mask` [N, H, W, 1] float32 {0, 1} and
+    `draw` [N] int32, the place of each image in the whole sequence of images drawn. Augmentation
+    follows from (seed, draw) alone: not from the number of devices, and the same after a resume.
+    Results besides the state, float32 scalars: `loss`, `grad_norm`, `learning_rate`.
+    """
+    augment_key = jax.random.fold_in(jax.random.key(config.seed), 1)
+
+    def loss_of(params, batch_stats, image, mask):
+        variables = {"params": params, "batch_stats": batch_stats}
+        logits, updates = model.apply(variables, image, train=True, mutable=["batch_stats"])
+        loss = bce_dice(logits, mask, config.bce_weight, config.dice_weight).mean()
+        return loss, updates.get("batch_stats", {})
+
+    def part_of_batch(carry, part):
+        batch_stats, params = carry
+        (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(
+            params, batch_stats, *part
+        )
+        return (batch_stats, params), (loss, grads)
+
+    def train_step(state, batch):
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, batch["draw"])
+        images = augment(keys, batch["image"], batch["mask"], config.augment)
+        carry = (state.batch_stats, state.params)
+        if config.accumulate_steps == 1:
+            (batch_stats, _), (loss, grads) = part_of_batch(carry, images)
+        else:
+            # Part i takes every n-th image, so that each part is spread over all devices.
+            parts = [x.reshape(-1, config.accumulate_steps, *x.shape[1:]) for x in images]
+            parts = [x.swapaxes(0, 1) for x in parts]
+            (batch_stats, _), results = jax.lax.scan(part_of_batch, carry, tuple(parts))
+            loss, grads = jax.tree.map(lambda x: x.mean(0), results)
+
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema_params = state.ema_params
+        if ema_params is not None:
+            # The average forgets its start sooner than the decay alone would let it.
+            decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+            ema_params = optax.incremental_update(params, ema_params, 1.0 - decay)
+        results = {
+            "loss": loss,
+            "grad_norm": optax.global_norm(grads),
+            "learning_rate": jnp.asarray(schedule(state.step), jnp.float32),
+        }
+        state = TrainState(state.step + 1, params, batch_stats, opt_state, ema_params)
+        return state, results
+
+    return train_step
+
+
+def make_eval_step(
+    config: ml_collections.ConfigDict, model: nn.Module
+) -> Callable[[dict[str, Any], Batch], dict[str, jax.Array]]:
+    """One step of evaluation: variables and a batch -> results per image.
+
+    The batch holds `image`, `mask` as for training and `index` [N] int32, the image's place in
+    its split, -1 for padding. Results: `index`; `prob` [N, H, W] float32; `loss` [N] float32;
+    `tp`, `fp`, `fn`, `tn` [N] int32, pixels at `config.threshold`.
+    """
+
+    def eval_step(variables, batch):
+        logits = model.apply(variables, batch["image"], train=False)
+        prob = nn.sigmoid(logits.astype(jnp.float32))[..., 0]
+        return {
+            "index": batch["index"],
+            "prob": prob,
+            "loss": bce_dice(logits, batch["mask"], config.bce_weight, config.dice_weight),
+            **counts(prob >= config.threshold, batch["mask"][..., 0] > 0.5),
+        }
+
+    return eval_step

@@ -1,0 +1,299 @@
+"""The training loop, told top to bottom."""
+
+import contextlib
+import json
+import math
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from clu import parameter_overview
+
+from prnet_jax import benchmark, figures, optim, run_directory, sharding, steps, writers
+from prnet_jax.checkpoint import Checkpoints
+from prnet_jax.data.pipeline import Slices, train_batches
+from prnet_jax.data.prepare import prepare
+from prnet_jax.data.splits import SPLITS, manifest_hash
+from prnet_jax.errors import InputError, RunError
+from prnet_jax.evaluate import evaluate_split, validate
+from prnet_jax.models import create_model
+from prnet_jax.paper import TABLE_1
+from prnet_jax.provenance import describe_devices, provenance
+from prnet_jax.report import table
+
+_LONG_HOURS = 1.0  # a training on a CPU that is announced with its time
+
+
+def train_and_evaluate(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> dict[str, Any]:
+    """Trains a network, or goes on where a run in `workdir` stopped, and scores the test split.
+
+    Args:
+        config: see `prnet_jax.config`.
+        workdir: the run directory, see the README's "Layout".
+
+    Returns:
+        The content of test/summary.json.
+
+    Raises:
+        InputError: a setting or a file that cannot be used; nothing was overwritten.
+        RunError: the loss was not finite.
+    """
+    # ---- what can be refused before anything is read or written
+    mesh = sharding.make_mesh()
+    sharding.check_batch_size("batch_size", config.batch_size, mesh, config.accumulate_steps)
+    sharding.check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
+    model = make_model(config)
+    _check_image_size(config, model)
+    run_directory.check_run(workdir, config)
+
+    # ---- data
+    data = config.dataset
+    builder = prepare(data.name, data.data_dir, data.manual_dir, **data.options)
+    slices = {split: Slices(builder, split, data) for split in SPLITS}
+    splits = {id: split for split in SPLITS for id in slices[split].ids}
+    steps_per_epoch = len(slices["train"]) // config.batch_size
+    if steps_per_epoch == 0:
+        raise InputError(
+            f"config.batch_size is {config.batch_size}, but the train split has only "
+            f"{len(slices['train'])} images: use a smaller batch"
+        )
+    total_steps = config.num_epochs * steps_per_epoch
+
+    # ---- network and steps
+    schedule = optim.make_schedule(config, steps_per_epoch)
+    optimizer = optim.make_optimizer(config, schedule)
+    state = sharding.replicate(mesh, lambda: steps.init_state(config, model, optimizer))
+    train_step = sharding.jit_step(
+        mesh, steps.make_train_step(config, model, optimizer, schedule), donate_state=True
+    )
+    eval_step = sharding.jit_step(mesh, steps.make_eval_step(config, model), donate_state=False)
+    batches = train_batches(slices["train"], config.batch_size, config.seed, data.num_threads)
+
+    # ---- where the run stands: the newest checkpoint of the run directory, else the beginning
+    about = provenance(manifest_hash(splits), builder.info.full_name, config.seed)
+    run_directory.open_run(workdir, config, about)
+    clock = {"epochs": 0, "train_s": 0.0, "best_dsc": -1.0, "best_epoch": 0}
+    with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+        if checkpoints.last_step is not None:
+            state, clock = checkpoints.restore(state, batches)
+        start = int(state.step)
+        _announce(config, workdir, slices, steps_per_epoch, state)
+        if start:
+            print(f"Going on after step {start} of {total_steps} ({clock['epochs']} epochs).")
+        elif jax.default_backend() == "cpu":
+            _warn_if_long(config, train_step, state, total_steps)
+
+        # ---- the loop: step; at the end of an epoch validate, save, then draw the next batch
+        with (
+            writers.MetricWriter(workdir, resume_step=start or None) as writer,
+            writers.progress(total_steps, initial=start, desc="train") as bar,
+        ):
+            log = _TrainLog(writer, bar, config)
+            begin = time.perf_counter() - clock["train_s"]
+            for step in range(start + 1, total_steps + 1):
+                if _stopped_early(config, clock):
+                    break
+                batch = next(batches)
+                arrays = {name: batch[name] for name in ("image", "mask", "draw")}
+                state, results = train_step(state, sharding.shard_batch(mesh, arrays))
+                log.add(step, results, batch["id"].tolist())
+                if step % steps_per_epoch:
+                    continue
+
+                log.flush()
+                with bar.paused():
+                    epoch = step // steps_per_epoch
+                    scores, picture = validate(
+                        eval_step, state.eval_variables, slices["validation"], config, mesh
+                    )
+                    writer.scalars(
+                        step, {"epoch": epoch, **{f"val/{k}": v for k, v in scores.items()}}
+                    )
+                    writer.images(step, "validation", picture)
+                    if scores["dsc"] > clock["best_dsc"]:
+                        clock |= {"best_dsc": scores["dsc"], "best_epoch": epoch}
+                    clock |= {"epochs": epoch, "train_s": time.perf_counter() - begin}
+                    checkpoints.save(step, state, batches, clock, scores["dsc"])
+                    bar.write(
+                        f"epoch {epoch}/{config.num_epochs}: validation loss "
+                        f"{scores['loss']:.4f}, DSC {100 * scores['dsc']:.2f} %, "
+                        f"IoU {100 * scores['iou']:.2f} %"
+                    )
+        if _stopped_early(config, clock):
+            print(
+                f"Stopped after epoch {clock['epochs']}: no better validation DSC than that of "
+                f"epoch {clock['best_epoch']} for {config.early_stopping_epochs} epochs."
+            )
+
+        # ---- the test split, by the checkpoint with the best validation DSC
+        checkpoints.wait()
+        metrics = writers.read_metrics(workdir / writers.METRICS_FILE)
+        figures.curves(metrics, workdir / "curves.png")
+        best_step = checkpoints.best_step
+        summary = _stored_summary(workdir, best_step)
+        if summary is None:
+            best = checkpoints.restore_best(state).eval_variables
+            about = {
+                "network": config.model.name,
+                "dataset": data.name,
+                "split": "test",
+                "checkpoint_step": best_step,
+                "split_manifest_sha256": about["split_manifest_sha256"],
+            }
+            summary = evaluate_split(
+                eval_step, best, slices["test"], config, mesh, workdir / "test", about
+            )
+    _conclude(config, workdir, summary, clock)
+    return summary
+
+
+def make_model(config: ml_collections.ConfigDict):
+    """The network of `config.model`, computing in `config.dtype`.
+
+    Raises:
+        InputError: no such network, field or dtype.
+    """
+    if config.dtype not in ("float32", "bfloat16"):
+        raise InputError(f"config.dtype must be float32 or bfloat16, found {config.dtype!r}")
+    fields = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in config.model.items()
+        if name != "name"
+    }
+    return create_model(config.model.name, dtype=jnp.dtype(config.dtype), **fields)
+
+
+class _TrainLog:
+    """Passes the results of steps on, one step late, so that the device never waits for the host.
+
+    Means over `config.log_every_steps` steps go into the writer; a loss that is not finite ends
+    the run.
+    """
+
+    def __init__(self, writer: writers.MetricWriter, bar: writers.Progress, config):
+        self._writer = writer
+        self._bar = bar
+        self._config = config
+        self._pending: tuple[int, dict[str, jax.Array], Sequence[str]] | None = None
+        self._losses: list[float] = []
+
+    def add(self, step: int, results: dict[str, jax.Array], ids: Sequence[str]) -> None:
+        self._read_pending()
+        self._pending = step, results, ids
+
+    def flush(self) -> None:
+        """Reads the last step's results too; every epoch begins a new mean."""
+        self._read_pending()
+        if self._losses:
+            self._write(*self._last)
+
+    def _read_pending(self) -> None:
+        if self._pending is None:
+            return
+        step, results, ids = self._pending
+        self._pending = None
+        loss = float(results["loss"])
+        if not math.isfinite(loss):
+            raise RunError(
+                f"the loss is {loss} at step {step}, images {', '.join(ids)}: look at these, or "
+                "lower config.learning_rate; the last checkpoint is kept"
+            )
+        self._losses.append(loss)
+        self._last = step, results
+        self._bar.update(1, loss=loss, images=self._config.batch_size)
+        if step % self._config.log_every_steps == 0:
+            self._write(step, results)
+
+    def _write(self, step: int, results: dict[str, jax.Array]) -> None:
+        self._writer.scalars(
+            step,
+            {
+                "train/loss": float(np.mean(self._losses)),
+                "train/grad_norm": float(results["grad_norm"]),
+                "train/learning_rate": float(results["learning_rate"]),
+                "train/images_per_s": self._bar.images_per_s,
+            },
+        )
+        self._losses = []
+
+
+def _check_image_size(config: ml_collections.ConfigDict, model) -> None:
+    size = config.dataset.image_size
+    image = jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
+    jax.eval_shape(lambda image: model.init(jax.random.key(0), image, train=False), image)
+
+
+def _stopped_early(config: ml_collections.ConfigDict, clock: dict[str, Any]) -> bool:
+    patience = config.early_stopping_epochs
+    return bool(patience) and clock["epochs"] - clock["best_epoch"] >= patience
+
+
+def _announce(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    slices: dict[str, Slices],
+    steps_per_epoch: int,
+    state: steps.TrainState,
+) -> None:
+    overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+    sizes = " / ".join(f"{len(slices[split])} {split}" for split in SPLITS)
+    print(overview)
+    print(f"network    {config.model.name}, {config.dtype}")
+    print(f"device     {describe_devices()}")
+    print(f"data       {config.dataset.name}, mask {config.dataset.mask!r}: {sizes} images")
+    print(
+        f"training   {config.num_epochs} epochs of {steps_per_epoch} steps of {config.batch_size} "
+        f"images at {config.dataset.image_size}x{config.dataset.image_size}"
+    )
+    print(f"run        {workdir}", flush=True)
+
+
+def _warn_if_long(
+    config: ml_collections.ConfigDict, train_step, state: steps.TrainState, total_steps: int
+) -> None:
+    n, size = config.batch_size, config.dataset.image_size
+    image = jax.ShapeDtypeStruct((n, size, size, 1), jnp.float32)
+    batch = {"image": image, "mask": image, "draw": jax.ShapeDtypeStruct((n,), jnp.int32)}
+    hours = benchmark.cpu_hours(train_step, (state, batch), total_steps)
+    if hours > _LONG_HOURS:
+        print(
+            f"There is no accelerator here: this will take about {hours:.0f} hours. A run of about "
+            f"two minutes: --config configs/{config.model.name}.py:quick",
+            flush=True,
+        )
+
+
+def _stored_summary(workdir: pathlib.Path, best_step: int) -> dict[str, Any] | None:
+    """The test split's summary, where it was made with this checkpoint before."""
+    path = workdir / "test" / "summary.json"
+    if not path.exists():
+        return None
+    summary = json.loads(path.read_text(encoding="utf-8"))
+    return summary if summary.get("checkpoint_step") == best_step else None
+
+
+def _conclude(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    summary: dict[str, Any],
+    clock: dict[str, Any],
+) -> None:
+    print(
+        f"\nTest split of {summary['dataset']} at {summary['image_size']}x{summary['image_size']}, "
+        f"{config.model.name} of epoch {clock['best_epoch']} (best validation DSC), "
+        f"trained for {clock['train_s'] / 60:.1f} min:\n"
+    )
+    comparable = config.dataset.name == "finding_lungs"
+    print(table(summary, TABLE_1.get(config.model.name), comparable))
+    print(f"\ncurves     {workdir / 'curves.png'}")
+    print(f"overview   {workdir / 'test' / 'overview.png'}")
+    print(f"overlays   {workdir / 'test' / 'overlays'} (worst first)")
+    print(f"tables     {workdir / 'test' / 'per_image.csv'}, {workdir / 'test' / 'summary.json'}")
+    print(f"events     tensorboard --logdir {workdir / 'events'}", flush=True)
