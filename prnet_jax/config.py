@@ -21,7 +21,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     config.model.name = network
 
     config.dataset = data = ml_collections.ConfigDict()
-    data.name = "finding_lungs"  # a folder of datasets/
+    data.name = "lung_phantom"  # a folder of datasets/
     data.options = _fields(dataset_options(data.name))  # the builder's own, see its README
     data.manual_dir = placeholder(str)  # what was downloaded by hand; else env PRNET_MANUAL_DIR
     data.data_dir = placeholder(str)  # where prepared records lie; else env TFDS_DATA_DIR

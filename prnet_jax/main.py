@@ -4,7 +4,9 @@ The same command again goes on with a run that was stopped. Every field of the c
 --config.FIELD=VALUE; prnet_jax/config.py lists them with their meaning.
 """
 
+import difflib
 import pathlib
+import re
 import sys
 
 from absl import app, flags, logging
@@ -27,9 +29,10 @@ def main(argv: list[str]) -> int:
         # Now, because importing JAX takes a while, which --help need not.
         from prnet_jax.train import train_and_evaluate
 
-        config = _CONFIG.value.lock()
         workdir = pathlib.Path(_WORKDIR.value or _default_workdir())
-        train_and_evaluate(config, workdir)
+        train_and_evaluate(_CONFIG.value, workdir)
+    except SystemExit:  # after --help, which absl ends with 1
+        return 0
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -46,22 +49,61 @@ def _parse(argv: list[str]) -> None:
     """Reads the command line into the flags.
 
     Raises:
-        InputError: what is not a flag, a field of the config or a value of its type.
+        InputError: what is not a flag, a file, a field of the config or a value of its type.
     """
     app.define_help_flags()
     try:
         rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
-        raise InputError(_say(error, argv)) from error
+        raise InputError(_explain(error, argv)) from error
     if len(rest) > 1:
         raise InputError(f"unexpected {rest[1]!r}: settings are --config.FIELD=VALUE, see --help")
     if _CONFIG.value is None:
         raise InputError("--config is missing, such as --config configs/prnet.py:quick")
+    file = pathlib.Path(_config_file()[0])
+    if not file.is_file():
+        raise InputError(f"--config {file} is not a file: run from the repository's root")
     logging.set_verbosity(logging.WARNING)
 
 
-def _default_workdir() -> pathlib.Path:
+def _explain(error: Exception, argv: list[str]) -> str:
+    """One line about what absl or ml_collections raised."""
+    cause = error
+    while cause.__context__ is not None:
+        cause = cause.__context__
+    if isinstance(cause, InputError):  # raised in the config file, and wrapped since
+        return str(cause)
+    if isinstance(error, flags.Error):
+        return str(error).splitlines()[0]
+    # ml_collections names only the part of the path that it did not find.
+    misspelt = re.search(r"\w+", str(error))[0]
+    paths = [arg[len("--config.") :].split("=")[0] for arg in argv if arg.startswith("--config.")]
+    for path in paths:
+        if misspelt in path.split("."):
+            return f"the config has no field {path!r}{_near(path)}"
+    return str(error).splitlines()[0]
+
+
+def _near(path: str) -> str:
+    """A hint at fields of the config that are spelt like `path`."""
+    from prnet_jax.config import default_config
+    from prnet_jax.run_directory import flat
+
+    fields = list(flat(default_config("prnet").to_dict()))
+    near = difflib.get_close_matches(path, fields, 2)
+    near += [field for field in fields if field.split(".")[-1] == path.split(".")[-1]]
+    hint = f": did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
+    return f"{hint or ':'} prnet_jax/config.py lists them"
+
+
+def _config_file() -> tuple[str, str]:
+    """The config file and the variant behind the colon."""
     file, _, variant = flags.FLAGS["config"].config_filename.partition(":")
+    return file, variant
+
+
+def _default_workdir() -> pathlib.Path:
+    file, variant = _config_file()
     return pathlib.Path("runs", "_".join(filter(None, (pathlib.Path(file).stem, variant))))
 
 

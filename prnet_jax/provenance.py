@@ -9,7 +9,8 @@ from typing import Any
 import jax
 
 _PACKAGES = (
-    "jax jaxlib flax optax orbax-checkpoint grain tensorflow-datasets clu ml_collections numpy scipy"
+    "jax jaxlib flax optax orbax-checkpoint grain tensorflow-datasets clu ml_collections "
+    "numpy scipy"
 ).split()
 
 

@@ -1,4 +1,4 @@
-"""The folder that describes a run: its config and provenance, and whether it may be gone on with."""
+"""The folder that describes a run: its config and provenance, and whether it may be continued."""
 
 import json
 import os
@@ -34,12 +34,12 @@ def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
             )
         return
     try:
-        before = _flat(json.loads(path.read_text(encoding="utf-8")))
+        before = flat(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, AttributeError):
         raise InputError(
             f"{path} is not a config that this program wrote: mend it or name a new --workdir"
         ) from None
-    now = _flat(json.loads(config.to_json()))
+    now = flat(json.loads(config.to_json()))
     differ = [
         field
         for field in sorted(before.keys() | now.keys())
@@ -86,12 +86,12 @@ def write_whole(path: pathlib.Path, text: str) -> None:
     os.replace(fresh, path)
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} -> {"a.b": 1}."""
-    flat = {}
+    fields = {}
     for name, value in tree.items():
         if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{name}.")
+            fields |= flat(value, f"{prefix}{name}.")
         else:
-            flat[prefix + name] = value
-    return flat
+            fields[prefix + name] = value
+    return fields

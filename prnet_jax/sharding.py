@@ -36,7 +36,7 @@ def check_batch_size(field: str, size: int, mesh: Mesh, parts: int = 1) -> None:
 
 
 def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This process's part of a batch as global arrays, spread over the devices by the first axis."""
+    """This process's part of a batch as global arrays, spread over the devices by axis 0."""
     sharding = NamedSharding(mesh, PartitionSpec(_DATA))
     return {
         name: jax.make_array_from_process_local_data(sharding, array)

@@ -3,10 +3,11 @@
 A network's Flax modules bear the names of its PyTorch reference (dots included), so that one rule
 serves every network: join the path by dots and rename the last part,
 
-    params       kernel -> weight   [k, k, in, out] -> [out, in, k, k], and the same permutation for
-                                    a transposed convolution, whose kernel is kept as [k, k, out, in]
-                 scale -> weight, bias -> bias
+    params       kernel -> weight, scale -> weight, bias -> bias
     batch_stats  mean -> running_mean, var -> running_var
+
+A kernel goes from [k, k, in, out] to [out, in, k, k]. The same permutation serves a transposed
+convolution, whose kernel is kept as [k, k, out, in].
 
 `num_batches_tracked`, which only torch has, is dropped on the way in and 0 on the way out.
 """

@@ -14,7 +14,7 @@ import ml_collections
 import numpy as np
 from clu import parameter_overview
 
-from prnet_jax import benchmark, figures, optim, run_directory, sharding, steps, writers
+from prnet_jax import benchmark, curves, optim, run_directory, sharding, steps, writers
 from prnet_jax.checkpoint import Checkpoints
 from prnet_jax.data.pipeline import Slices, train_batches
 from prnet_jax.data.prepare import prepare
@@ -135,7 +135,7 @@ def train_and_evaluate(
         # ---- the test split, by the checkpoint with the best validation DSC
         checkpoints.wait()
         metrics = writers.read_metrics(workdir / writers.METRICS_FILE)
-        figures.curves(metrics, workdir / "curves.png")
+        curves.curves(metrics, workdir / "curves.png")
         best_step = checkpoints.best_step
         summary = _stored_summary(workdir, best_step)
         if summary is None:

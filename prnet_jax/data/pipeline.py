@@ -147,7 +147,7 @@ def _read_options(num_threads: int) -> grain.ReadOptions:
 
 
 def _area_weights(old: int, new: int) -> np.ndarray:
-    """[new, old] float64: the share of each old pixel in each new one along an axis; rows sum to 1."""
+    """[new, old] float64: the share of each old pixel in each new one; rows sum to 1."""
     edges = np.linspace(0.0, old, new + 1)
     left, right = edges[:-1, None], edges[1:, None]
     pixel = np.arange(old)

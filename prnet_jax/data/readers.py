@@ -31,20 +31,22 @@ class Folder:
     """
 
     def __init__(self, parent: str | os.PathLike, name: str):
-        """Lists `<parent>/<name>/` or, where that is absent or holds no TIFF, `<parent>/<name>.zip`.
+        """Lists `<parent>/<name>/` or, where that holds no TIFF, `<parent>/<name>.zip`.
 
         Raises:
             InputError: neither exists, the zip is damaged, or two files share an id.
         """
-        self.name = name
-        self.ids: tuple[str, ...] = ()
         parent = pathlib.Path(parent)
         folder, archive = parent / name, parent / f"{name}.zip"
-        self._zip: zipfile.ZipFile | None = None
-        if folder.is_dir():
-            files = (file for file in folder.rglob("*") if file.is_file())
-            self._list(file.relative_to(folder) for file in files)
+        if not folder.is_dir() and not archive.is_file():
+            raise InputError(
+                f"{parent} holds neither a folder {name} nor {name}.zip; "
+                "give the directory that holds them"
+            )
+        self.name = name
         self.path = folder
+        self._zip: zipfile.ZipFile | None = None
+        self._list(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
         if not self.ids and archive.is_file():
             self.path = archive
             try:
@@ -53,11 +55,6 @@ class Folder:
                 raise self._damaged_zip(error) from error
             names = (info.filename for info in self._zip.infolist() if not info.is_dir())
             self._list(pathlib.PurePosixPath(name) for name in names)
-        if not folder.is_dir() and not archive.is_file():
-            raise InputError(
-                f"{parent} holds neither a folder {name} nor {name}.zip; "
-                "give the directory that holds them"
-            )
 
     def file(self, id: str) -> str:
         """The name by which messages call a file, such as `2d_masks/ID_0003_Z_0132.tif`."""
@@ -98,7 +95,7 @@ class Folder:
                     "an id must be there once: remove one"
                 )
             self._files[file.stem] = file
-        self.ids = tuple(sorted(self._files))
+        self.ids: tuple[str, ...] = tuple(sorted(self._files))
 
     def _damaged_zip(self, error: Exception) -> InputError:
         return InputError(f"{self.path} is not a whole zip file ({error}); download it again")

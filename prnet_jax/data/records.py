@@ -1,8 +1,8 @@
 """The stored form of a CT slice, shared by every builder in `datasets/`: what is in a record.
 
 Hounsfield units go into a 16-bit PNG as HU + 32768, which holds every int16 value; a mask goes into
-an 8-bit PNG of zeros and ones. TFDS stores the encoded bytes as they are and hands them back through
-`SkipDecoding`, so that neither TensorFlow nor OpenCV is needed.
+an 8-bit PNG of zeros and ones. TFDS stores the encoded bytes as they are and hands them back
+through `SkipDecoding`, so that neither TensorFlow nor OpenCV is needed.
 """
 
 import io

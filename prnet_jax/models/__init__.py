@@ -1,4 +1,4 @@
-"""Networks by name. A network is one file here that names its class `NETWORK`; nothing else is edited.
+"""Networks by name: a network is one file here that names its class `NETWORK`, nothing more.
 
 Every network is a `flax.linen` module with this contract:
 

@@ -1,0 +1,141 @@
+"""Metrics that compare pixel with pixel: IoU, DSC, ACC, SPE, SEN, PPV, MAE and AUC.
+
+`counts` runs on the device over batches; the rest is float64 on the host.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import ArrayLike
+
+
+def counts(pred: jax.Array, target: jax.Array, axis=(-2, -1)) -> dict[str, jax.Array]:
+    """True and false positives and negatives; may be jitted, vmapped and sharded.
+
+    Args:
+        pred: bool [..., H, W], the predicted mask.
+        target: bool [..., H, W], the reference mask.
+        axis: the axes to count over.
+
+    Returns:
+        tp, fp, fn, tn: int32 [...] pixels. Add up many images in int64 or float64, on the host.
+    """
+    if pred.shape != target.shape:
+        raise ValueError(f"pred is {pred.shape} but target is {target.shape}")
+    if pred.dtype != bool or target.dtype != bool:
+        raise ValueError(f"masks must be bool, found {pred.dtype} and {target.dtype}")
+
+    def count(pixels):
+        return jnp.sum(pixels, axis=axis, dtype=jnp.int32)
+
+    return {
+        "tp": count(pred & target),
+        "fp": count(pred & ~target),
+        "fn": count(~pred & target),
+        "tn": count(~pred & ~target),
+    }
+
+
+def overlap_from_counts(
+    tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike
+) -> dict[str, np.ndarray]:
+    """Overlap metrics of any number of images from their counts (PAPER.md, "Metrics").
+
+    Args:
+        tp, fp, fn, tn: pixel counts, all of one shape [...].
+
+    Returns:
+        iou, dsc, acc, spe (specificity), sen (sensitivity), ppv (precision): float64 [...] in
+        [0, 1], NaN where the denominator is 0. So two empty masks give acc = spe = 1 and NaN
+        for the others; what such an image counts for is the business of `policy`.
+    """
+    tp, fp, fn, tn = (np.asarray(count, np.float64) for count in (tp, fp, fn, tn))
+    return {
+        "iou": _ratio(tp, tp + fp + fn),
+        "dsc": _ratio(2 * tp, 2 * tp + fp + fn),
+        "acc": _ratio(tp + tn, tp + fp + fn + tn),
+        "spe": _ratio(tn, tn + fp),
+        "sen": _ratio(tp, tp + fn),
+        "ppv": _ratio(tp, tp + fp),
+    }
+
+
+def overlap(pred: ArrayLike, target: ArrayLike) -> dict[str, float]:
+    """Overlap metrics of one image: `overlap_from_counts` as Python floats.
+
+    Args:
+        pred: bool [H, W], the predicted mask.
+        target: bool [H, W], the reference mask.
+
+    Raises:
+        ValueError: unequal shapes, not [H, W], or values other than False and True (0 and 1).
+    """
+    pred, target = mask_pair(pred, target)
+    tp = np.count_nonzero(pred & target)
+    fp = np.count_nonzero(pred) - tp
+    fn = np.count_nonzero(target) - tp
+    ratios = overlap_from_counts(tp, fp, fn, pred.size - tp - fp - fn)
+    return {name: float(value) for name, value in ratios.items()}
+
+
+def mae(prob: ArrayLike, target: ArrayLike) -> float:
+    """Mean absolute error mean |P - G| (eq. 8), in [0, 1].
+
+    Args:
+        prob: float in [0, 1], the probability of foreground, [H, W] or any other shape.
+        target: bool, of the same shape.
+
+    Raises:
+        ValueError: unequal shapes, no pixel, prob outside [0, 1] or NaN, target not 0 and 1.
+    """
+    prob, target = _prob_pair(prob, target)
+    return float(np.mean(np.abs(prob.astype(np.float64) - target)))
+
+
+def auc(prob: ArrayLike, target: ArrayLike) -> float:
+    """Exact area under the ROC curve; arguments and errors as for `mae`.
+
+    It is the share of (foreground, background) pixel pairs in which the foreground pixel has the
+    higher probability, a tie counting one half (Mann-Whitney). NaN when the target has one class.
+    """
+    prob, target = _prob_pair(prob, target)
+    positive, negative = np.sort(prob[target]), np.sort(prob[~target])
+    if not positive.size or not negative.size:
+        return float("nan")
+    below = np.searchsorted(negative, positive, side="left").sum(dtype=np.int64)
+    not_above = np.searchsorted(negative, positive, side="right").sum(dtype=np.int64)
+    return float((below + not_above) / (2 * positive.size * negative.size))
+
+
+def mask_pair(pred: ArrayLike, target: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """Both masks as bool [H, W], or a ValueError that says what is wrong with them."""
+    pred, target = as_mask(pred, "pred"), as_mask(target, "target")
+    if pred.shape != target.shape or pred.ndim != 2:
+        raise ValueError(
+            f"masks must be [H, W] of one shape, found pred {pred.shape} and target {target.shape}"
+        )
+    return pred, target
+
+
+def as_mask(mask: ArrayLike, name: str = "mask") -> np.ndarray:
+    """`mask` as bool, or a ValueError if it has values other than False and True (0 and 1)."""
+    mask = np.asarray(mask)
+    if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
+        raise ValueError(f"{name} must be a mask of 0 and 1, found other values: threshold it")
+    return mask.astype(bool)
+
+
+def _prob_pair(prob: ArrayLike, target: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    prob, target = np.asarray(prob), as_mask(target, "target")
+    if prob.shape != target.shape or not prob.size:
+        raise ValueError(
+            f"prob and target must have one shape with pixels, found {prob.shape}, {target.shape}"
+        )
+    if not (prob.min() >= 0 and prob.max() <= 1):  # NaN fails both
+        raise ValueError(f"prob must lie in [0, 1], found {prob.min()} to {prob.max()}")
+    return prob, target
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    undefined = np.full(denominator.shape, np.nan)
+    return np.divide(numerator, denominator, out=undefined, where=denominator > 0)

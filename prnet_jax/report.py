@@ -1,0 +1,90 @@
+"""The table that a run ends with: this run's test metrics beside the paper's, in its units."""
+
+# (name in summary.json, as printed, factor, decimals). The order and the units are the paper's;
+# then the metrics that it names but does not tabulate, and ours.
+_LINES = (
+    ("iou", "IoU %", 100, 2),
+    ("hd_px", "HD px", 1, 2),
+    ("hd_mm", "HD mm", 1, 2),
+    ("dsc", "DSC %", 100, 2),
+    ("mae", "MAE", 1, 4),
+    ("acc", "ACC %", 100, 2),
+    ("spe", "SPE %", 100, 2),
+    ("auc", "AUC %", 100, 2),
+    ("sen", "SEN %", 100, 2),
+    ("hd95_px", "HD95 px", 1, 2),
+    ("hd95_mm", "HD95 mm", 1, 2),
+)
+_MISSING = "-"
+
+
+def table(
+    summary: dict, paper_row: dict | None = None, comparable: bool = True, note: str = ""
+) -> str:
+    """The final table: Markdown whose columns are also aligned for a terminal.
+
+    Args:
+        summary: as in summary.json: `metrics` {name: {mean, sd, median, n}}, `pooled`
+            {name: value}, `counts` {n_images, missed, false_alarm, both_empty} and, where given,
+            `empty_rule`; shares as fractions, distances in px or mm, None where not known.
+        paper_row: a row of `prnet_jax.paper.TABLE_1`, or None for no such column.
+        comparable: False where the test images are not of the paper's kind (the phantom), so that
+            its column is marked as no yardstick.
+        note: a line to close with.
+
+    Returns:
+        The table, a blank line, the counts, the rule for empty masks, the note. A line of the
+        table is one metric: mean and standard deviation over the images, the number of images
+        scored, the value over all pixels of the split together, the paper's value. A metric
+        without any value is left out; a single value that is missing is "-".
+    """
+    header = ["metric", "per image, mean ± sd", "images", "pooled"]
+    if paper_row is not None:
+        header.append(f"paper: {paper_row['method']}" + ("" if comparable else ", not comparable"))
+
+    body = []
+    for name, label, factor, decimals in _LINES:
+        scores = summary["metrics"].get(name, {})
+        mean, sd = (_number(scores.get(key), factor, decimals) for key in ("mean", "sd"))
+        pooled = _number(summary["pooled"].get(name), factor, decimals)
+        paper = _number((paper_row or {}).get(name), factor, decimals)
+        if {mean, pooled, paper} == {_MISSING}:
+            continue
+        if name == "hd_mm" and paper != _MISSING:
+            paper += " (as stated)"  # the paper gives no pixel spacing
+        per_image = mean if sd == _MISSING else f"{mean} ± {sd}"
+        row = [label, per_image, str(scores.get("n", 0)), pooled, paper]
+        body.append(row[: len(header)])
+
+    lines = _markdown(header, body)
+    lines += ["", _count_line(summary["counts"])]
+    if rule := summary.get("empty_rule"):
+        lines.append(f"Rule: {rule}.")
+    if note:
+        lines.append(note)
+    return "\n".join(lines)
+
+
+def _number(value: float | None, factor: float, decimals: int) -> str:
+    return _MISSING if value is None else f"{value * factor:.{decimals}f}"
+
+
+def _markdown(header: list[str], body: list[list[str]]) -> list[str]:
+    """The lines of a pipe table: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
+
+    def line(cells: list[str]) -> str:
+        aligned = [cells[0].ljust(widths[0])]
+        aligned += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
+        return "| " + " | ".join(aligned) + " |"
+
+    rule = ["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]]
+    return [line(header), line(rule), *(line(cells) for cells in body)]
+
+
+def _count_line(counts: dict) -> str:
+    return (
+        f"{counts['n_images']} images: {counts['missed']} missed (mask, but nothing predicted), "
+        f"{counts['false_alarm']} false alarms (no mask, but something predicted), "
+        f"{counts['both_empty']} both empty."
+    )

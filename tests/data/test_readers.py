@@ -1,0 +1,147 @@
+"""Readers: every pixel type a TIFF may have, folders and zips, and damaged files."""
+
+import io
+import os
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from prnet_jax.data.readers import Folder, as_hu, read_hu, read_tiff
+from prnet_jax.errors import InputError
+
+HU = np.array([[-32768, -1000, 0], [40, 400, 32767]], np.int16)
+SIGNED = {339: 2}  # SampleFormat: Pillow writes 16 bits as unsigned unless told
+
+
+def tiff(pixels: np.ndarray, **options) -> bytes:
+    signed = pixels.dtype == np.int16
+    file = io.BytesIO()
+    image = Image.fromarray(pixels.view(np.uint16) if signed else pixels)
+    image.save(file, "TIFF", **({"tiffinfo": SIGNED} if signed else {}), **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_adobe_deflate", "tiff_lzw"])
+def test_int16_comes_back_exactly(compression):
+    pixels = read_tiff(tiff(HU, compression=compression), "a.tif")
+    assert pixels.dtype == np.int16
+    np.testing.assert_array_equal(pixels, HU)
+
+
+@pytest.mark.parametrize("dtype", ["uint16", "int32", "float32"])
+def test_whole_values_of_other_types_are_hu(dtype):
+    pixels = np.array([[0, 7], [1000, 32767]], dtype)
+    assert read_tiff(tiff(pixels), "a.tif").dtype == dtype
+    hu = read_hu(tiff(pixels), "a.tif")
+    assert hu.dtype == np.int16
+    np.testing.assert_array_equal(hu, pixels)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.zeros((2, 2), np.uint8), "8-bit picture"),
+        (np.full((2, 2), 32768, np.uint16), "uint16 from 32768 to 32768"),
+        (np.full((2, 2), -32769, np.int32), "int32 from -32769"),
+        (np.full((2, 2), 0.5, np.float32), "float32 from 0.5"),
+        (np.array([[0, np.nan]], np.float32), "whole Hounsfield units"),
+    ],
+)
+def test_what_is_not_hu_is_refused(pixels, message):
+    with pytest.raises(InputError, match=message):
+        as_hu(pixels, "2d_images/a.tif")
+
+
+def test_masks_of_eight_bits_and_one():
+    mask = np.array([[0, 255], [255, 0]], np.uint8)
+    np.testing.assert_array_equal(read_tiff(tiff(mask), "m.tif"), mask)
+    np.testing.assert_array_equal(read_tiff(tiff(mask > 0), "m.tif"), mask > 0)
+
+
+def test_reads_a_path(tmp_path):
+    (tmp_path / "a.tif").write_bytes(tiff(HU))
+    np.testing.assert_array_equal(read_hu(tmp_path / "a.tif"), HU)
+    with pytest.raises(InputError, match=r"b\.tif cannot be read"):
+        read_hu(tmp_path / "b.tif")
+
+
+@pytest.mark.parametrize("compression", ["raw", "tiff_adobe_deflate"])
+def test_truncated_at_any_point_is_one_line_and_silent(compression, capfd):
+    noise = np.random.default_rng(0).integers(-1000, 400, (40, 40)).astype(np.int16)
+    whole = tiff(noise, compression=compression)
+    for length in range(0, len(whole) - 4, 97):  # the last four bytes only point to a next page
+        with pytest.raises(InputError, match=r"^2d_images/a\.tif cannot be read: .*truncated"):
+            read_tiff(whole[:length], "2d_images/a.tif")
+    assert capfd.readouterr() == ("", "")  # libtiff prints by itself
+
+
+def test_standard_error_works_after_a_damaged_file(capfd):
+    with pytest.raises(InputError):
+        read_tiff(tiff(HU, compression="tiff_adobe_deflate")[:-9], "a.tif")
+    os.write(2, b"still here")
+    assert capfd.readouterr().err == "still here"
+
+
+def test_other_formats_are_refused():
+    file = io.BytesIO()
+    Image.fromarray(np.zeros((2, 2), np.uint8)).save(file, "PNG")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_tiff(file.getvalue(), "a.tif")
+
+
+def test_colour_and_pages_are_refused():
+    with pytest.raises(InputError, match=r"a\.tif is in colour \(RGB\)"):
+        read_tiff(tiff(np.zeros((2, 2, 3), np.uint8)), "a.tif")
+    page = Image.fromarray(np.zeros((2, 2), np.uint8))
+    with pytest.raises(InputError, match="has 2 pages"):
+        read_tiff(tiff(np.zeros((2, 2), np.uint8), save_all=True, append_images=[page]), "a.tif")
+
+
+def zip_file(path, files):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+
+
+@pytest.mark.parametrize("prefix", ["", "2d_images/", "download/2d_images/"])
+def test_zip_with_and_without_the_folder(tmp_path, prefix):
+    files = {f"{prefix}b.TIFF": b"bb", f"{prefix}a.tif": b"a", f"{prefix}notes.txt": b""}
+    files |= {f"__MACOSX/{prefix}._a.tif": b"x", f"{prefix}.hidden.tif": b"x"}
+    zip_file(tmp_path / "2d_images.zip", files)
+    folder = Folder(tmp_path, "2d_images")
+    assert folder.ids == ("a", "b")
+    assert (folder.read("a"), folder.read("b")) == (b"a", b"bb")
+    assert folder.file("b") == "2d_images/b.TIFF"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2d_images.zip"]
+
+
+def test_plain_folder_comes_before_the_zip_unless_it_is_empty(tmp_path):
+    zip_file(tmp_path / "2d_images.zip", {"zipped.tif": b"z"})
+    (tmp_path / "2d_images").mkdir()
+    assert Folder(tmp_path, "2d_images").ids == ("zipped",)
+    (tmp_path / "2d_images" / "2d_images").mkdir()  # as some unpackers nest it
+    (tmp_path / "2d_images" / "2d_images" / "plain.tif").write_bytes(b"p")
+    folder = Folder(tmp_path, "2d_images")
+    assert (folder.ids, folder.read("plain")) == (("plain",), b"p")
+
+
+def test_missing_folder_and_an_id_twice(tmp_path):
+    with pytest.raises(InputError, match=r"neither a folder 2d_masks nor 2d_masks\.zip"):
+        Folder(tmp_path, "2d_masks")
+    zip_file(tmp_path / "2d_masks.zip", {"one/a.tif": b"1", "two/a.tif": b"2"})
+    with pytest.raises(InputError, match=r"one/a\.tif and two/a\.tif"):
+        Folder(tmp_path, "2d_masks")
+
+
+def test_damaged_zip(tmp_path):
+    path = tmp_path / "2d_images.zip"
+    zip_file(path, {"a.tif": bytes(range(256)) * 20})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])  # the directory at its end is gone
+    with pytest.raises(InputError, match="not a whole zip file"):
+        Folder(tmp_path, "2d_images")
+    path.write_bytes(whole[:60] + bytes(20) + whole[80:])  # only the data is spoilt
+    with pytest.raises(InputError, match="not a whole zip file"):
+        Folder(tmp_path, "2d_images").read("a")

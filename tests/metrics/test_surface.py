@@ -1,0 +1,140 @@
+"""Hausdorff distances against hand-computed cases, SciPy and brute force."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy.spatial import distance
+
+from prnet_jax import metrics
+from prnet_jax.metrics.surface import surface, surface_distances
+
+masks = hnp.arrays(bool, (9, 7))
+spacings = st.tuples(*[st.floats(0.25, 4)] * 2)
+
+
+def brute_force(pred, target, spacing):
+    """Surfaces pixel by pixel, then all pairs of distances: from pred, from target."""
+
+    def points(mask):
+        padded = np.pad(mask, 1)
+        found = []
+        for row, column in np.argwhere(padded):
+            neighbours = [
+                (row - 1, column),
+                (row + 1, column),
+                (row, column - 1),
+                (row, column + 1),
+            ]
+            if not all(padded[neighbour] for neighbour in neighbours):
+                found.append(((row - 1) * spacing[0], (column - 1) * spacing[1]))
+        return np.array(found)
+
+    pairs = distance.cdist(points(pred), points(target))
+    return pairs.min(axis=1), pairs.min(axis=0)
+
+
+def test_surface_by_hand():
+    mask = np.zeros((5, 6), bool)
+    mask[0:4, 0:4] = True
+    expected = mask.copy()
+    expected[1:3, 1:3] = False  # rows 0 and column 0 lie on the picture's edge: surface
+    np.testing.assert_array_equal(surface(mask), expected)
+    assert not surface(np.zeros((3, 3), bool)).any()
+
+
+def test_hausdorff_by_hand():
+    pred, target = np.zeros((8, 8), bool), np.zeros((8, 8), bool)
+    pred[1, 1] = True
+    target[1, 1] = target[4, 5] = True
+    assert metrics.hausdorff(pred, target) == 5.0  # 3 rows and 4 columns apart
+    assert metrics.hausdorff(pred, target, spacing=(4.0, 1.25)) == 13.0  # 12 and 5
+    # From pred: {0}. From target: {0, 5}. Together: {0, 0, 5}.
+    assert metrics.hausdorff(pred, target, percentile=50) == 2.5
+    assert metrics.hausdorff(pred, target, percentile=50, definition="pooled") == 0.0
+    assert metrics.hausdorff(pred, target, percentile=75, definition="pooled") == 2.5
+
+
+def test_a_hole_counts_because_the_surface_does():
+    solid = np.zeros((11, 11), bool)
+    solid[1:10, 1:10] = True
+    hollow = solid.copy()
+    hollow[5, 5] = False
+    # The pixels around the hole are 3 from the solid's surface, and the solid has none within.
+    assert metrics.hausdorff(hollow, solid) == 3.0
+
+
+@settings(deadline=None)
+@given(pred=masks, target=masks, spacing=spacings, percentile=st.sampled_from([100, 95, 50, 12.5]))
+def test_hausdorff_equals_brute_force(pred, target, spacing, percentile):
+    assume(pred.any() and target.any())
+    from_pred, from_target = brute_force(pred, target, spacing)
+    both = np.concatenate([from_pred, from_target])
+    expected = {
+        "max": max(np.percentile(from_pred, percentile), np.percentile(from_target, percentile)),
+        "pooled": np.percentile(both, percentile),
+    }
+    for definition, value in expected.items():
+        found = metrics.hausdorff(pred, target, spacing, percentile, definition)
+        assert found == pytest.approx(value, abs=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_hausdorff_equals_scipy_on_large_blobs(seed):
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:96, :120]
+    pred, target = (
+        ((rows - rng.uniform(30, 60)) / 20) ** 2 + ((columns - rng.uniform(40, 80)) / 30) ** 2 < 1
+        for _ in range(2)
+    )
+    spacing = (0.7, 0.9)
+    points = [np.argwhere(surface(mask)) * spacing for mask in (pred, target)]
+    directed = [distance.directed_hausdorff(*order)[0] for order in (points, points[::-1])]
+    assert metrics.hausdorff(pred, target, spacing) == pytest.approx(max(directed), abs=1e-9)
+
+
+@settings(deadline=None)
+@given(pred=masks, target=masks, spacing=spacings, factor=st.floats(0.5, 2), q=st.floats(0, 100))
+def test_symmetry_identity_scale_and_translation(pred, target, spacing, factor, q):
+    assume(pred.any() and target.any())
+    for definition in ("max", "pooled"):
+        value = metrics.hausdorff(pred, target, spacing, q, definition)
+        assert metrics.hausdorff(target, pred, spacing, q, definition) == value
+        assert metrics.hausdorff(pred, pred, spacing, q, definition) == 0
+        scaled = tuple(factor * step for step in spacing)
+        assert metrics.hausdorff(pred, target, scaled, q, definition) == pytest.approx(
+            factor * value, abs=1e-9
+        )
+        moved = [np.pad(mask, ((3, 1), (2, 5))) for mask in (pred, target)]
+        assert metrics.hausdorff(*moved, spacing, q, definition) == pytest.approx(value, abs=1e-12)
+
+
+def test_empty_masks():
+    empty, full = np.zeros((4, 5), bool), np.ones((4, 5), bool)
+    assert math.isnan(metrics.hausdorff(empty, empty))
+    assert (
+        metrics.hausdorff(empty, full) == metrics.hausdorff(full, empty, percentile=5) == math.inf
+    )
+    with pytest.raises(ValueError, match="no surface"):
+        surface_distances(full, empty)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"spacing": (1.0, 0.0)}, "spacing"),
+        ({"spacing": (1.0, math.nan)}, "spacing"),
+        ({"spacing": (1.0,)}, "spacing"),
+        ({"percentile": 101}, "percentile"),
+        ({"definition": "mean"}, "definition"),
+        ({"pred": np.ones((5, 4), bool)}, "one shape"),
+        ({"pred": np.full((4, 5), 0.5)}, "0 and 1"),
+    ],
+)
+def test_bad_arguments_are_refused(change, message):
+    arguments = {"pred": np.ones((4, 5), bool), "target": np.ones((4, 5), bool)} | change
+    with pytest.raises(ValueError, match=message):
+        metrics.hausdorff(**arguments)

@@ -1,0 +1,130 @@
+"""Losses by hand, against PyTorch, and where they could overflow."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from prnet_jax import losses
+
+bce, dice_loss, bce_dice = map(jax.jit, (losses.bce, losses.dice_loss, losses.bce_dice))
+EXTREME = [-1e4, -100.0, -20.0, 0.0, 20.0, 100.0, 1e4]
+
+
+@pytest.fixture
+def float64():
+    before = jax.config.jax_enable_x64
+    jax.config.update("jax_enable_x64", True)
+    yield
+    jax.config.update("jax_enable_x64", before)
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(scale=3, size=(3, 5, 4, 1))
+    target = rng.random(logits.shape) < 0.4
+    target[1] = False
+    return logits, target
+
+
+def images(values):
+    """A list of images of a row of pixels each, as [N, 1, W, 1]."""
+    return jnp.asarray(values, jnp.float32)[:, None, :, None]
+
+
+def test_bce_by_hand():
+    third = np.log(3)  # sigmoid: 3/4
+    loss = bce(images([[0, 0], [third, third]]), images([[1, 0], [1, 0]]))
+    np.testing.assert_allclose(loss, [np.log(2), (np.log(4 / 3) + np.log(4)) / 2], rtol=1e-6)
+
+
+def test_dice_by_hand():
+    third = np.log(3)
+    # 2 * 3/4 + 1 over 6/4 + 1 + 1
+    loss = dice_loss(images([[third, third]]), images([[1, 0]]))
+    np.testing.assert_allclose(loss, [1 - 2.5 / 3.5], rtol=1e-6)
+    loss = dice_loss(images([[third, third]]), images([[1, 0]]), smooth=0.5)
+    np.testing.assert_allclose(loss, [1 - 2.0 / 3.0], rtol=1e-6)
+
+
+def test_dice_of_an_empty_mask_falls_to_zero_with_the_probabilities():
+    logits = images([[-2.0] * 16, [-5.0] * 16, [-20.0] * 16, [20.0] * 16])
+    empty = jnp.zeros(logits.shape)
+    loss = dice_loss(logits, empty)
+    total = 16 / (1 + np.exp([2.0, 5.0, 20.0, -20.0]))
+    np.testing.assert_allclose(loss, total / (total + 1), rtol=1e-5, atol=1e-7)
+    slope = jax.jit(jax.grad(lambda x: dice_loss(x, empty)[0]))(logits)[0]
+    assert (slope > 0).all()  # towards lower logits
+
+
+def test_perfect_and_worst_prediction():
+    target = images([[1, 1, 0, 0]])
+    logits = 100 * (2 * target - 1)
+    np.testing.assert_allclose(bce_dice(logits, target), [0], atol=1e-6)
+    np.testing.assert_allclose(bce(-logits, target), [100], rtol=1e-6)
+    np.testing.assert_allclose(dice_loss(-logits, target), [1 - 1 / 5], rtol=1e-6)
+
+
+def test_channels_are_separate_masks_of_one_image(batch):
+    logits, target = (jnp.asarray(part) for part in batch)
+    two = [jnp.concatenate([part, part[::-1]], axis=-1) for part in (logits, target)]
+    for loss in (bce, dice_loss):
+        one = loss(logits, target)
+        np.testing.assert_allclose(loss(*two), (one + one[::-1]) / 2, rtol=1e-5)
+
+
+def test_equal_to_torch_with_gradients(batch, float64):
+    torch = pytest.importorskip("torch")
+    logits, target = torch.tensor(batch[0], requires_grad=True), torch.tensor(batch[1]).double()
+    entropy = torch.nn.functional.binary_cross_entropy_with_logits(
+        logits, target, reduction="none"
+    ).mean((1, 2, 3))
+    prob = logits.sigmoid()
+    shared, total = (prob * target).sum((1, 2, 3)), (prob + target).sum((1, 2, 3))
+    expected = 0.5 * entropy + 2 * (1 - (2 * shared + 1) / (total + 1))
+    expected.sum().backward()
+
+    def loss(x):
+        return bce_dice(x, jnp.asarray(batch[1]), bce_weight=0.5, dice_weight=2.0)
+
+    found = loss(jnp.asarray(batch[0]))
+    assert found.shape == (3,) and found.dtype == jnp.float64
+    np.testing.assert_allclose(found, expected.detach().numpy(), rtol=1e-12)
+    gradient = jax.jit(jax.grad(lambda x: loss(x).sum()))(jnp.asarray(batch[0]))
+    np.testing.assert_allclose(gradient, logits.grad.numpy(), rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_extreme_logits(label):
+    logits, target = images([[x] for x in EXTREME]), images([[label]] * len(EXTREME))
+    x = np.asarray(EXTREME)
+    np.testing.assert_allclose(
+        bce(logits, target), np.logaddexp(0, x if label == 0 else -x), rtol=1e-5, atol=1e-40
+    )
+    gradient = jax.jit(jax.grad(lambda x: bce(x, target).sum()))(logits)
+    probability = 1 / (1 + np.exp(-np.clip(x, -700, 700)))
+    np.testing.assert_allclose(gradient.ravel(), probability - label, rtol=1e-5, atol=1e-7)
+    gradient = jax.jit(jax.grad(lambda x: bce_dice(x, target).sum()))(logits)
+    assert jnp.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_low_precision_logits_are_computed_in_float32(dtype):
+    logits = jnp.full((1, 128, 128, 1), 0.5, dtype)
+    target = jnp.ones(logits.shape, bool)
+    prob = 1 / (1 + np.exp(-0.5))
+    for loss, expected in (
+        (bce, -np.log(prob)),
+        (dice_loss, 1 - (2 * prob * 128**2 + 1) / ((prob + 1) * 128**2 + 1)),
+    ):
+        found = loss(logits, target)
+        assert found.dtype == jnp.float32
+        # A float32 sum of 16,384 terms is good to 1e-4; half precision would be off by 1e-2.
+        np.testing.assert_allclose(found, [expected], rtol=1e-4)
+
+
+@pytest.mark.parametrize("loss", [bce, dice_loss, bce_dice])
+def test_shapes_that_would_broadcast_are_refused(loss):
+    with pytest.raises(ValueError, match="but target is"):
+        loss(jnp.zeros((2, 4, 4, 1)), jnp.zeros((2, 4, 4)))
