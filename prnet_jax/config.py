@@ -3,6 +3,9 @@
 A field can be set on the command line as `--config.field=value`; a misspelt one is refused.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import ml_collections
 from ml_collections.config_dict import placeholder
 
@@ -95,6 +98,34 @@ def _lungs_small(config: ml_collections.ConfigDict) -> None:
     config.dataset.image_size = 128
     config.num_epochs = 30
     config.augment = _only_flips(config.augment)
+
+
+def check_config(config: ml_collections.ConfigDict) -> None:
+    """Refuses values that no run can have; what depends on data or network is refused there.
+
+    Raises:
+        InputError: naming the field, the value and what it must be.
+    """
+
+    def require(field: str, holds: Callable[[Any], bool], must: str) -> None:
+        value = config
+        for name in field.split("."):
+            value = value[name]
+        if not holds(value):
+            raise InputError(f"config.{field} must be {must}, found {value!r}")
+
+    require("dtype", lambda v: v in ("float32", "bfloat16"), "float32 or bfloat16")
+    for field in (
+        *("num_epochs", "accumulate_steps", "log_every_steps"),
+        *("dataset.image_size", "dataset.num_threads"),
+    ):
+        require(field, lambda v: v >= 1, "1 or more")
+    require("dataset.window_hu", lambda v: len(v) == 2 and v[0] < v[1], "(lower, upper) HU")
+    require("learning_rate", lambda v: v > 0, "above 0")
+    require("threshold", lambda v: 0 < v < 1, "between 0 and 1")
+    require("ema_decay", lambda v: 0 <= v < 1, "from 0 (off) to below 1")
+    for field in ("weight_decay", "clip_norm", "warmup_epochs", "early_stopping_epochs"):
+        require(field, lambda v: v >= 0, "0 or more")
 
 
 VARIANTS = {"quick": _quick, "lungs": _lungs, "lungs_small": _lungs_small}

@@ -16,6 +16,8 @@ from clu import parameter_overview
 
 from prnet_jax import benchmark, curves, optim, run_directory, sharding, steps, writers
 from prnet_jax.checkpoint import Checkpoints
+from prnet_jax.config import check_config
+from prnet_jax.data.augment import augment
 from prnet_jax.data.pipeline import Slices, train_batches
 from prnet_jax.data.prepare import prepare
 from prnet_jax.data.splits import SPLITS, manifest_hash
@@ -46,11 +48,12 @@ def train_and_evaluate(
         RunError: the loss was not finite.
     """
     # ---- what can be refused before anything is read or written
+    check_config(config)
     mesh = sharding.make_mesh()
     sharding.check_batch_size("batch_size", config.batch_size, mesh, config.accumulate_steps)
     sharding.check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
     model = make_model(config)
-    _check_image_size(config, model)
+    _check_shapes(config, model)
     run_directory.check_run(workdir, config)
 
     # ---- data
@@ -158,10 +161,8 @@ def make_model(config: ml_collections.ConfigDict):
     """The network of `config.model`, computing in `config.dtype`.
 
     Raises:
-        InputError: no such network, field or dtype.
+        InputError: no such network or field.
     """
-    if config.dtype not in ("float32", "bfloat16"):
-        raise InputError(f"config.dtype must be float32 or bfloat16, found {config.dtype!r}")
     fields = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in config.model.items()
@@ -224,10 +225,18 @@ class _TrainLog:
         self._losses = []
 
 
-def _check_image_size(config: ml_collections.ConfigDict, model) -> None:
+def _check_shapes(config: ml_collections.ConfigDict, model) -> None:
+    """Has the network and the augmentation refuse what they cannot take, without computing."""
     size = config.dataset.image_size
     image = jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
-    jax.eval_shape(lambda image: model.init(jax.random.key(0), image, train=False), image)
+    mask = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+
+    def trial(image, mask):
+        keys = jax.random.split(jax.random.key(0), 1)
+        image, mask = augment(keys, image, mask, config.augment)
+        return model.init(keys[0], image, train=False)
+
+    jax.eval_shape(trial, image, mask)
 
 
 def _stopped_early(config: ml_collections.ConfigDict, clock: dict[str, Any]) -> bool:

@@ -18,8 +18,7 @@ from . import integrity
 NEEDS_MANUAL_DIR = True
 MASKS = ("mask",)
 LEAKING = ("ID_0052_Z_0108", "ID_0134_Z_0137", "ID_0254_Z_0075")  # masks with air outside the body
-
-HALF_MASKED = "ID_0079_Z_0072"  # one lung is missing from its mask; the committed split trains on it
+HALF_MASKED = "ID_0079_Z_0072"  # its mask misses one lung; it trains in the committed split
 
 _FOLDER = pathlib.Path(__file__).parent
 _MANIFEST = _FOLDER / "splits.csv"  # another split under the same name needs another VERSION

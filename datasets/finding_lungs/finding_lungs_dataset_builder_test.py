@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
-from prnet_jax.datasets.finding_lungs import finding_lungs_dataset_builder as module
-from prnet_jax.datasets.finding_lungs import integrity
 
 from prnet_jax.data import records, splits
 from prnet_jax.data.readers import Folder, read_hu, read_tiff
+from prnet_jax.datasets.finding_lungs import finding_lungs_dataset_builder as module
+from prnet_jax.datasets.finding_lungs import integrity
 from prnet_jax.errors import InputError
 
 HERE = pathlib.Path(__file__).resolve().parent

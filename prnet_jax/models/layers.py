@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
@@ -28,32 +29,35 @@ def uniform_init(fan_in: int) -> nn.initializers.Initializer:
 
 
 class Conv(nn.Module):
-    """Convolution with zero padding that keeps the size, as torch's Conv2d.
+    """Convolution with torch's zero padding of dilation * (k - 1) / 2, as Conv2d.
 
-    [N, H, W, C] -> [N, H, W, features]. Parameters: `kernel` [k, k, C / groups, features], `bias`.
+    [N, H, W, C] -> [N, H / stride, W / stride, features], rounded up. `kernel_size` is a side or
+    (height, width), odd. Parameters: `kernel` [kh, kw, C / groups, features], `bias`.
     """
 
     features: int
-    kernel_size: int = 3
+    kernel_size: int | tuple[int, int] = 3
     dilation: int = 1
     groups: int = 1
     use_bias: bool = True
+    stride: int = 1
     dtype: Dtype | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         size = self.kernel_size
-        shape = (size, size, x.shape[-1] // self.groups, self.features)
+        size = (size, size) if isinstance(size, int) else size
+        shape = (*size, x.shape[-1] // self.groups, self.features)
         init = uniform_init(shape[0] * shape[1] * shape[2])
         kernel = self.param("kernel", init, shape)
         bias = self.param("bias", init, (self.features,)) if self.use_bias else None
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
-        pad = self.dilation * (size - 1) // 2
+        pads = [self.dilation * (side - 1) // 2 for side in size]
         x = jax.lax.conv_general_dilated(
             x,
             kernel,
-            window_strides=(1, 1),
-            padding=((pad, pad), (pad, pad)),
+            window_strides=(self.stride, self.stride),
+            padding=[(pad, pad) for pad in pads],
             rhs_dilation=(self.dilation, self.dilation),
             feature_group_count=self.groups,
             dimension_numbers=_DIMENSIONS,
@@ -157,18 +161,72 @@ class InstanceNorm(nn.Module):
 
 
 class DoubleConv(nn.Module):
-    """Twice 3x3 convolution, BatchNorm, ReLU. Names follow torch's `Sequential`: 0, 1, 3, 4."""
+    """Twice 3x3 convolution, BatchNorm, ReLU. Names follow torch's `Sequential`: 0, 1, 3, 4.
+
+    `mid_features` are the channels in between; None: `features`.
+    """
 
     features: int
+    mid_features: int | None = None
     use_bias: bool = True
     dtype: Dtype | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        for conv, norm in (("0", "1"), ("3", "4")):
-            x = Conv(self.features, use_bias=self.use_bias, dtype=self.dtype, name=conv)(x)
+        widths = (self.mid_features or self.features, self.features)
+        for width, conv, norm in zip(widths, "03", "14", strict=True):
+            x = Conv(width, use_bias=self.use_bias, dtype=self.dtype, name=conv)(x)
             x = nn.relu(BatchNorm(dtype=self.dtype, name=norm)(x, train))
         return x
+
+
+class AttentionGate(nn.Module):
+    """The additive gate of Attention-UNet: the skip times a map of one channel.
+
+    gate, skip [N, H, W, C] -> [N, H, W, C]: skip * sigmoid(BN(psi(relu(BN(W_g gate) +
+    BN(W_x skip))))), where W_g and W_x are 1x1 convolutions to `features` and psi one to 1.
+    """
+
+    features: int
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, gate: jax.Array, skip: jax.Array, train: bool) -> jax.Array:
+        def conv_norm(x, features, name):
+            x = Conv(features, 1, dtype=self.dtype, name=f"{name}.0")(x)
+            return BatchNorm(dtype=self.dtype, name=f"{name}.1")(x, train)
+
+        x = conv_norm(gate, self.features, "W_g") + conv_norm(skip, self.features, "W_x")
+        return skip * nn.sigmoid(conv_norm(nn.relu(x), 1, "psi"))
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """2x2 with stride 2; an odd last row or column is left out, as in torch."""
+    return nn.max_pool(x, (2, 2), (2, 2))
+
+
+def upsample_nearest(x: jax.Array, factor: int = 2) -> jax.Array:
+    """Repeats every pixel `factor` times along both sides."""
+    return x.repeat(factor, axis=1).repeat(factor, axis=2)
+
+
+def upsample_corner_aligned(x: jax.Array, factor: int = 2) -> jax.Array:
+    """Bilinear, the corner pixels' centres fixed: torch's `align_corners=True`.
+
+    Two small interpolation matrices, since JAX has no argument for it; float32 or better.
+    """
+    precise = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    rows, columns = (_corner_aligned(side, factor * side, precise.dtype) for side in x.shape[1:3])
+    high = jax.lax.Precision.HIGHEST
+    precise = jnp.einsum("ah,nhwc->nawc", rows, precise, precision=high)
+    return jnp.einsum("bw,nawc->nabc", columns, precise, precision=high).astype(x.dtype)
+
+
+def pad_to(x: jax.Array, like: jax.Array) -> jax.Array:
+    """Zeros around `x` up to the sides of `like`; of an odd difference less at top and left."""
+    down, right = (like.shape[i] - x.shape[i] for i in (1, 2))
+    pads = ((0, 0), (down // 2, down - down // 2), (right // 2, right - right // 2), (0, 0))
+    return jnp.pad(x, pads)
 
 
 def check_image(network: str, image: jax.Array, in_channels: int, divisor: int) -> None:
@@ -194,6 +252,13 @@ def check_image(network: str, image: jax.Array, in_channels: int, divisor: int) 
             f"{network} needs sides that divide by {divisor}, found {h}x{w}: "
             f"the nearest is {near[0]}x{near[1]}"
         )
+
+
+def _corner_aligned(old: int, new: int, dtype: Dtype) -> jax.Array:
+    """[new, old]: the weights of bilinear interpolation with fixed end points."""
+    position = np.arange(new) * ((old - 1) / max(new - 1, 1))
+    weights = np.maximum(1 - np.abs(position[:, None] - np.arange(old)), 0)
+    return jnp.asarray(weights, dtype)
 
 
 def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:

@@ -1,0 +1,1 @@
+"""Generated CT-like chest slices with lung and nodule masks."""

@@ -1,0 +1,91 @@
+"""lung_phantom: generated chest CT slices with lung and nodule masks; nothing to download."""
+
+import concurrent.futures
+import dataclasses
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+from prnet_jax.data import records
+from prnet_jax.errors import InputError
+
+from .phantom import make_slice
+
+MASKS = ("mask", "nodule_mask")  # the lungs; the nodules within them
+SPLITS = ("train", "validation", "test")
+
+
+@dataclasses.dataclass
+class LungPhantomConfig(tfds.core.BuilderConfig):
+    """What is generated; use `make_config`, which names the config after its options."""
+
+    size: int = 512  # rows and columns
+    num_slices: tuple[int, int, int] = (211, 26, 27)  # of train, validation, test
+    seed: int = 0
+
+
+DEFAULT = LungPhantomConfig(name="default")
+
+
+def make_config(**options: Any) -> LungPhantomConfig:
+    """A config from the fields of `LungPhantomConfig`; other options never share a directory.
+
+    Raises InputError where an option is unknown or cannot be.
+    """
+    fields = {field.name for field in dataclasses.fields(LungPhantomConfig)}
+    own = fields - {field.name for field in dataclasses.fields(tfds.core.BuilderConfig)}
+    if unknown := sorted(set(options) - own):
+        raise InputError(
+            f"lung_phantom has no option {', '.join(unknown)}; its options are "
+            f"{', '.join(sorted(own))}"
+        )
+    config = LungPhantomConfig(name="default", **options)
+    config.num_slices = tuple(config.num_slices)
+    if len(config.num_slices) != len(SPLITS) or min(config.num_slices) < 1:
+        raise InputError(
+            f"lung_phantom's num_slices is {config.num_slices}; it must be three numbers of 1 or "
+            f"more, for {', '.join(SPLITS)}"
+        )
+    if config.size < 32:
+        raise InputError(f"lung_phantom's size is {config.size}; it must be 32 or more")
+    if config.seed < 0:
+        raise InputError(f"lung_phantom's seed is {config.seed}; it must be 0 or more")
+    if config == DEFAULT:
+        return DEFAULT  # TFDS wants the very object that stands in BUILDER_CONFIGS
+    counts = "-".join(map(str, config.num_slices))
+    config.name = f"seed{config.seed}_size{config.size}_n{counts}"
+    return config
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """The lung phantom as a TFDS data set; its records are `records.features(masks=MASKS)`."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}
+    BUILDER_CONFIGS = [DEFAULT]
+    # README.md, CITATIONS.bib and TAGS.txt: TFDS would look for them in prnet_jax/datasets.
+    pkg_dir_path = tfds.core.Path(__file__).parent
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(features=records.features(masks=MASKS))
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
+        del dl_manager  # nothing is downloaded
+        splits, start = {}, 0
+        for name, count in zip(SPLITS, self.builder_config.num_slices, strict=True):
+            splits[name] = self._generate_examples(range(start, start + count))
+            start += count
+        return splits
+
+    def _generate_examples(self, indices: range) -> Iterator[tuple[str, dict[str, Any]]]:
+        def draw(index: int) -> tuple[str, dict[str, Any]]:
+            made = make_slice(index, self.builder_config.seed, self.builder_config.size)
+            id = f"phantom_{index:04d}"
+            masks = dict(zip(MASKS, (made.lung, made.nodule), strict=True))
+            return id, records.example(id, id, made.hu, made.spacing_mm, **masks)
+
+        # NumPy and the PNG encoder let go of the interpreter's lock, so threads share the work.
+        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+            yield from pool.map(draw, indices)

@@ -1,0 +1,148 @@
+"""Windowing, resizing, and that every slice comes exactly as often as it should."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from prnet_jax.data import pipeline
+from prnet_jax.data.prepare import prepare
+from prnet_jax.errors import InputError
+
+
+class Numbers:
+    """Stands for `Slices`: item i is a picture of value i."""
+
+    def __init__(self, length):
+        self.length = length
+
+    def __len__(self):
+        return self.length
+
+    def __getitem__(self, i):
+        image = np.full((2, 2, 1), i, np.float32)
+        return {"image": image, "mask": image + 1, "id": f"n{i}"}
+
+
+def test_window_by_hand():
+    hu = np.array([-3024, -1000, -300, 400, 3000], np.int16)
+    out = pipeline.window(hu, -1000.0, 400.0)
+    assert out.dtype == np.float32
+    np.testing.assert_array_equal(out, np.array([0, 0, 0.5, 1, 1], np.float32))
+
+
+def test_resize_by_hand():
+    image = np.arange(16.0).reshape(4, 4)
+    np.testing.assert_allclose(
+        pipeline.resize_image(image, 2), [[2.5, 4.5], [10.5, 12.5]], rtol=1e-6
+    )
+    # Three pixels into two: each new one covers one and a half.
+    row = pipeline.resize_image(np.array([[0.0, 3.0, 6.0]]), 2)[0]
+    np.testing.assert_allclose(row, [(0 + 1.5) / 1.5, (1.5 + 6) / 1.5], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("old", "new"), [(512, 128), (500, 96), (64, 96), (512, 512)])
+def test_resize_keeps_the_mean(old, new):
+    image = np.random.default_rng(0).random((old, old))
+    resized = pipeline.resize_image(image, new)
+    assert resized.shape == (new, new)
+    assert resized.mean(dtype=np.float64) == pytest.approx(image.mean(), abs=1e-7)
+    if old == new:
+        np.testing.assert_array_equal(resized, image.astype(np.float32))
+
+
+def test_resize_mask_takes_the_majority():
+    mask = np.zeros((4, 4), bool)
+    mask[0, :2] = True  # two of four pixels: no majority
+    mask[2:, 2:] = True
+    mask[2, 2] = False  # three of four
+    np.testing.assert_array_equal(pipeline.resize_mask(mask, 2), [[False, False], [False, True]])
+
+
+def test_each_pass_draws_every_slice_once_across_batch_borders():
+    batches = pipeline.train_batches(Numbers(7), batch_size=3, seed=5, num_threads=2)
+    drawn = [next(batches) for _ in range(7)]
+    ids = np.concatenate([batch["id"] for batch in drawn])
+    first, second, third = np.split(ids, 3)
+    assert set(first) == set(second) == set(third) == {f"n{i}" for i in range(7)}
+    assert list(first) != list(second)
+    np.testing.assert_array_equal(np.concatenate([b["draw"] for b in drawn]), np.arange(21))
+
+
+def test_order_follows_from_the_seed_and_can_be_resumed():
+    def draws(seed, number=6, iterator=None):
+        iterator = iterator or pipeline.train_batches(Numbers(7), 2, seed, num_threads=1)
+        return [tuple(next(iterator)["id"]) for _ in range(number)]
+
+    assert draws(1) == draws(1)
+    assert draws(1) != draws(2)
+    iterator = pipeline.train_batches(Numbers(7), 2, 1, num_threads=1)
+    for _ in range(2):
+        next(iterator)
+    state = iterator.get_state()
+    later = pipeline.train_batches(Numbers(7), 2, 1, num_threads=2)
+    later.set_state(state)
+    assert draws(1, 4, later) == draws(1)[2:]
+
+
+def test_processes_share_out_the_same_batches(monkeypatch):
+    whole = pipeline.train_batches(Numbers(7), 4, 3, num_threads=1)
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    parts = []
+    for process in range(2):
+        monkeypatch.setattr("jax.process_index", lambda process=process: process)
+        parts.append(pipeline.train_batches(Numbers(7), 4, 3, num_threads=1))
+    for _ in range(5):
+        batch, shares = next(whole), [next(part) for part in parts]
+        assert [len(share["id"]) for share in shares] == [2, 2]
+        pairs = zip(batch["draw"].tolist(), batch["id"].tolist(), strict=True)
+        shared = [
+            pair
+            for share in shares
+            for pair in zip(share["draw"].tolist(), share["id"].tolist(), strict=True)
+        ]
+        assert sorted(shared) == sorted(pairs)
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_evaluation_sees_every_slice_once(monkeypatch, processes):
+    monkeypatch.setattr("jax.process_count", lambda: processes)
+    seen = collections.Counter()
+    padding = 0
+    for process in range(processes):
+        monkeypatch.setattr("jax.process_index", lambda process=process: process)
+        for batch in pipeline.eval_batches(Numbers(9), batch_size=4, num_threads=2):
+            assert batch["image"].shape == (4 // processes, 2, 2, 1)
+            for index, image, mask in zip(
+                batch["index"], batch["image"], batch["mask"], strict=True
+            ):
+                if index < 0:
+                    padding += 1
+                    assert not image.any() and not mask.any()
+                else:
+                    seen[int(index)] += 1
+                    assert (image == index).all()
+    assert seen == collections.Counter(range(9))
+    assert padding == 3
+
+
+def test_slices_of_the_phantom(tiny_config):
+    data = tiny_config.dataset
+    builder = prepare(data.name, data.data_dir, **data.options)
+    slices = pipeline.Slices(builder, "train", data)
+    assert len(slices) == len(slices.ids) == len(set(slices.ids)) == 8
+    item = slices[3]
+    assert item["image"].shape == item["mask"].shape == (32, 32, 1)
+    assert item["image"].dtype == item["mask"].dtype == np.float32
+    assert item["image"].min() >= 0 and item["image"].max() <= 1
+    assert set(np.unique(item["mask"])) == {0.0, 1.0}
+    assert item["id"] == slices.ids[3]
+    data.image_size = 16
+    half = pipeline.Slices(builder, "train", data)[3]
+    np.testing.assert_allclose(half["spacing_mm"], 2 * item["spacing_mm"])
+    np.testing.assert_allclose(
+        half["image"][..., 0], pipeline.resize_image(item["image"][..., 0], 16), atol=1e-6
+    )
+    data.mask = "lungs"
+    with pytest.raises(InputError, match="no mask 'lungs': .* one of mask, nodule_mask"):
+        pipeline.Slices(builder, "train", data)

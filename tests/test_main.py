@@ -1,0 +1,94 @@
+"""The command line as a person meets it."""
+
+import subprocess
+import sys
+
+import pytest
+
+QUICK = "--config=configs/prnet.py:quick"
+
+
+def main(root, *arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "prnet_jax.main", *arguments],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--config is missing"),
+        (("--config=nope.py",), "--config nope.py is not a file"),
+        (("--config=configs/prnet.py:fast",), "no variant 'fast': choose one of quick, "),
+        ((QUICK, "--config.num_epoch=3"), "no field 'num_epoch': did you mean num_epochs?"),
+        (
+            (QUICK, "--config.dataset.windowhu=3"),
+            "no field 'dataset.windowhu': did you mean dataset.window_hu",
+        ),
+        ((QUICK, "--config.num_epochs=many"), "--config.num_epochs=many: invalid literal"),
+        ((QUICK, "--worcdir=x"), "Unknown command line flag 'worcdir'. Did you mean: workdir"),
+        ((QUICK, "train"), "unexpected 'train'"),
+        ((QUICK, "--config.model.name=prnett"), "unknown network 'prnett': choose one of prnet"),
+        ((QUICK, "--config.dataset.image_size=100"), "sides that divide by 16, found 100x100"),
+    ],
+)
+def test_mistakes_end_in_one_line(root, tmp_path, arguments, message):
+    done = main(root, *arguments, f"--workdir={tmp_path / 'run'}")
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_help(root):
+    done = main(root, "--help")
+    assert done.returncode == 0
+    for text in ("--config", "--workdir", "prnet_jax/config.py"):
+        assert text in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_its_repetition_and_another_config(root, tmp_path, records_dir):
+    small = [
+        QUICK,
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.dataset.data_dir={records_dir}",
+        "--config.dataset.options.num_slices=8,4,3",
+        "--config.dataset.options.size=64",
+        "--config.dataset.image_size=32",
+        "--config.model.widths=4,8,16",
+        "--config.model.heads=2",
+        "--config.batch_size=4",
+    ]
+    first = main(root, *small, "--config.num_epochs=1")
+    assert first.returncode == 0, first.stderr
+    for text in ("| IoU %", "paper: PR-Net, not comparable", "curves.png", "worst first"):
+        assert text in first.stdout
+    again = main(root, *small, "--config.num_epochs=1")
+    assert again.returncode == 0
+    assert "Going on after step 2 of 2" in again.stdout
+    other = main(root, *small, "--config.num_epochs=2")
+    assert other.returncode == 2
+    assert "another config (num_epochs was 1, is 2)" in other.stderr
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_ends_with_1(root, tmp_path, records_dir):
+    done = main(
+        root,
+        QUICK,
+        f"--workdir={tmp_path / 'run'}",
+        f"--config.dataset.data_dir={records_dir}",
+        "--config.dataset.options.num_slices=8,4,3",
+        "--config.dataset.options.size=64",
+        "--config.dataset.image_size=32",
+        "--config.model.widths=4,8,16",
+        "--config.model.heads=2",
+        "--config.learning_rate=1e30",
+        "--config.clip_norm=0.0",
+    )
+    assert done.returncode == 1
+    assert "error: the loss is" in done.stderr and "Traceback" not in done.stderr

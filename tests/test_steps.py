@@ -1,0 +1,191 @@
+"""The pure steps: what they compute, and that devices make no difference."""
+
+import json
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from prnet_jax import optim, steps
+from prnet_jax.train import make_model
+
+
+def batch(number=4, size=32, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "image": jnp.asarray(rng.random((number, size, size, 1)), jnp.float32),
+        "mask": jnp.asarray(rng.random((number, size, size, 1)) > 0.5, jnp.float32),
+        "draw": jnp.arange(number, dtype=jnp.int32),
+    }
+
+
+def build(config, optimizer=None):
+    model = make_model(config)
+    schedule = optim.make_schedule(config, 2)
+    optimizer = optimizer or optim.make_optimizer(config, schedule)
+    state = steps.init_state(config, model, optimizer)
+    return model, state, jax.jit(steps.make_train_step(config, model, optimizer, schedule))
+
+
+def differences(a, b):
+    return jax.tree.leaves(jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), a, b))
+
+
+def test_schedule_by_hand(tiny_config):
+    tiny_config.num_epochs, tiny_config.warmup_epochs = 10, 2
+    tiny_config.learning_rate, tiny_config.final_learning_rate = 0.5, 0.1
+    schedule = optim.make_schedule(tiny_config, steps_per_epoch=5)
+    rates = [float(schedule(step)) for step in (0, 5, 10, 30, 50)]
+    np.testing.assert_allclose(rates, [0, 0.25, 0.5, 0.05 + 0.45 / 2, 0.05], rtol=1e-6)
+    tiny_config.warmup_epochs = 0
+    assert float(optim.make_schedule(tiny_config, 5)(0)) == 0.5
+
+
+def test_weight_decay_spares_vectors(tiny_config):
+    tiny_config.weight_decay, tiny_config.learning_rate, tiny_config.warmup_epochs = 0.1, 1.0, 0
+    optimizer = optim.make_optimizer(tiny_config, optim.make_schedule(tiny_config, 2))
+    params = {"kernel": jnp.ones((1, 1, 2, 2)), "bias": jnp.ones(2)}
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -0.1, rtol=1e-6)
+    np.testing.assert_array_equal(updates["bias"], 0)
+
+
+def test_step_is_the_gradient_of_the_loss(tiny_config):
+    """Plain SGD of rate 1 moves by the gradient, taken here of the loss without the step's code."""
+    tiny_config.augment.flip_horizontal = 0.0
+    model, state, step = build(tiny_config, optax.sgd(1.0))
+    data = batch()
+
+    def loss(params):
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        logits, _ = model.apply(variables, data["image"], train=True, mutable=["batch_stats"])
+        prob, target = jax.nn.sigmoid(logits), data["mask"]
+        bce = -(target * jnp.log(prob) + (1 - target) * jnp.log(1 - prob)).mean((1, 2, 3))
+        shared, total = (prob * target).sum((1, 2, 3)), (prob + target).sum((1, 2, 3))
+        return (bce + 1 - (2 * shared + 1) / (total + 1)).mean()
+
+    value, gradient = jax.value_and_grad(loss)(state.params)
+    after, results = step(state, data)
+    assert float(results["loss"]) == pytest.approx(float(value), rel=1e-5)
+    assert float(results["grad_norm"]) == pytest.approx(float(optax.global_norm(gradient)), 1e-4)
+    moved = jax.tree.map(lambda before, now: before - now, state.params, after.params)
+    assert max(differences(moved, gradient)) < 1e-4 * float(optax.global_norm(gradient))
+    assert int(after.step) == 1
+    assert max(differences(after.batch_stats, state.batch_stats)) > 0
+
+
+def test_augmentation_follows_from_the_draw_not_the_place(tiny_config):
+    """A batch in another order gives the same step, to rounding; other draws give another."""
+    tiny_config.augment.noise = 0.5
+    _, state, step = build(tiny_config)
+    data = batch()
+    order = np.array([2, 0, 3, 1])
+    _, results = step(state, data)
+    _, shuffled = step(state, {name: array[order] for name, array in data.items()})
+    _, others = step(state, {**data, "draw": data["draw"] + 4})
+    assert float(shuffled["loss"]) == pytest.approx(float(results["loss"]), rel=1e-5)
+    assert abs(float(others["loss"]) - float(results["loss"])) > 1e-4
+
+
+def test_accumulation_averages_the_parts(tiny_config):
+    """Two parts: their gradients' mean, each part with its own batch statistics."""
+    tiny_config.augment.flip_horizontal = 0.0
+    data = batch()
+    _, state, whole = build(tiny_config, optax.sgd(1.0))
+    tiny_config.accumulate_steps = 2
+    _, _, in_parts = build(tiny_config, optax.sgd(1.0))
+    after, results = in_parts(state, data)
+    moves, losses, start = [], [], state
+    for part in (slice(0, None, 2), slice(1, None, 2)):
+        moved, alone = whole(start, {name: array[part] for name, array in data.items()})
+        moves.append(jax.tree.map(lambda a, b: a - b, start.params, moved.params))
+        losses.append(float(alone["loss"]))
+        start = start.replace(batch_stats=moved.batch_stats)
+    mean = jax.tree.map(lambda a, b: (a + b) / 2, *moves)
+    moved = jax.tree.map(lambda a, b: a - b, state.params, after.params)
+    assert max(differences(moved, mean)) < 1e-5
+    assert float(results["loss"]) == pytest.approx(np.mean(losses), rel=1e-5)
+    assert max(differences(after.batch_stats, start.batch_stats)) < 1e-5
+
+
+def test_ema_of_the_weights(tiny_config):
+    tiny_config.ema_decay = 0.9
+    _, state, step = build(tiny_config)
+    after, _ = step(state, batch())
+    # At the first step the decay is 1/10: see the step's comment.
+    expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, state.params, after.params)
+    assert max(differences(after.ema_params, expected)) < 1e-6
+    assert after.eval_variables["params"] is after.ema_params
+    tiny_config.ema_decay = 0.0
+    assert build(tiny_config)[1].ema_params is None
+
+
+def test_eval_step_by_hand(tiny_config):
+    model, state, _ = build(tiny_config)
+    data = batch(2)
+    results = steps.make_eval_step(tiny_config, model)(
+        state.eval_variables, {**data, "index": jnp.array([5, -1])}
+    )
+    logits = model.apply(state.eval_variables, data["image"], train=False)[..., 0]
+    prob, target = np.asarray(jax.nn.sigmoid(logits)), np.asarray(data["mask"][..., 0]) > 0.5
+    np.testing.assert_allclose(results["prob"], prob, atol=1e-6)
+    np.testing.assert_array_equal(results["index"], [5, -1])
+    np.testing.assert_array_equal(results["tp"], ((prob >= 0.5) & target).sum((1, 2)))
+    np.testing.assert_array_equal(results["fp"], ((prob >= 0.5) & ~target).sum((1, 2)))
+    assert results["loss"].shape == (2,)
+
+
+_RUN_ON_DEVICES = """
+import json, sys
+import jax
+jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
+import numpy as np
+from prnet_jax import optim, sharding, steps
+from prnet_jax.config import make_config
+from prnet_jax.train import make_model
+config = make_config("prnet", "quick")
+config.model.widths, config.model.heads = (4, 8, 16), 2
+config.dataset.image_size = 32
+config.augment.rotate_degrees = 10.0
+mesh, model = sharding.make_mesh(), make_model(config)
+schedule = optim.make_schedule(config, 2)
+optimizer = optim.make_optimizer(config, schedule)
+state = sharding.replicate(mesh, lambda: steps.init_state(config, model, optimizer))
+step = steps.make_train_step(config, model, optimizer, schedule)
+step = sharding.jit_step(mesh, step, donate_state=True)
+rng = np.random.default_rng(0)
+losses = []
+for i in range(3):
+    images = rng.random((8, 32, 32, 1)).astype(np.float32)
+    data = {"image": images, "mask": (images > 0.5).astype(np.float32),
+            "draw": np.arange(8 * i, 8 * i + 8, dtype=np.int32)}
+    state, results = step(state, sharding.shard_batch(mesh, data))
+    losses.append(float(results["loss"]))
+stats = [np.asarray(x).tolist() for x in jax.tree.leaves(state.batch_stats)]
+print(json.dumps({"devices": jax.device_count(), "losses": losses, "stats": stats}))
+"""
+
+
+def test_one_and_four_devices_agree(root):
+    """Same losses and BatchNorm statistics over three steps: the batch is one, however spread."""
+    one, four = (
+        json.loads(
+            subprocess.run(
+                [sys.executable, "-c", _RUN_ON_DEVICES, devices],
+                cwd=root,
+                check=True,
+                capture_output=True,
+                text=True,
+            ).stdout
+        )
+        for devices in ("1", "4")
+    )
+    assert (one["devices"], four["devices"]) == (1, 4)
+    np.testing.assert_allclose(one["losses"], four["losses"], rtol=1e-5)
+    for a, b in zip(one["stats"], four["stats"], strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)

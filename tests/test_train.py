@@ -1,0 +1,143 @@
+"""Whole runs of a tiny network: two epochs, a resume, and the ways a run can end."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from prnet_jax import train, writers
+from prnet_jax.checkpoint import Checkpoints
+from prnet_jax.errors import InputError, RunError
+
+
+def saved_state(workdir):
+    manager = Checkpoints(workdir / "checkpoints")._manager
+    import orbax.checkpoint as ocp
+
+    items = ocp.args.Composite(state=ocp.args.StandardRestore())
+    return manager.latest_step(), manager.restore(manager.latest_step(), args=items).state
+
+
+def test_a_run_leaves_what_it_should(tiny_config, tmp_path, capsys):
+    workdir = tmp_path / "run"
+    summary = train.train_and_evaluate(tiny_config, workdir)
+    for name in (
+        "config.json",
+        "provenance.json",
+        "metrics.jsonl",
+        "curves.png",
+        "test/summary.json",
+        "test/per_image.csv",
+        "test/overview.png",
+    ):
+        assert (workdir / name).stat().st_size > 0, name
+    assert len(list((workdir / "test" / "overlays").glob("*.png"))) == 3
+    assert list((workdir / "events").iterdir())
+    assert json.loads((workdir / "config.json").read_text())["num_epochs"] == 2
+    about = json.loads((workdir / "provenance.json").read_text())
+    assert about["packages"]["jax"] == jax.__version__
+    assert len(about["split_manifest_sha256"]) == 64
+
+    metrics = writers.read_metrics(workdir / "metrics.jsonl")
+    trained = [line["step"] for line in metrics if "train/loss" in line]
+    validated = [(line["step"], line["epoch"]) for line in metrics if "val/dsc" in line]
+    assert trained == [1, 2, 3, 4]
+    assert validated == [(2, 1), (4, 2)]
+    assert summary["metrics"]["dsc"]["n"] == 3
+    assert summary["checkpoint_step"] in (2, 4)
+    printed = capsys.readouterr().out
+    for text in ("1 x cpu", "8 train / 4 validation / 3 test", "Total: ", "not comparable"):
+        assert text in printed
+
+    # The same command again evaluates nothing anew and says the same.
+    before = (workdir / "test" / "summary.json").stat().st_mtime_ns
+    assert train.train_and_evaluate(tiny_config, workdir) == summary
+    assert (workdir / "test" / "summary.json").stat().st_mtime_ns == before
+
+
+def test_resume_ends_like_an_undisturbed_run(tiny_config, tmp_path, monkeypatch):
+    """Stopped in the second epoch, the run goes on from the first epoch's checkpoint."""
+    tiny_config.ema_decay = 0.9
+    tiny_config.augment.noise = 0.05
+    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
+    expected = train.train_and_evaluate(tiny_config, straight)
+
+    real = train.sharding.shard_batch
+    calls = []
+
+    def interrupted(mesh, batch):
+        calls.append("draw" in batch)
+        if calls.count(True) == 4:
+            raise KeyboardInterrupt
+        return real(mesh, batch)
+
+    monkeypatch.setattr(train.sharding, "shard_batch", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        train.train_and_evaluate(tiny_config, stopped)
+    monkeypatch.undo()
+    assert not (stopped / "test").exists()
+    found = train.train_and_evaluate(tiny_config, stopped)
+
+    assert found == expected
+    for a, b in zip(
+        jax.tree.leaves(saved_state(straight)), jax.tree.leaves(saved_state(stopped)), strict=True
+    ):
+        np.testing.assert_array_equal(a, b)
+    runs = [writers.read_metrics(workdir / "metrics.jsonl") for workdir in (straight, stopped)]
+    varying = ("time", "train/images_per_s")
+    straight_lines, resumed_lines = (
+        [{k: v for k, v in line.items() if k not in varying} for line in lines] for lines in runs
+    )
+    assert resumed_lines == straight_lines
+
+
+def test_a_loss_that_is_not_finite_names_step_and_images(tiny_config, tmp_path):
+    tiny_config.learning_rate = 1e30
+    tiny_config.warmup_epochs = 0.0
+    tiny_config.clip_norm = 0.0
+    with pytest.raises(RunError, match=r"the loss is (nan|inf) at step \d, images phantom_\d+, "):
+        train.train_and_evaluate(tiny_config, tmp_path / "run")
+
+
+def test_early_stopping(tiny_config, tmp_path, monkeypatch):
+    scores = iter([0.5, 0.7, 0.6, 0.7, 0.9])
+    picture = np.zeros((4, 4, 3), np.uint8)
+    monkeypatch.setattr(
+        train,
+        "validate",
+        lambda *_: ({"loss": 1.0, "dsc": (dsc := next(scores)), "iou": dsc}, picture),
+    )
+    tiny_config.num_epochs, tiny_config.early_stopping_epochs = 5, 2
+    train.train_and_evaluate(tiny_config, tmp_path / "run")
+    metrics = writers.read_metrics(tmp_path / "run" / "metrics.jsonl")
+    assert [line["val/dsc"] for line in metrics if "val/dsc" in line] == [0.5, 0.7, 0.6, 0.7]
+
+
+def test_bfloat16_and_accumulation_run(tiny_config, tmp_path):
+    tiny_config.dtype, tiny_config.accumulate_steps, tiny_config.num_epochs = "bfloat16", 2, 1
+    summary = train.train_and_evaluate(tiny_config, tmp_path / "run")
+    assert 0 <= summary["metrics"]["dsc"]["mean"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("dtype", "float16", "config.dtype must be float32 or bfloat16"),
+        ("batch_size", 0, "config.batch_size must divide by 1"),
+        ("batch_size", 9, "the train split has only 8 images"),
+        ("accumulate_steps", 3, "1 devices x 3 accumulate_steps = 3, found 4"),
+        ("dataset.image_size", 36, "sides that divide by 8, found 36x36"),
+        ("dataset.mask", "lungs", "no mask 'lungs'"),
+        ("dataset.name", "lung_fantom", "no data set 'lung_fantom'"),
+        ("model.name", "resnet", "unknown network 'resnet'"),
+        ("augment.noise", 2.0, "augmentation noise must be from 0"),
+        ("num_epochs", 0, "config.num_epochs must be 1 or more, found 0"),
+        ("dataset.window_hu", (400.0, -1000.0), "config.dataset.window_hu must be"),
+    ],
+)
+def test_refusals_write_nothing(tiny_config, tmp_path, field, value, message):
+    tiny_config.update_from_flattened_dict({field: value})
+    with pytest.raises(InputError, match=message):
+        train.train_and_evaluate(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
