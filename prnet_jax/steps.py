@@ -71,6 +71,7 @@ def make_train_step(
     follows from (seed, draw) alone: not from the number of devices, and the same after a resume.
     Results besides the state, float32 scalars: `loss`, `grad_norm`, `learning_rate`.
     """
+    config = ml_collections.FrozenConfigDict(config)  # tracing comes later
     augment_key = jax.random.fold_in(jax.random.key(config.seed), 1)
 
     def loss_of(params, batch_stats, image, mask):
@@ -126,6 +127,8 @@ def make_eval_step(
     its split, -1 for padding. Results: `index`; `prob` [N, H, W] float32; `loss` [N] float32;
     `tp`, `fp`, `fn`, `tn` [N] int32, pixels at `config.threshold`.
     """
+
+    config = ml_collections.FrozenConfigDict(config)
 
     def eval_step(variables, batch):
         logits = model.apply(variables, batch["image"], train=False)

@@ -1,10 +1,17 @@
 """What several tests share: the repository's root, the real data, a tiny data set and config."""
 
+import os
 import pathlib
+import tempfile
 
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# Many tests, some in processes of their own, compile the same tiny network: each program once.
+_compiled = tempfile.TemporaryDirectory(prefix="prnet-tests-")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 
 @pytest.fixture(scope="session")

@@ -69,7 +69,7 @@ def test_step_is_the_gradient_of_the_loss(tiny_config):
         shared, total = (prob * target).sum((1, 2, 3)), (prob + target).sum((1, 2, 3))
         return (bce + 1 - (2 * shared + 1) / (total + 1)).mean()
 
-    value, gradient = jax.value_and_grad(loss)(state.params)
+    value, gradient = jax.jit(jax.value_and_grad(loss))(state.params)
     after, results = step(state, data)
     assert float(results["loss"]) == pytest.approx(float(value), rel=1e-5)
     assert float(results["grad_norm"]) == pytest.approx(float(optax.global_norm(gradient)), 1e-4)

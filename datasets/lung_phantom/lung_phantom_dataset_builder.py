@@ -9,12 +9,11 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from prnet_jax.data import records
+from prnet_jax.data.splits import SPLITS
+from prnet_jax.datasets.lung_phantom.phantom import make_slice
 from prnet_jax.errors import InputError
 
-from .phantom import make_slice
-
 MASKS = ("mask", "nodule_mask")  # the lungs; the nodules within them
-SPLITS = ("train", "validation", "test")
 
 
 @dataclasses.dataclass
@@ -29,20 +28,15 @@ class LungPhantomConfig(tfds.core.BuilderConfig):
 DEFAULT = LungPhantomConfig(name="default")
 
 
-def make_config(**options: Any) -> LungPhantomConfig:
-    """A config from the fields of `LungPhantomConfig`; other options never share a directory.
+def make_config(
+    size: int = 512, num_slices: tuple[int, int, int] = (211, 26, 27), seed: int = 0
+) -> LungPhantomConfig:
+    """The config of these options, see `LungPhantomConfig`; others never share a directory.
 
-    Raises InputError where an option is unknown or cannot be.
+    Raises:
+        InputError: an option that cannot be.
     """
-    fields = {field.name for field in dataclasses.fields(LungPhantomConfig)}
-    own = fields - {field.name for field in dataclasses.fields(tfds.core.BuilderConfig)}
-    if unknown := sorted(set(options) - own):
-        raise InputError(
-            f"lung_phantom has no option {', '.join(unknown)}; its options are "
-            f"{', '.join(sorted(own))}"
-        )
-    config = LungPhantomConfig(name="default", **options)
-    config.num_slices = tuple(config.num_slices)
+    config = LungPhantomConfig(name="default", size=size, num_slices=tuple(num_slices), seed=seed)
     if len(config.num_slices) != len(SPLITS) or min(config.num_slices) < 1:
         raise InputError(
             f"lung_phantom's num_slices is {config.num_slices}; it must be three numbers of 1 or "

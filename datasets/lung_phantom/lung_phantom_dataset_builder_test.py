@@ -154,7 +154,7 @@ def test_options_name_the_directory():
 
 @pytest.mark.parametrize(
     "options",
-    [{"sise": 64}, {"size": 8}, {"seed": -1}, {"num_slices": (3, 1)}, {"num_slices": (3, 0, 1)}],
+    [{"size": 8}, {"seed": -1}, {"num_slices": (3, 1)}, {"num_slices": (3, 0, 1)}],
 )
 def test_bad_options_are_refused_in_one_line(options):
     with pytest.raises(InputError) as error:

@@ -229,7 +229,9 @@ def pad_to(x: jax.Array, like: jax.Array) -> jax.Array:
     return jnp.pad(x, pads)
 
 
-def check_image(network: str, image: jax.Array, in_channels: int, divisor: int) -> None:
+def check_image(
+    network: str, image: jax.Array, in_channels: int, divisor: int, min_side: int = 0
+) -> None:
     """Refuses an image batch that a network cannot take.
 
     Args:
@@ -237,6 +239,7 @@ def check_image(network: str, image: jax.Array, in_channels: int, divisor: int) 
         image: [N, H, W, C].
         in_channels: the C the network was built for.
         divisor: what H and W must divide by.
+        min_side: what H and W must reach, for the networks that pad.
 
     Raises:
         InputError: another rank, number of channels or size.
@@ -246,6 +249,10 @@ def check_image(network: str, image: jax.Array, in_channels: int, divisor: int) 
             f"{network} expects images [N, H, W, {in_channels}], found {list(image.shape)}"
         )
     h, w = image.shape[1:3]
+    if min(h, w) < min_side:
+        raise InputError(
+            f"{network} needs sides of {min_side} or more, found {h}x{w}: use larger images"
+        )
     if h % divisor or w % divisor or 0 in (h, w):
         near = [max(round(side / divisor), 1) * divisor for side in (h, w)]
         raise InputError(

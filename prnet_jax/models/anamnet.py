@@ -1,0 +1,87 @@
+"""AnamNet: Paluru et al., IEEE TNNLS 32(3), 2021, doi:10.1109/TNNLS.2021.3054746."""
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from prnet_jax.models.layers import BatchNorm, Conv, Dtype, UpConv, check_image, max_pool
+
+
+class SingleConv(nn.Module):
+    """One 3x3 convolution, BatchNorm, ReLU. -> [N, H, W, features]. Names as in torch: 0, 1."""
+
+    features: int
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        x = Conv(self.features, dtype=self.dtype, name="0")(x)
+        return nn.relu(BatchNorm(dtype=self.dtype, name="1")(x, train))
+
+
+class Squeeze(nn.Module):
+    """The anamorphic block: to a quarter of the channels, 3x3 there, and back; then the input.
+
+    [N, H, W, C] -> [N, H, W, C]. Each convolution (none has a bias) is followed by BatchNorm and
+    ReLU, and the sum with the block's input by another ReLU.
+    """
+
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        channels = x.shape[-1]
+        narrow = max(channels // 4, 1)
+        y = x
+        for i, (features, kernel) in enumerate(((narrow, 1), (narrow, 3), (channels, 1)), 1):
+            name = f"ext_conv{i}"
+            y = Conv(features, kernel, use_bias=False, dtype=self.dtype, name=f"{name}.0")(y)
+            y = nn.relu(BatchNorm(dtype=self.dtype, name=f"{name}.1")(y, train))
+        return nn.relu(x + y)
+
+
+class AnamNet(nn.Module):
+    """AnamNet: a light U-Net with one convolution a level and squeezing blocks in between.
+
+    Image [N, H, W, in_channels] -> logits [N, H, W, num_classes]; H and W must divide by 16. One
+    head. 4,631,425 parameters at the defaults. The original has three classes; only its last
+    convolution differs from this network's.
+
+    Attributes:
+        in_channels: channels of the image.
+        num_classes: channels of the logits.
+        widths: channels of the four levels, finest first.
+        dtype: dtype of the computation; None: that of the input and the parameters.
+    """
+
+    in_channels: int = 1
+    num_classes: int = 1
+    widths: tuple[int, int, int, int] = (64, 128, 256, 256)
+    dtype: Dtype | None = None
+
+    @nn.compact
+    def __call__(
+        self, image: jax.Array, train: bool, all_heads: bool = False
+    ) -> jax.Array | tuple[jax.Array, ...]:
+        check_image("anamnet", image, self.in_channels, 16)
+
+        x, skips = image, []
+        for level, width in enumerate(self.widths, 1):
+            x = SingleConv(width, self.dtype, name=f"conv{level}_block")(x, train)
+            skips.append(x)
+            x = max_pool(x)
+            if level < 4:  # the deepest map goes straight to the decoder
+                x = Squeeze(self.dtype, name=f"bottleneck{level}")(x, train)
+
+        for i, width in enumerate(reversed(self.widths), 1):
+            x = UpConv(width, dtype=self.dtype, name=f"up_{i}")(x)
+            if i < 4:
+                x = Squeeze(self.dtype, name=f"bottleneck{i + 3}")(x, train)
+            x = jnp.concatenate((x, skips.pop()), axis=-1)  # the skip comes second, as published
+            x = SingleConv(width, self.dtype, name=f"conv_up_{i}")(x, train)
+
+        logits = Conv(self.num_classes, 1, dtype=self.dtype, name="conv_final")(x)
+        return (logits,) if all_heads else logits
+
+
+NETWORK = AnamNet

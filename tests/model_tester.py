@@ -1,0 +1,281 @@
+"""One battery of tests that every network inherits.
+
+    class TestUNet(ModelTester):
+        name = "unet"
+        small = {"widths": (4, 4, 8, 8, 8)}
+        parameter_count = 31_036_481
+        min_side = 16
+
+`GoldenTester` holds what a set of parity vectors (tests/goldens, described in
+../shared/goldens/README.md) pins; `ModelTester` adds what any network must do.
+"""
+
+import pathlib
+
+import jax
+import jax.experimental
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from prnet_jax.errors import InputError
+from prnet_jax.models import create_model
+from prnet_jax.torch_weights import from_torch, to_torch
+from tests.goldens import weights
+
+GOLDENS = pathlib.Path(__file__).resolve().parent / "goldens"
+KEY = jax.random.key(0)
+# The name since jax 0.8, and the one before.
+enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
+
+
+class GoldenTester:
+    """A network against its public PyTorch class.
+
+    Attributes:
+        name: the network's name for `create_model`.
+        golden: the vectors' name; None: the network's.
+        fields: what the network of the vectors overrides.
+        evaluation_tolerance: of float32 in evaluation mode, relative to the golden's peak.
+        training_tolerance: of float32 in training mode, outputs and running statistics.
+        double_tolerance: of everything in float64; the goldens are rounded to float32 (6e-8).
+        dropped: beginnings of the state_dict names that the network has no use for.
+    """
+
+    name: str
+    golden: str | None = None
+    fields: dict = {}
+    evaluation_tolerance = 2e-5
+    training_tolerance = 2e-4
+    double_tolerance = 1e-6
+    dropped: tuple[str, ...] = ()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def reference(cls):
+        """The golden's description, its state_dict and its arrays (NCHW)."""
+        path = GOLDENS / f"{cls.golden or cls.name}.json"
+        spec, state_dict = weights.load(path)
+        return spec, state_dict, dict(np.load(path.with_suffix(".npz")))
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def single(cls, reference):
+        return differences(cls.name, cls.fields, reference, np.float32)
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def double(cls, reference):
+        with enable_x64(True):
+            return differences(cls.name, cls.fields, reference, np.float64)
+
+    def test_float32_in_evaluation(self, single):
+        worst = {key: d for key, d in single.items() if key.startswith("eval_output")}
+        assert max(worst.values()) < self.evaluation_tolerance, worst
+
+    def test_float32_in_training(self, single):
+        worst = {key: d for key, d in single.items() if "train" in key}
+        assert max(worst.values()) < self.training_tolerance, worst
+
+    def test_float64_in_everything(self, double, reference):
+        """Every head in both modes, input gradient, running statistics after one step."""
+        assert double.keys() == reference[2].keys()
+        assert max(double.values()) < self.double_tolerance, double
+
+    def test_state_dict_round_trip_to_the_bit(self, reference):
+        """All names and shapes of the reference, `num_batches_tracked` included."""
+        state_dict = reference[1]
+        back = to_torch(self.name, from_torch(self.name, state_dict, **self.fields), **self.fields)
+        kept = {k: v for k, v in state_dict.items() if not k.startswith(self.dropped)}
+        assert back.keys() == kept.keys()
+        for key, array in kept.items():
+            assert (back[key].dtype, back[key].shape) == (array.dtype, array.shape), key
+            assert back[key].tobytes() == array.tobytes(), key
+
+
+class ModelTester(GoldenTester):
+    """The parity tests, and what holds for a network of any weights.
+
+    Attributes:
+        small: fields, besides `fields`, of a network narrow enough to compile and run quickly.
+        parameter_count: trainable parameters of the network of the vectors.
+        divisor: what the image's sides must divide by, or
+        min_side: the smallest side, of a network that takes any from there on.
+        bfloat16_tolerance: of the small network in bfloat16, relative to the peak in float32.
+    """
+
+    small: dict = {}
+    parameter_count: int
+    divisor: int = 16
+    min_side: int | None = None
+    bfloat16_tolerance = 0.1
+
+    @property
+    def side(self) -> int:
+        return self.min_side or self.divisor
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def initial(cls):
+        """Variables of the small network and an image of noise."""
+        model = create_model(cls.name, **cls.fields, **cls.small)
+        side = 2 * (cls.min_side or cls.divisor)
+        image = jax.random.normal(KEY, (2, side, side, model.in_channels))
+        return jax.jit(lambda: model.init(KEY, image, train=False))(), image
+
+    def test_parameter_count(self):
+        model = create_model(self.name, **self.fields)
+        variables = jax.eval_shape(lambda: model.init(KEY, self.blank(model), train=False))
+        assert sum(x.size for x in jax.tree.leaves(variables["params"])) == self.parameter_count
+        assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
+
+    def test_shapes(self):
+        """Every head has the image's size, and the main head is one of them."""
+        side = self.side
+        sizes = [(side, 2 * side), (3 * side, side)]
+        sizes += [(side + 1, 2 * side - 1), (53, 70)] if self.min_side else []
+        for channels, classes in ((1, 1), (3, 2)):
+            model = create_model(
+                self.name, **self.fields, **self.small, in_channels=channels, num_classes=classes
+            )
+            for h, w in sizes:
+                shape = (2, h, w, classes)
+                image = jnp.zeros((2, h, w, channels))
+                variables = jax.eval_shape(lambda x, m=model: m.init(KEY, x, False), image)
+                for train in (False, True):
+                    heads, logits = jax.eval_shape(
+                        lambda v, x, m=model, t=train: [
+                            m.apply(v, x, t, heads, mutable=["batch_stats"], rngs={"dropout": KEY})
+                            for heads in (True, False)
+                        ],
+                        variables,
+                        image,
+                    )
+                    assert logits[0].shape == shape
+                    assert {head.shape for head in heads[0]} == {shape}
+
+    def test_refuses_images_it_cannot_take(self):
+        model = create_model(self.name, **self.fields, **self.small)
+
+        def init(*shape):
+            jax.eval_shape(lambda: model.init(KEY, jnp.zeros(shape), train=False))
+
+        side, channels = self.side, model.in_channels
+        bad = side - 1 if self.min_side else side + 1
+        limit = f"sides of {side} or more" if self.min_side else f"divide by {side}"
+        with pytest.raises(InputError, match=f"{self.name} .*{limit}, found {bad}x{side}"):
+            init(1, bad, side, channels)
+        with pytest.raises(InputError, match=f"{limit}, found {2 * side}x{bad}"):
+            init(1, 2 * side, bad, channels)
+        with pytest.raises(InputError, match=rf"expects images \[N, H, W, {channels}\]"):
+            init(1, side, side, channels + 1)
+
+    def test_gradients_and_one_compilation(self, initial, reference):
+        """Two steps of descent on every head: one trace, finite gradients, none of them zero.
+
+        A bias may get none: before a norm that takes the mean away it changes nothing.
+        """
+        model = create_model(self.name, **self.fields, **self.small)
+        variables, image = initial
+        traces = []
+
+        @jax.jit
+        def step(variables, image):
+            traces.append(image.shape)
+
+            def loss(params):
+                heads, updates = model.apply(
+                    {**variables, "params": params},
+                    image,
+                    train=True,
+                    all_heads=True,
+                    mutable=["batch_stats"],
+                    rngs={"dropout": KEY},
+                )
+                return sum(jnp.square(head - 1.0).mean() for head in heads), updates
+
+            gradients, updates = jax.grad(loss, has_aux=True)(variables["params"])
+            params = jax.tree.map(lambda p, g: p - 1e-3 * g, variables["params"], gradients)
+            return {"params": params, **updates}, gradients
+
+        variables, gradients = step(variables, image)
+        step(variables, image)
+        assert len(traces) == 1
+        unused = reference[0]["params_without_gradient"]
+        for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+            name = ".".join(part.key for part in path)
+            assert np.isfinite(gradient).all(), name
+            if path[-1].key != "bias" and f"{name.rpartition('.')[0]}.weight" not in unused:
+                assert np.abs(gradient).max() > 0, name
+
+    def test_bfloat16(self, initial):
+        """Computation in bfloat16 with parameters in float32, close to float32 throughout."""
+        variables, image = initial
+
+        def heads(dtype):
+            model = create_model(self.name, **self.fields, **self.small, dtype=dtype)
+            made = jax.eval_shape(lambda: model.init(KEY, image, train=False))
+            assert {x.dtype for x in jax.tree.leaves(made)} == {jnp.dtype(jnp.float32)}
+            return jax.jit(lambda v, x: model.apply(v, x, train=False, all_heads=True))(
+                variables, image
+            )
+
+        for half, exact in zip(heads(jnp.bfloat16), heads(None), strict=True):
+            assert (half.dtype, exact.dtype) == (jnp.bfloat16, jnp.float32)
+            error = np.abs(np.asarray(half, np.float32) - exact).max()
+            assert 0 < error < self.bfloat16_tolerance * np.abs(exact).max()
+
+    def blank(self, model):
+        return jnp.zeros((1, self.side, self.side, model.in_channels))
+
+
+def differences(name, fields, reference, dtype):
+    """What `name`, computed in `dtype`, differs by from each of a golden's arrays.
+
+    Returns:
+        array name -> max |found - golden| / max |golden|. float32 is spared `grad_input`, where a
+        ReLU within rounding of its kink may flip.
+    """
+    spec, state_dict, golden = reference
+    model = create_model(name, **fields)
+    variables = jax.tree.map(lambda x: x.astype(dtype), from_torch(name, state_dict, **fields))
+    image = _nhwc(weights.inputs(spec), dtype)
+    cotangents = [_nhwc(c, dtype) for c in weights.cotangents(spec)]
+    double = dtype == np.float64
+
+    def evaluate(image, variables):
+        heads = model.apply(variables, image, train=False, all_heads=True)
+        return sum((h * c).sum() for h, c in zip(heads, cotangents, strict=True)), heads
+
+    @jax.jit
+    def run(variables, image):
+        if double:
+            gradient, evaluated = jax.grad(evaluate, has_aux=True)(image, variables)
+        else:
+            gradient, evaluated = None, evaluate(image, variables)[1]
+        trained, updates = model.apply(
+            variables, image, train=True, all_heads=True, mutable=["batch_stats"]
+        )
+        return evaluated, trained, updates, gradient
+
+    evaluated, trained, updates, gradient = run(variables, image)
+    after = to_torch(name, {"params": variables["params"], **updates}, **fields)
+    found = {f"after_train.{key}": value for key, value in after.items()}
+    for head, *outputs in zip(spec["heads"], evaluated, trained, strict=True):
+        assert {x.dtype for x in outputs} == {jnp.dtype(dtype)}
+        found |= zip((head["key"], head["train_key"]), outputs, strict=True)
+    if double:
+        found["grad_input"] = gradient
+    return {
+        key: float(np.abs(_nchw(found[key]) - array).max() / np.abs(array).max())
+        for key, array in golden.items()
+        if double or key != "grad_input"
+    }
+
+
+def _nhwc(array, dtype):
+    return np.transpose(array, (0, 2, 3, 1)).astype(dtype)
+
+
+def _nchw(array):
+    return np.transpose(array, (0, 3, 1, 2)) if array.ndim == 4 else np.asarray(array)
