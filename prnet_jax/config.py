@@ -18,6 +18,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     """The full configuration of a network of `list_models()`, on the phantom."""
     config = ml_collections.ConfigDict()
     config.seed = 0  # of the initial weights, the order of the images and the augmentation
+    config.init_from = placeholder(str)  # a run or imported weights to start from
     config.dtype = "float32"  # of the computation, or "bfloat16"; parameters stay float32
 
     config.model = _fields(model_fields(network))  # the network's own fields, see its docstring
@@ -54,6 +55,8 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     config.final_learning_rate = 0.01  # at the end, as a fraction of the peak
     config.weight_decay = 1e-4  # of kernels only, decoupled (AdamW)
     config.clip_norm = 1.0  # of the whole gradient; 0: off
+    config.loss = "bce_dice"  # or "infnet", Inf-Net's own over its five heads
+    config.head_weights = ()  # of bce_dice over all heads of a network; (): the main head alone
     config.bce_weight = 1.0  # of the binary cross-entropy in the loss
     config.dice_weight = 1.0  # of the Dice loss in the loss
     config.ema_decay = 0.0  # of averaged weights, used for evaluation; 0: off
@@ -122,6 +125,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         require(field, lambda v: v >= 1, "1 or more")
     require("dataset.window_hu", lambda v: len(v) == 2 and v[0] < v[1], "(lower, upper) HU")
     require("learning_rate", lambda v: v > 0, "above 0")
+    require("loss", lambda v: v in ("bce_dice", "infnet"), "bce_dice or infnet")
     require("threshold", lambda v: 0 < v < 1, "between 0 and 1")
     require("ema_decay", lambda v: 0 <= v < 1, "from 0 (off) to below 1")
     for field in ("weight_decay", "clip_norm", "warmup_epochs", "early_stopping_epochs"):

@@ -1,12 +1,17 @@
-"""Losses per image: binary cross-entropy, soft Dice, and their sum.
+"""Losses per image: binary cross-entropy, soft Dice, their sum, and those of several heads.
 
 All work on logits and masks [N, H, W, C], C masks an image, and in float32 at least, whatever the
 logits' dtype (float64 stays float64). The paper does not name its loss.
 """
 
+from collections.abc import Callable, Sequence
+
 import jax
 import jax.numpy as jnp
 import optax
+from flax import linen as nn
+
+from prnet_jax.errors import InputError
 
 
 def bce(logits: jax.Array, target: jax.Array) -> jax.Array:
@@ -54,6 +59,78 @@ def bce_dice(
 ) -> jax.Array:
     """`bce_weight` * `bce` + `dice_weight` * `dice_loss`; arguments as there, float [N]."""
     return bce_weight * bce(logits, target) + dice_weight * dice_loss(logits, target)
+
+
+def head_losses(
+    heads: Sequence[jax.Array],
+    target: jax.Array,
+    weights: Sequence[float],
+    loss: Callable[[jax.Array, jax.Array], jax.Array],
+) -> jax.Array:
+    """Deep supervision: the sum over heads of weight * `loss(head, target)`, float [N].
+
+    Args:
+        heads: logits [N, H, W, C] each, in the network's order.
+        target: [N, H, W, C].
+        weights: one a head. The originals': AwsNet (0.5, 0.5, 0.5, 1), UNet++ 1/4 each.
+        loss: such as `bce_dice`.
+
+    Raises:
+        InputError: another number of weights than heads.
+    """
+    if len(weights) != len(heads):
+        raise InputError(
+            f"config.head_weights has {len(weights)} numbers, but the network has {len(heads)} "
+            "heads: give one a head, or () for the main head alone"
+        )
+    return sum(w * loss(head, target) for w, head in zip(weights, heads, strict=True))
+
+
+def infnet_loss(heads: Sequence[jax.Array], target: jax.Array) -> jax.Array:
+    """Inf-Net's own loss: `region_loss` of its four region heads and `bce` of its edge head.
+
+    Each counts 1 (MODELS.md, section 7). The original reads edge maps from files; here the edge is
+    what a 3x3 erosion takes off the mask.
+
+    Args:
+        heads: logits [N, H, W, 1]: four regions, then the edge.
+        target: float {0, 1} or bool [N, H, W, 1].
+
+    Returns:
+        float [N].
+
+    Raises:
+        InputError: another number of heads: the loss is not for this network.
+    """
+    if len(heads) != 5:
+        raise InputError(
+            f"config.loss 'infnet' is for Inf-Net's 5 heads, the network has {len(heads)}: "
+            "use 'bce_dice'"
+        )
+    *regions, edge = heads
+    target = target.astype(jnp.promote_types(edge.dtype, jnp.float32))
+    inner = -nn.max_pool(-target, (3, 3), padding=((1, 1), (1, 1)))
+    return sum(region_loss(head, target) for head in regions) + bce(edge, target - inner)
+
+
+def region_loss(logits: jax.Array, target: jax.Array) -> jax.Array:
+    """BCE plus an IoU loss in which pixels near the mask's border count more, float [N].
+
+    The weight is 1 + 5 |m - g|, m the mean of the mask g over 31x31 pixels (zeros outside), and
+    the IoU loss 1 - (sum(w p g) + 1) / (sum(w (p + g)) - sum(w p g) + 1). In the original the
+    weight is meant for the BCE too, but an option that PyTorch reads as "mean" undoes it.
+
+    Args:
+        logits: float [N, H, W, 1].
+        target: float {0, 1} or bool [N, H, W, 1].
+    """
+    logits, target = _promote(logits, target)
+    mean = nn.avg_pool(target, (31, 31), padding=((15, 15), (15, 15)))
+    weight = 1 + 5 * jnp.abs(mean - target)
+    prob = jax.nn.sigmoid(logits)
+    shared = jnp.sum(weight * prob * target, axis=(1, 2, 3))
+    total = jnp.sum(weight * (prob + target), axis=(1, 2, 3))
+    return bce(logits, target) + 1 - (shared + 1) / (total - shared + 1)
 
 
 def _promote(logits: jax.Array, target: jax.Array) -> tuple[jax.Array, jax.Array]:

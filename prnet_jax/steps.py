@@ -1,5 +1,6 @@
 """The state of a training run and the pure steps on it; nothing here knows devices or files."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import optax
 from flax import linen as nn
 
 from prnet_jax.data.augment import augment
-from prnet_jax.losses import bce_dice
+from prnet_jax.losses import bce_dice, head_losses, infnet_loss
 from prnet_jax.metrics import counts
 
 Batch = dict[str, jax.Array]
@@ -74,31 +75,42 @@ def make_train_step(
     config = ml_collections.FrozenConfigDict(config)  # tracing comes later
     augment_key = jax.random.fold_in(jax.random.key(config.seed), 1)
 
-    def loss_of(params, batch_stats, image, mask):
-        variables = {"params": params, "batch_stats": batch_stats}
-        logits, updates = model.apply(variables, image, train=True, mutable=["batch_stats"])
-        loss = bce_dice(logits, mask, config.bce_weight, config.dice_weight).mean()
+    dropout_key = jax.random.fold_in(jax.random.key(config.seed), 2)
+    all_heads = config.loss == "infnet" or bool(config.head_weights)
+
+    def loss_of(params, batch_stats, key, image, mask):
+        output, updates = model.apply(
+            {"params": params, "batch_stats": batch_stats},
+            image,
+            train=True,
+            all_heads=all_heads,
+            mutable=["batch_stats"],
+            rngs={"dropout": key},
+        )
+        loss = _training_loss(output, mask, config).mean()
         return loss, updates.get("batch_stats", {})
 
-    def part_of_batch(carry, part):
+    def gradient_of_part(carry, part):
         batch_stats, params = carry
-        (loss, batch_stats), grads = jax.value_and_grad(loss_of, has_aux=True)(
-            params, batch_stats, *part
-        )
+        value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
+        (loss, batch_stats), grads = value_and_grad(params, batch_stats, *part)
         return (batch_stats, params), (loss, grads)
 
     def train_step(state, batch):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, batch["draw"])
         images = augment(keys, batch["image"], batch["mask"], config.augment)
+        # Part i takes every n-th image, so that each part is spread over all devices.
+        parts = config.accumulate_steps
+        images = [x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for x in images]
+        keys = jax.random.split(jax.random.fold_in(dropout_key, state.step), parts)
         carry = (state.batch_stats, state.params)
-        if config.accumulate_steps == 1:
-            (batch_stats, _), (loss, grads) = part_of_batch(carry, images)
+        if parts == 1:
+            carry, results = gradient_of_part(carry, (keys[0], *(x[0] for x in images)))
+            loss, grads = results
         else:
-            # Part i takes every n-th image, so that each part is spread over all devices.
-            parts = [x.reshape(-1, config.accumulate_steps, *x.shape[1:]) for x in images]
-            parts = [x.swapaxes(0, 1) for x in parts]
-            (batch_stats, _), results = jax.lax.scan(part_of_batch, carry, tuple(parts))
+            carry, results = jax.lax.scan(gradient_of_part, carry, (keys, *images))
             loss, grads = jax.tree.map(lambda x: x.mean(0), results)
+        batch_stats, _ = carry
 
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -127,7 +139,6 @@ def make_eval_step(
     its split, -1 for padding. Results: `index`; `prob` [N, H, W] float32; `loss` [N] float32;
     `tp`, `fp`, `fn`, `tn` [N] int32, pixels at `config.threshold`.
     """
-
     config = ml_collections.FrozenConfigDict(config)
 
     def eval_step(variables, batch):
@@ -141,3 +152,19 @@ def make_eval_step(
         }
 
     return eval_step
+
+
+def _training_loss(
+    output: jax.Array | tuple[jax.Array, ...],
+    mask: jax.Array,
+    config: ml_collections.FrozenConfigDict,
+) -> jax.Array:
+    """What `config` asks for, [N], of a network's logits: of its main head, or of all heads."""
+    if config.loss == "infnet":
+        return infnet_loss(output, mask)
+    loss = functools.partial(
+        bce_dice, bce_weight=config.bce_weight, dice_weight=config.dice_weight
+    )
+    if config.head_weights:
+        return head_losses(output, mask, config.head_weights, loss)
+    return loss(output, mask)

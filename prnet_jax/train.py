@@ -15,7 +15,7 @@ import numpy as np
 from clu import parameter_overview
 
 from prnet_jax import benchmark, curves, optim, run_directory, sharding, steps, writers
-from prnet_jax.checkpoint import Checkpoints
+from prnet_jax.checkpoint import Checkpoints, load_variables, network_of
 from prnet_jax.config import check_config
 from prnet_jax.data.augment import augment
 from prnet_jax.data.pipeline import Slices, train_batches
@@ -55,6 +55,7 @@ def train_and_evaluate(
     model = make_model(config)
     _check_shapes(config, model)
     run_directory.check_run(workdir, config)
+    initial = _initial_variables(config, model)
 
     # ---- data
     data = config.dataset
@@ -79,13 +80,16 @@ def train_and_evaluate(
     eval_step = sharding.jit_step(mesh, steps.make_eval_step(config, model), donate_state=False)
     batches = train_batches(slices["train"], config.batch_size, config.seed, data.num_threads)
 
-    # ---- where the run stands: the newest checkpoint of the run directory, else the beginning
+    # ---- where the run stands
     about = provenance(manifest_hash(splits), builder.info.full_name, config.seed)
     run_directory.open_run(workdir, config, about)
     clock = {"epochs": 0, "train_s": 0.0, "best_dsc": -1.0, "best_epoch": 0}
     with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+        # Weights come from the run's own newest checkpoint, else config.init_from, else the seed.
         if checkpoints.last_step is not None:
             state, clock = checkpoints.restore(state, batches)
+        elif initial is not None:
+            state = _start_from(initial, state, mesh)
         start = int(state.step)
         _announce(config, workdir, slices, steps_per_epoch, state)
         if start:
@@ -237,6 +241,49 @@ def _check_shapes(config: ml_collections.ConfigDict, model) -> None:
         return model.init(keys[0], image, train=False)
 
     jax.eval_shape(trial, image, mask)
+
+
+def _initial_variables(config: ml_collections.ConfigDict, model) -> dict[str, Any] | None:
+    """The variables in `config.init_from`, or None where it is not set.
+
+    Raises:
+        InputError: no such folder, or the variables of another network or width.
+    """
+    if not config.init_from:
+        return None
+    folder = pathlib.Path(config.init_from)
+    name, _ = network_of(folder)
+    if name != config.model.name:
+        raise InputError(f"config.init_from {folder} holds {name}, not {config.model.name}")
+    variables = load_variables(folder)
+    size = config.dataset.image_size
+    image = jnp.zeros((1, size, size, model.in_channels))
+    expected = jax.eval_shape(lambda: model.init(jax.random.key(0), image, train=False))
+    shapes = [
+        {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
+        for leaves in map(jax.tree_util.tree_leaves_with_path, (expected, variables))
+    ]
+    differ = sorted(k for k in shapes[0] | shapes[1] if shapes[0].get(k) != shapes[1].get(k))
+    if differ:
+        raise InputError(
+            f"config.init_from {folder} does not fit config.model: {len(differ)} arrays differ, "
+            f"such as {differ[0]}: expected {shapes[0].get(differ[0])}, found "
+            f"{shapes[1].get(differ[0])}; set config.model as it was"
+        )
+    return variables
+
+
+def _start_from(
+    variables: dict[str, Any], state: steps.TrainState, mesh: jax.sharding.Mesh
+) -> steps.TrainState:
+    """`state` with other weights and running statistics."""
+    variables = jax.device_put(variables, sharding.replicated(mesh))
+    params = variables["params"]
+    return state.replace(
+        params=params,
+        batch_stats=variables.get("batch_stats", {}),
+        ema_params=None if state.ema_params is None else jax.tree.map(jnp.copy, params),
+    )
 
 
 def _stopped_early(config: ml_collections.ConfigDict, clock: dict[str, Any]) -> bool:

@@ -63,7 +63,8 @@ def write_state_dict(path: pathlib.Path | str, state_dict: Mapping[str, np.ndarr
     """
     path = pathlib.Path(path)
     ending = _ending(path)
-    refuse_existing(path)
+    if path.exists():
+        raise InputError(f"{path} exists and is not overwritten: name a new file")
     # Not np.ascontiguousarray, which makes a vector of a scalar.
     arrays = {name: np.asarray(_widen(array), order="C") for name, array in state_dict.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,12 +81,6 @@ def write_state_dict(path: pathlib.Path | str, state_dict: Mapping[str, np.ndarr
         fresh.rename(path)
     finally:
         fresh.unlink(missing_ok=True)
-
-
-def refuse_existing(path: pathlib.Path) -> None:
-    """Raises InputError where `path` exists: weights are never overwritten."""
-    if path.exists():
-        raise InputError(f"{path} exists and is not overwritten: name a new one")
 
 
 def as_array(name: str, value: Any) -> np.ndarray:

@@ -1,11 +1,14 @@
 """Losses by hand, against PyTorch, and where they could overflow."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from prnet_jax import losses
+from prnet_jax.errors import InputError
 
 bce, dice_loss, bce_dice = map(jax.jit, (losses.bce, losses.dice_loss, losses.bce_dice))
 EXTREME = [-1e4, -100.0, -20.0, 0.0, 20.0, 100.0, 1e4]
@@ -128,3 +131,46 @@ def test_low_precision_logits_are_computed_in_float32(dtype):
 def test_shapes_that_would_broadcast_are_refused(loss):
     with pytest.raises(ValueError, match="but target is"):
         loss(jnp.zeros((2, 4, 4, 1)), jnp.zeros((2, 4, 4)))
+
+
+def test_head_losses_by_hand():
+    heads = [jnp.zeros((2, 4, 4, 1)), jnp.full((2, 4, 4, 1), 3.0)]
+    target = jnp.ones((2, 4, 4, 1))
+    found = losses.head_losses(heads, target, (0.5, 2.0), losses.bce)
+    expected = 0.5 * math.log(2) + 2.0 * math.log(1 + math.exp(-3))
+    np.testing.assert_allclose(found, [expected, expected], rtol=1e-6)
+    with pytest.raises(InputError, match="has 1 numbers, but the network has 2 heads"):
+        losses.head_losses(heads, target, (1.0,), losses.bce)
+
+
+def test_region_loss_against_brute_force():
+    rng = np.random.default_rng(0)
+    logits, target = rng.normal(size=(40, 36)), rng.random((40, 36)) > 0.6
+    weight = np.empty(target.shape)
+    padded = np.pad(target.astype(float), 15)
+    for row in range(40):
+        for column in range(36):
+            mean = padded[row : row + 31, column : column + 31].sum() / 31**2
+            weight[row, column] = 1 + 5 * abs(mean - target[row, column])
+    prob = 1 / (1 + np.exp(-logits))
+    bce = -np.where(target, np.log(prob), np.log(1 - prob)).mean()
+    shared, total = (weight * prob * target).sum(), (weight * (prob + target)).sum()
+    expected = bce + 1 - (shared + 1) / (total - shared + 1)
+    shape = (1, 40, 36, 1)
+    logits = jnp.asarray(logits.reshape(shape), jnp.float32)
+    found = losses.region_loss(logits, target.reshape(shape))
+    np.testing.assert_allclose(found, [expected], rtol=1e-5)
+
+
+def test_infnet_loss_takes_the_edge_of_the_mask():
+    target = np.zeros((1, 8, 8, 1), np.float32)
+    target[0, 2:6, 2:6] = 1
+    edge = target.copy()
+    edge[0, 3:5, 3:5] = 0
+    sure = [jnp.asarray(40 * (2 * target - 1))] * 4
+    right = losses.infnet_loss([*sure, jnp.asarray(40 * (2 * edge - 1))], jnp.asarray(target))
+    np.testing.assert_allclose(right, [0.0], atol=1e-6)
+    wrong = losses.infnet_loss([*sure, sure[0]], jnp.asarray(target))
+    np.testing.assert_allclose(wrong, [40 * 4 / 64], rtol=1e-6)  # the four inner pixels
+    with pytest.raises(InputError, match="5 heads, the network has 1"):
+        losses.infnet_loss(sure[:1], jnp.asarray(target))

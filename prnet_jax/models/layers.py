@@ -197,7 +197,9 @@ class AttentionGate(nn.Module):
             return BatchNorm(dtype=self.dtype, name=f"{name}.1")(x, train)
 
         x = conv_norm(gate, self.features, "W_g") + conv_norm(skip, self.features, "W_x")
-        return skip * nn.sigmoid(conv_norm(nn.relu(x), 1, "psi"))
+        logits = conv_norm(nn.relu(x), 1, "psi")
+        precise = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        return skip * nn.sigmoid(precise).astype(skip.dtype)
 
 
 def max_pool(x: jax.Array) -> jax.Array:

@@ -1,0 +1,16 @@
+"""U-Net: Ronneberger et al., MICCAI 2015.
+
+    python -m prnet_jax.main --config configs/unet.py[:variant]
+
+Variants as for configs/prnet.py: quick, lungs, lungs_small.
+"""
+
+from prnet_jax import config as settings
+
+_WIDTHS = {"quick": (8, 16, 32, 64, 128), "lungs_small": (16, 32, 64, 128, 256)}
+
+
+def get_config(variant: str = ""):
+    config = settings.make_config("unet", variant)
+    config.model.widths = _WIDTHS.get(variant, config.model.widths)
+    return config
