@@ -85,7 +85,8 @@ def make_config(network: str, variant: str = "") -> ml_collections.ConfigDict:
 def _quick(config: ml_collections.ConfigDict) -> None:
     """The phantom at 64x64."""
     config.dataset.image_size = 64
-    config.num_epochs = 10
+    config.num_epochs = 20
+    config.learning_rate = 2e-3
     config.augment = _only_flips(config.augment)
 
 

@@ -63,7 +63,7 @@ def _parse(argv: list[str]) -> None:
     file = pathlib.Path(_config_file()[0])
     if not file.is_file():
         raise InputError(f"--config {file} is not a file: run from the repository's root")
-    logging.set_verbosity(logging.WARNING)
+    logging.set_verbosity(logging.ERROR)
 
 
 def _explain(error: Exception, argv: list[str]) -> str:

@@ -170,7 +170,7 @@ class Progress(tqdm):
             parts.append(f"loss {float(self._loss):.4f}")
         if rate := self.images_per_s:
             parts.append(f"{rate:.3g} images/s")
-        steps_per_s = None
+        steps_per_s = 0  # not known: tqdm would take the compilation for the speed if None
         if self._first is not None and self.n > self._first[1]:
             steps_per_s = (self.n - self._first[1]) / (time.perf_counter() - self._first[0])
         return super().format_dict | {"rate": steps_per_s, "postfix": ", ".join(parts)}

@@ -189,3 +189,30 @@ def test_one_and_four_devices_agree(root):
     np.testing.assert_allclose(one["losses"], four["losses"], rtol=1e-5)
     for a, b in zip(one["stats"], four["stats"], strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+
+def test_weighted_heads_and_dropout_reach_the_loss(tiny_config):
+    """UNet++: the sum over its heads; LightUNet: another dropout at every step."""
+    from prnet_jax.config import make_config
+    from prnet_jax.losses import bce_dice
+
+    config = make_config("unetpp", "quick")
+    config.model.widths, config.model.deep_supervision = (4, 8), True
+    config.dataset.image_size, config.head_weights = 32, (0.25,)
+    config.augment.flip_horizontal = 0.0
+    model, state, step = build(config)
+    data = batch()
+    heads = model.apply(
+        state.eval_variables, data["image"], train=True, all_heads=True, mutable=["batch_stats"]
+    )[0]
+    _, results = step(state, data)
+    expected = 0.25 * float(bce_dice(heads[0], data["mask"]).mean())
+    assert float(results["loss"]) == pytest.approx(expected, rel=1e-4)
+
+    config = make_config("lightunet", "quick")
+    config.model.widths, config.dataset.image_size = (4, 4, 4, 4, 4), 32
+    config.augment.flip_horizontal = 0.0
+    _, state, step = build(config, optax.sgd(0.0))
+    state, first = step(state, data)
+    state, second = step(state, data)
+    assert abs(float(first["loss"]) - float(second["loss"])) > 1e-6

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from prnet_jax import train, writers
-from prnet_jax.checkpoint import Checkpoints
+from prnet_jax.checkpoint import Checkpoints, load_variables
 from prnet_jax.errors import InputError, RunError
 
 
@@ -141,3 +141,38 @@ def test_refusals_write_nothing(tiny_config, tmp_path, field, value, message):
     with pytest.raises(InputError, match=message):
         train.train_and_evaluate(tiny_config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_init_from_starts_with_the_weights_of_a_run(tiny_config, tmp_path, monkeypatch):
+    tiny_config.num_epochs = 1
+    train.train_and_evaluate(tiny_config, tmp_path / "first")
+    tiny_config.init_from = str(tmp_path / "first")
+    tiny_config.ema_decay = 0.9
+    seen = []
+    real = train.sharding.jit_step
+
+    def watched(mesh, step, donate_state):
+        compiled = real(mesh, step, donate_state)
+
+        def run(state, batch):
+            seen.append(jax.tree.map(np.asarray, state))
+            return compiled(state, batch)
+
+        run.lower = compiled.lower
+        return run
+
+    monkeypatch.setattr(train.sharding, "jit_step", watched)
+    train.train_and_evaluate(tiny_config, tmp_path / "second")
+    before = load_variables(tmp_path / "first")
+    for tree in (seen[0].params, seen[0].ema_params):
+        jax.tree.map(np.testing.assert_array_equal, tree, before["params"])
+    jax.tree.map(np.testing.assert_array_equal, seen[0].batch_stats, before["batch_stats"])
+    assert int(seen[0].step) == 0
+
+    tiny_config.model.widths = (4, 8, 32)
+    with pytest.raises(InputError, match=r"does not fit config.model: \d+ arrays differ, such as"):
+        train.train_and_evaluate(tiny_config, tmp_path / "third")
+    tiny_config.init_from = str(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="neither a run directory"):
+        train.train_and_evaluate(tiny_config, tmp_path / "third")
+    assert not (tmp_path / "third").exists()

@@ -1,5 +1,8 @@
 """Networks by name: a network is one file here that names its class `NETWORK`, nothing more.
 
+`ABOUT` beside it says where the network is from, for the table of `python -m prnet_jax.models`:
+"sides" is what an image's sides must divide by.
+
 Every network is a `flax.linen` module with this contract:
 
     model = create_model("prnet", in_channels=1, num_classes=1)

@@ -85,3 +85,9 @@ class AnamNet(nn.Module):
 
 
 NETWORK = AnamNet
+ABOUT = {
+    "network": "AnamNet",
+    "sides": "16",
+    "reference": "NaveenPaluru/Segmentation-COVID-19",
+    "licence": "none stated",
+}

@@ -90,3 +90,9 @@ def gated_decoder_maps(
 
 
 NETWORK = AttentionUNet
+ABOUT = {
+    "network": "Attention U-Net",
+    "sides": "16",
+    "reference": "LeeJunHyun/Image_Segmentation",
+    "licence": "none stated",
+}

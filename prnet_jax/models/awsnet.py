@@ -56,3 +56,9 @@ class AwsNet(nn.Module):
 
 
 NETWORK = AwsNet
+ABOUT = {
+    "network": "AwsNet",
+    "sides": "16",
+    "reference": "soleilssss/AWSnet",
+    "licence": "none stated",
+}

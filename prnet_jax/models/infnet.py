@@ -183,3 +183,9 @@ def resize(x: jax.Array, factor: float) -> jax.Array:
 
 
 NETWORK = InfNet
+ABOUT = {
+    "network": "Inf-Net",
+    "sides": "32",
+    "reference": "DengPingFan/Inf-Net",
+    "licence": "MIT",
+}

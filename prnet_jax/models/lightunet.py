@@ -101,6 +101,11 @@ class LightUNet(nn.Module):
             raise InputError(
                 f"lightunet's variant must be one of {', '.join(VARIANTS)}, found {self.variant!r}"
             )
+        if self.channels_per_group < 1:
+            raise InputError(
+                "lightunet's channels_per_group must be 1 or more, "
+                f"found {self.channels_per_group}"
+            )
 
         x, skips = self._double(self.widths[0], self.widths[0], "inc.double_conv")(image, train), []
         for i, width in enumerate(self.widths[1:], 1):
@@ -128,3 +133,9 @@ class LightUNet(nn.Module):
 
 
 NETWORK = LightUNet
+ABOUT = {
+    "network": "LightUNet",
+    "sides": "any from 16",
+    "reference": "Yingping-LI/Light-U-net",
+    "licence": "none stated",
+}

@@ -150,3 +150,9 @@ class PRNet(nn.Module):
 
 
 NETWORK = PRNet
+ABOUT = {
+    "network": "PR-Net",
+    "sides": "16",
+    "reference": "doi:10.12677/MOS.2023.126501 (no code is public)",
+    "licence": "-",
+}

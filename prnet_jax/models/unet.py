@@ -77,3 +77,9 @@ class UNet(nn.Module):
 
 
 NETWORK = UNet
+ABOUT = {
+    "network": "U-Net",
+    "sides": "any from 16",
+    "reference": "milesial/Pytorch-UNet",
+    "licence": "GPL-3.0",
+}

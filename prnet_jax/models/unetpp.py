@@ -75,3 +75,9 @@ class UNetPlusPlus(nn.Module):
 
 
 NETWORK = UNetPlusPlus
+ABOUT = {
+    "network": "UNet++",
+    "sides": "16",
+    "reference": "4uiiurz1/pytorch-nested-unet",
+    "licence": "MIT",
+}
