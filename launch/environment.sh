@@ -14,8 +14,8 @@ make_environment() {
   # The mark says what was installed; a change of setup.cfg installs again.
   local mark=$folder/.installed-${extra:-core}
   if [ ! -e "$mark" ] || [ setup.cfg -nt "$mark" ]; then
-    "$python" -m pip install --quiet --upgrade pip
-    "$python" -m pip install --quiet --editable ".${extra:+[$extra]}"
+    "$python" -m pip install -qq --upgrade pip
+    "$python" -m pip install -qq --editable ".${extra:+[$extra]}"
     touch "$mark"
   fi
 }

@@ -103,8 +103,7 @@ class LightUNet(nn.Module):
             )
         if self.channels_per_group < 1:
             raise InputError(
-                "lightunet's channels_per_group must be 1 or more, "
-                f"found {self.channels_per_group}"
+                f"lightunet's channels_per_group must be 1 or more, found {self.channels_per_group}"
             )
 
         x, skips = self._double(self.widths[0], self.widths[0], "inc.double_conv")(image, train), []
