@@ -14,6 +14,7 @@ def get_config(variant: str = ""):
     config.loss = "infnet"
     if variant == "quick":
         config.dataset.image_size = 128
+        config.num_epochs = 8
         config.model.blocks = (1, 1, 1, 1)
     if variant in ("quick", "lungs_small"):
         config.model.widths = (16, 32, 64, 128)

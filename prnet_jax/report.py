@@ -1,4 +1,14 @@
-"""The table that a run ends with: this run's test metrics beside the paper's, in its units."""
+"""What a run says on the terminal: at its start, and at its end with the paper's row beside."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+from clu import parameter_overview
+
+from prnet_jax.paper import TABLE_1
+from prnet_jax.provenance import describe_devices
 
 # (name in summary.json, as printed, factor, decimals). The order and the units are the paper's;
 # then the metrics that it names but does not tabulate, and ours.
@@ -16,6 +26,68 @@ _LINES = (
     ("hd95_mm", "HD95 mm", 1, 2),
 )
 _MISSING = "-"
+
+
+def beginning(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    sizes: Mapping[str, int],
+    steps_per_epoch: int,
+    params: Any,
+) -> str:
+    """The parameters as clu lists them; network, device, data with split sizes, training, folder.
+
+    Args:
+        config: the run's.
+        workdir: the run directory.
+        sizes: images by split.
+        steps_per_epoch: of training.
+        params: the network's parameters.
+    """
+    size = config.dataset.image_size
+    images = " / ".join(f"{number} {split}" for split, number in sizes.items())
+    return "\n".join(
+        [
+            parameter_overview.get_parameter_overview(params, include_stats=False),
+            f"network    {config.model.name}, {config.dtype}",
+            f"device     {describe_devices()}",
+            f"data       {config.dataset.name}, mask {config.dataset.mask!r}: {images} images",
+            f"training   {config.num_epochs} epochs of {steps_per_epoch} steps of "
+            f"{config.batch_size} images at {size}x{size}",
+            f"run        {workdir}",
+        ]
+    )
+
+
+def end(
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    summary: Mapping[str, Any],
+    clock: Mapping[str, Any],
+) -> str:
+    """The final table, and where the files and pictures are.
+
+    Args:
+        config: the run's.
+        workdir: the run directory.
+        summary: the content of test/summary.json.
+        clock: the run's, see `prnet_jax.train`.
+    """
+    size, test = summary["image_size"], workdir / "test"
+    comparable = config.dataset.name == "finding_lungs"
+    return "\n".join(
+        [
+            f"\nTest split of {summary['dataset']} at {size}x{size}, {config.model.name} of epoch "
+            f"{clock['best_epoch']} (best validation DSC), trained for "
+            f"{clock['train_s'] / 60:.1f} min:\n",
+            table(summary, TABLE_1.get(config.model.name), comparable),
+            f"\ncurves     {workdir / 'curves.png'}",
+            f"overview   {test / 'overview.png'}",
+            f"overlays   {test / 'overlays'} (worst first)",
+            f"tables     {test / 'per_image.csv'}, {test / 'summary.json'}",
+            f"events     tensorboard --logdir {workdir / 'events'}",
+        ]
+    )
 
 
 def table(

@@ -12,9 +12,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-from clu import parameter_overview
 
-from prnet_jax import benchmark, curves, optim, run_directory, sharding, steps, writers
+from prnet_jax import benchmark, curves, optim, report, run_directory, sharding, steps, writers
 from prnet_jax.checkpoint import Checkpoints, load_variables, network_of
 from prnet_jax.config import check_config
 from prnet_jax.data.augment import augment
@@ -24,9 +23,7 @@ from prnet_jax.data.splits import SPLITS, manifest_hash
 from prnet_jax.errors import InputError, RunError
 from prnet_jax.evaluate import evaluate_split, validate
 from prnet_jax.models import create_model
-from prnet_jax.paper import TABLE_1
-from prnet_jax.provenance import describe_devices, provenance
-from prnet_jax.report import table
+from prnet_jax.provenance import provenance
 
 _LONG_HOURS = 1.0  # a training on a CPU that is announced with its time
 
@@ -91,7 +88,8 @@ def train_and_evaluate(
         elif initial is not None:
             state = _start_from(initial, state, mesh)
         start = int(state.step)
-        _announce(config, workdir, slices, steps_per_epoch, state)
+        sizes = {split: len(slices[split]) for split in SPLITS}
+        print(report.beginning(config, workdir, sizes, steps_per_epoch, state.params), flush=True)
         if start:
             print(f"Going on after step {start} of {total_steps} ({clock['epochs']} epochs).")
         elif jax.default_backend() == "cpu":
@@ -157,7 +155,7 @@ def train_and_evaluate(
             summary = evaluate_split(
                 eval_step, best, slices["test"], config, mesh, workdir / "test", about
             )
-    _conclude(config, workdir, summary, clock)
+    print(report.end(config, workdir, summary, clock), flush=True)
     return summary
 
 
@@ -291,26 +289,6 @@ def _stopped_early(config: ml_collections.ConfigDict, clock: dict[str, Any]) -> 
     return bool(patience) and clock["epochs"] - clock["best_epoch"] >= patience
 
 
-def _announce(
-    config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
-    slices: dict[str, Slices],
-    steps_per_epoch: int,
-    state: steps.TrainState,
-) -> None:
-    overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
-    sizes = " / ".join(f"{len(slices[split])} {split}" for split in SPLITS)
-    print(overview)
-    print(f"network    {config.model.name}, {config.dtype}")
-    print(f"device     {describe_devices()}")
-    print(f"data       {config.dataset.name}, mask {config.dataset.mask!r}: {sizes} images")
-    print(
-        f"training   {config.num_epochs} epochs of {steps_per_epoch} steps of {config.batch_size} "
-        f"images at {config.dataset.image_size}x{config.dataset.image_size}"
-    )
-    print(f"run        {workdir}", flush=True)
-
-
 def _warn_if_long(
     config: ml_collections.ConfigDict, train_step, state: steps.TrainState, total_steps: int
 ) -> None:
@@ -333,23 +311,3 @@ def _stored_summary(workdir: pathlib.Path, best_step: int) -> dict[str, Any] | N
         return None
     summary = json.loads(path.read_text(encoding="utf-8"))
     return summary if summary.get("checkpoint_step") == best_step else None
-
-
-def _conclude(
-    config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
-    summary: dict[str, Any],
-    clock: dict[str, Any],
-) -> None:
-    print(
-        f"\nTest split of {summary['dataset']} at {summary['image_size']}x{summary['image_size']}, "
-        f"{config.model.name} of epoch {clock['best_epoch']} (best validation DSC), "
-        f"trained for {clock['train_s'] / 60:.1f} min:\n"
-    )
-    comparable = config.dataset.name == "finding_lungs"
-    print(table(summary, TABLE_1.get(config.model.name), comparable))
-    print(f"\ncurves     {workdir / 'curves.png'}")
-    print(f"overview   {workdir / 'test' / 'overview.png'}")
-    print(f"overlays   {workdir / 'test' / 'overlays'} (worst first)")
-    print(f"tables     {workdir / 'test' / 'per_image.csv'}, {workdir / 'test' / 'summary.json'}")
-    print(f"events     tensorboard --logdir {workdir / 'events'}", flush=True)

@@ -53,6 +53,9 @@ class Conv(nn.Module):
         bias = self.param("bias", init, (self.features,)) if self.use_bias else None
         x, kernel, bias = promote_dtype(x, kernel, bias, dtype=self.dtype)
         pads = [self.dilation * (side - 1) // 2 for side in size]
+        if shape[2:] == (1, 1) and self.stride == 1:
+            x = _convolve_single(x, kernel, pads, self.dilation)
+            return x if bias is None else x + bias
         x = jax.lax.conv_general_dilated(
             x,
             kernel,
@@ -268,6 +271,24 @@ def _corner_aligned(old: int, new: int, dtype: Dtype) -> jax.Array:
     position = np.arange(new) * ((old - 1) / max(new - 1, 1))
     weights = np.maximum(1 - np.abs(position[:, None] - np.arange(old)), 0)
     return jnp.asarray(weights, dtype)
+
+
+def _convolve_single(
+    x: jax.Array, kernel: jax.Array, pads: list[int], dilation: int
+) -> jax.Array:
+    """The convolution of one channel to one, as a sum of shifted images.
+
+    XLA's own crashes the process on CPU (jax 0.10.2) where LightUNet's float64 input gradient is
+    compiled.
+    """
+    height, width = x.shape[1:3]
+    padded = jnp.pad(x, ((0, 0), (pads[0], pads[0]), (pads[1], pads[1]), (0, 0)))
+    return sum(
+        kernel[i, j, 0, 0]
+        * padded[:, i * dilation : i * dilation + height, j * dilation : j * dilation + width]
+        for i in range(kernel.shape[0])
+        for j in range(kernel.shape[1])
+    )
 
 
 def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
