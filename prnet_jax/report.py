@@ -78,7 +78,7 @@ def end(
     return "\n".join(
         [
             f"\nTest split of {summary['dataset']} at {size}x{size}, {config.model.name} of epoch "
-            f"{clock['best_epoch']} (best validation DSC), trained for "
+            f"{summary['checkpoint_epoch']} (best validation DSC), trained for "
             f"{clock['train_s'] / 60:.1f} min:\n",
             table(summary, TABLE_1.get(config.model.name), comparable),
             f"\ncurves     {workdir / 'curves.png'}",

@@ -150,6 +150,7 @@ def train_and_evaluate(
                 "dataset": data.name,
                 "split": "test",
                 "checkpoint_step": best_step,
+                "checkpoint_epoch": best_step // steps_per_epoch,
                 "split_manifest_sha256": about["split_manifest_sha256"],
             }
             summary = evaluate_split(

@@ -34,3 +34,14 @@ def test_hugging_faces_datasets_is_not_shadowed(root, tmp_path):
     code = f"import sys; sys.path.append({str(tmp_path)!r}); import datasets; print(datasets.WHOSE)"
     assert run(code, root) == "another project"
     assert not (root / "datasets" / "__init__.py").exists()
+
+
+def test_an_installed_package_does_not_take_in_hugging_faces(root, tmp_path):
+    """site-packages with a wheel of ours and Hugging Face's package side by side."""
+    for package in ("prnet_jax", "prnet_jax/datasets", "datasets"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").touch()
+    ours = (root / "prnet_jax" / "datasets" / "__init__.py").read_text(encoding="utf-8")
+    (tmp_path / "prnet_jax" / "datasets" / "__init__.py").write_text(ours, encoding="utf-8")
+    code = "import prnet_jax.datasets; print(len(prnet_jax.datasets.__path__))"
+    assert run(code, tmp_path) == "1"

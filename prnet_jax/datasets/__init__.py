@@ -8,5 +8,6 @@ in a wheel setup.cfg's `package_dir` has put the builders here already.
 import pathlib
 
 _checkout = pathlib.Path(__file__).resolve().parents[2] / "datasets"
-if _checkout.is_dir():
+# Beside a wheel of ours that place is Hugging Face's, which has an __init__.py.
+if _checkout.is_dir() and not (_checkout / "__init__.py").exists():
     __path__.append(str(_checkout))
