@@ -23,7 +23,7 @@ def test_the_same_config_goes_on(tiny_config, tmp_path):
 def test_another_config_is_refused_with_the_difference(tiny_config, tmp_path):
     run_directory.open_run(tmp_path / "run", tiny_config, ABOUT)
     tiny_config.learning_rate = 0.5
-    with pytest.raises(InputError, match=r"another config \(learning_rate was 0.001, is 0.5\)"):
+    with pytest.raises(InputError, match=r"another config \(learning_rate was 0.002, is 0.5\)"):
         run_directory.check_run(tmp_path / "run", tiny_config)
 
 
