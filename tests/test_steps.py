@@ -145,6 +145,7 @@ import json, sys
 import jax
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 import numpy as np
+import optax
 from prnet_jax import optim, sharding, steps
 from prnet_jax.config import make_config
 from prnet_jax.train import make_model
@@ -154,7 +155,7 @@ config.dataset.image_size = 32
 config.augment.rotate_degrees = 10.0
 mesh, model = sharding.make_mesh(), make_model(config)
 schedule = optim.make_schedule(config, 2)
-optimizer = optim.make_optimizer(config, schedule)
+optimizer = optax.sgd(schedule)
 state = sharding.replicate(mesh, lambda: steps.init_state(config, model, optimizer))
 step = steps.make_train_step(config, model, optimizer, schedule)
 step = sharding.jit_step(mesh, step, donate_state=True)
@@ -172,7 +173,11 @@ print(json.dumps({"devices": jax.device_count(), "losses": losses, "stats": stat
 
 
 def test_one_and_four_devices_agree(root):
-    """Same losses and BatchNorm statistics over three steps: the batch is one, however spread."""
+    """Same losses and BatchNorm statistics over three steps: the batch is one, however spread.
+
+    By plain SGD: a bias before a norm has no gradient but rounding, which Adam would blow up to a
+    step of full size, and the running mean follows the bias.
+    """
     one, four = (
         json.loads(
             subprocess.run(
@@ -186,9 +191,9 @@ def test_one_and_four_devices_agree(root):
         for devices in ("1", "4")
     )
     assert (one["devices"], four["devices"]) == (1, 4)
-    np.testing.assert_allclose(one["losses"], four["losses"], rtol=1e-5)
+    np.testing.assert_allclose(one["losses"], four["losses"], rtol=1e-6)
     for a, b in zip(one["stats"], four["stats"], strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
 
 
 def test_weighted_heads_and_dropout_reach_the_loss(tiny_config):
