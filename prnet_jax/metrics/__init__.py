@@ -1,23 +1,56 @@
-"""Segmentation metrics: `overlap` by pixels, `surface` by distances, `policy` for summaries.
+"""Segmentation metrics: `overlap` by pixels, `surface` by distances, `policy` for summaries,
+`statistics` for intervals and tests.
 
 The modules `prnet_jax.metrics.overlap` and `.surface` must be imported from by their full names:
 as an attribute, `metrics.overlap` is the function.
 """
 
-from prnet_jax.metrics.overlap import auc, counts, mae, overlap, overlap_from_counts
-from prnet_jax.metrics.policy import EMPTY_RULE, METRICS, pooled, score_image, summarize
-from prnet_jax.metrics.surface import hausdorff
+from prnet_jax.metrics.overlap import (
+    auc,
+    brier,
+    counts,
+    mae,
+    merge_counts,
+    overlap,
+    overlap_from_counts,
+)
+from prnet_jax.metrics.policy import (
+    HIGHER_IS_BETTER,
+    METRICS,
+    PIXEL_METRICS,
+    POLICIES,
+    EmptyPolicy,
+    EmptyScores,
+    find_policy,
+    pooled,
+    score_image,
+    summarize,
+)
+from prnet_jax.metrics.statistics import bootstrap_interval, holm, paired_comparison
+from prnet_jax.metrics.surface import assd, hausdorff, surface_dice
 
 __all__ = [
-    "EMPTY_RULE",
+    "HIGHER_IS_BETTER",
     "METRICS",
+    "PIXEL_METRICS",
+    "POLICIES",
+    "EmptyPolicy",
+    "EmptyScores",
+    "assd",
     "auc",
+    "bootstrap_interval",
+    "brier",
     "counts",
+    "find_policy",
     "hausdorff",
+    "holm",
     "mae",
+    "merge_counts",
     "overlap",
     "overlap_from_counts",
+    "paired_comparison",
     "pooled",
     "score_image",
     "summarize",
+    "surface_dice",
 ]

@@ -1,7 +1,9 @@
-"""Metrics that compare pixel with pixel: IoU, DSC, ACC, SPE, SEN, PPV, MAE and AUC.
+"""Metrics that compare pixel with pixel: IoU, DSC, ACC, SPE, SEN, PPV, MAE, AUC and Brier score.
 
 `counts` runs on the device over batches; the rest is float64 on the host.
 """
+
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +20,7 @@ def counts(pred: jax.Array, target: jax.Array, axis=(-2, -1)) -> dict[str, jax.A
         axis: the axes to count over.
 
     Returns:
-        tp, fp, fn, tn: int32 [...] pixels. Add up many images in int64 or float64, on the host.
+        tp, fp, fn, tn: int32 [...] pixels. Add up many images with `merge_counts`.
     """
     if pred.shape != target.shape:
         raise ValueError(f"pred is {pred.shape} but target is {target.shape}")
@@ -34,6 +36,32 @@ def counts(pred: jax.Array, target: jax.Array, axis=(-2, -1)) -> dict[str, jax.A
         "fn": count(~pred & target),
         "tn": count(~pred & ~target),
     }
+
+
+def merge_counts(parts: Iterable[Mapping[str, ArrayLike]]) -> dict[str, np.int64]:
+    """Totals of several results of `counts`, such as one a batch or one a process.
+
+    They are added on the host in int64, because int32 overflows after 8192 images of 512x512.
+
+    Args:
+        parts: dicts with tp, fp, fn, tn: integers of any shape; all their entries are added.
+
+    Returns:
+        tp, fp, fn, tn: int64 pixels; 0 where there are no parts.
+
+    Raises:
+        ValueError: a part with other names, or with values that are not integers.
+    """
+    totals = dict.fromkeys(("tp", "fp", "fn", "tn"), np.int64(0))
+    for part in parts:
+        if set(part) != set(totals):
+            raise ValueError(f"counts must be {', '.join(totals)}, found {', '.join(part)}")
+        for name, value in part.items():
+            value = np.asarray(value)
+            if not np.issubdtype(value.dtype, np.integer):
+                raise ValueError(f"{name} must be integers, found {value.dtype}")
+            totals[name] += value.sum(dtype=np.int64)
+    return totals
 
 
 def overlap_from_counts(
@@ -90,6 +118,16 @@ def mae(prob: ArrayLike, target: ArrayLike) -> float:
     """
     prob, target = _prob_pair(prob, target)
     return float(np.mean(np.abs(prob.astype(np.float64) - target)))
+
+
+def brier(prob: ArrayLike, target: ArrayLike) -> float:
+    """Brier score mean (P - G)^2, in [0, 1]; arguments and errors as for `mae`.
+
+    Half of the score of G. W. Brier ("Verification of forecasts expressed in terms of probability",
+    Monthly Weather Review 78, 1950), which adds up both classes.
+    """
+    prob, target = _prob_pair(prob, target)
+    return float(np.mean(np.square(prob.astype(np.float64) - target)))
 
 
 def auc(prob: ArrayLike, target: ArrayLike) -> float:

@@ -59,6 +59,37 @@ def test_counts_of_a_batch_under_jit_lead_to_the_same_metrics():
     assert metrics.counts(jnp.asarray(pred), jnp.asarray(target), axis=None)["tp"] == 8
 
 
+def test_merged_counts_are_those_of_all_images_together():
+    pred, target = np.stack([PRED, EMPTY, FULL]), np.stack([TARGET, TARGET, EMPTY])
+    batches = [
+        metrics.counts(jnp.asarray(pred[part]), jnp.asarray(target[part]))
+        for part in (slice(2), slice(2, 3))
+    ]
+    total = metrics.merge_counts(batches)
+    assert total == {"tp": 3, "fp": 13, "fn": 7, "tn": 13}
+    assert metrics.merge_counts([total, total])["tn"] == 26
+    assert metrics.merge_counts([]) == {"tp": 0, "fp": 0, "fn": 0, "tn": 0}
+
+
+def test_merged_counts_do_not_overflow():
+    most = np.int32(2**31 - 1)
+    total = metrics.merge_counts([dict.fromkeys(("tp", "fp", "fn", "tn"), np.array([most, 7]))] * 3)
+    assert total["tn"] == 3 * (2**31 + 6)
+    assert {value.dtype for value in total.values()} == {np.dtype(np.int64)}
+
+
+@pytest.mark.parametrize(
+    ("part", "message"),
+    [
+        ({"tp": 1, "fp": 1, "fn": 1}, "found tp, fp, fn"),
+        (dict.fromkeys(("tp", "fp", "fn", "tn"), np.float32(1)), "integers, found float32"),
+    ],
+)
+def test_other_things_than_counts_are_not_merged(part, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.merge_counts([part])
+
+
 def test_large_counts_are_not_rounded():
     ratios = metrics.overlap_from_counts(tp=2**40, fp=1, fn=0, tn=2**40)
     assert 1 - ratios["iou"] == pytest.approx(2.0**-40, rel=1e-3)
@@ -69,6 +100,21 @@ def test_mae_by_hand():
     assert metrics.mae(PRED.astype(np.float32), TARGET) == pytest.approx(
         1 - metrics.overlap(PRED, TARGET)["acc"], abs=1e-15
     )
+
+
+def test_brier_by_hand():
+    # errors 0.75, 1, 0.5 and 1, squared
+    assert metrics.brier(np.array([[0.25, 1.0], [0.5, 0.0]]), np.eye(2, dtype=bool)) == 2.8125 / 4
+    assert metrics.brier(PRED.astype(np.float32), TARGET) == metrics.mae(PRED, TARGET)
+
+
+@settings(deadline=None)
+@given(prob=hnp.arrays(np.float32, (5, 6), elements=st.floats(0, 1, width=32)))
+def test_brier_lies_between_the_square_of_mae_and_mae(prob):
+    target = np.arange(30).reshape(5, 6) % 3 == 0
+    score, error = metrics.brier(prob, target), metrics.mae(prob, target)
+    assert error**2 - 1e-12 <= score <= error + 1e-12
+    assert metrics.brier(1 - prob.astype(np.float64), ~target) == pytest.approx(score, abs=1e-12)
 
 
 @pytest.mark.parametrize(
@@ -97,7 +143,7 @@ def test_auc_counts_pairs(prob, target):
     assert metrics.auc(prob, target) == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
-@pytest.mark.parametrize("call", [metrics.mae, metrics.auc])
+@pytest.mark.parametrize("call", [metrics.mae, metrics.brier, metrics.auc])
 @pytest.mark.parametrize(
     ("prob", "target", "message"),
     [

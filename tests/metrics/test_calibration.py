@@ -1,0 +1,51 @@
+"""Reliability by hand, thresholds beside plain scoring."""
+
+import numpy as np
+import pytest
+
+from prnet_jax import metrics
+from prnet_jax.metrics import calibration
+
+
+def test_reliability_by_hand():
+    prob = np.array([0.0, 0.1, 0.3, 0.4, 0.6, 0.6, 1.0, 0.75])
+    target = np.array([0, 1, 0, 0, 1, 0, 1, 1], bool)
+    table = calibration.reliability(prob, target, bins=4)
+    np.testing.assert_array_equal(table["pixels"], [2, 2, 2, 2])
+    np.testing.assert_allclose(table["mean_prob"], [0.05, 0.35, 0.6, 0.875])
+    np.testing.assert_allclose(table["foreground"], [0.5, 0, 0.5, 1])
+    error = calibration.calibration_error(table)
+    assert error == pytest.approx((0.45 + 0.35 + 0.1 + 0.125) / 4)
+
+
+def test_a_calibrated_predictor_has_no_error_and_empty_bins_do_not_count():
+    generator = np.random.default_rng(0)
+    prob = generator.choice([0.1, 0.9], 400_000)
+    table = calibration.reliability(prob, generator.random(prob.size) < prob, bins=8)
+    assert np.isnan(table["mean_prob"][1:7]).all() and table["pixels"][1:7].sum() == 0
+    assert calibration.calibration_error(table) < 0.003
+    wrong = calibration.reliability(prob, generator.random(prob.size) < 1 - prob, bins=8)
+    assert calibration.calibration_error(wrong) == pytest.approx(0.8, abs=0.003)
+
+
+def test_scores_by_threshold_equal_thresholding():
+    generator = np.random.default_rng(1)
+    probs = [np.round(generator.random((9, 7), np.float32), 2) for _ in range(3)]  # many ties
+    targets = [generator.random((9, 7)) < 0.4 for _ in range(3)]
+    found = calibration.scores_by_threshold(probs, targets)
+    for i, (prob, target) in enumerate(zip(probs, targets, strict=True)):
+        for t, threshold in enumerate(calibration.THRESHOLDS):
+            pred = prob >= np.float32(threshold)
+            assert found["pred_empty"][i, t] == (not pred.any())
+            for name, value in metrics.overlap(pred, target).items():
+                assert found[name][i, t] == pytest.approx(value, nan_ok=True)
+
+
+def test_best_threshold():
+    thresholds = [0.2, 0.4, 0.6, 0.9]
+    dsc = np.array([[0.5, 0.9, 0.9, 0.1], [0.3, 0.7, np.nan, 0.1]])
+    assert calibration.best_threshold(dsc, thresholds) == 0.6  # 0.9 over the one image scored
+    assert calibration.best_threshold(dsc[:1], thresholds) in (0.4, 0.6)
+    assert calibration.best_threshold([[0.8, 0.1, 0.1, 0.8]], thresholds) == 0.2  # nearer to 0.5
+    with pytest.raises(ValueError, match="no image is scored"):
+        calibration.best_threshold(np.full((2, 4), np.nan), thresholds)
