@@ -2,12 +2,13 @@
 
     python -m prnet_jax.main --config configs/awsnet.py[:variant]
 
-Variants as for configs/prnet.py: quick, lungs, lungs_small.
+Variants as for configs/prnet.py.
 """
 
 from prnet_jax import config as settings
 
-_WIDTHS = {"quick": (8, 16, 32, 64, 128), "lungs_small": (16, 32, 64, 128, 256)}
+_SMALL = (16, 32, 64, 128, 256)
+_WIDTHS = {"quick": (8, 16, 32, 64, 128), "lungs_small": _SMALL, "nodules_small": _SMALL}
 
 
 def get_config(variant: str = ""):

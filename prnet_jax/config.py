@@ -31,7 +31,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     data.data_dir = placeholder(str)  # where prepared records lie; else env TFDS_DATA_DIR
     data.mask = "mask"  # which mask of the record is the target
     data.image_size = 256  # side in pixels that slices are resized to
-    data.window_hu = (-1000.0, 400.0)  # becomes 0..1
+    data.window_hu = (-1000.0, 400.0)  # becomes 0..1; (0.0, 255.0) for grey values
     data.num_threads = 2  # that read and resize
     data.cache = True  # keep resized slices in memory: 5 bytes a pixel
 
@@ -104,6 +104,27 @@ def _lungs_small(config: ml_collections.ConfigDict) -> None:
     config.augment = _only_flips(config.augment)
 
 
+def _nodules(config: ml_collections.ConfigDict) -> None:
+    """LIDC-IDRI nodule crops, consensus of the readers; they hold grey values and no HU."""
+    config.dataset.name = "lidc_nodules"
+    config.dataset.options = _fields(dataset_options("lidc_nodules"))
+    config.dataset.window_hu = (0.0, 255.0)
+    config.dataset.image_size = 128
+
+
+def _nodules_small(config: ml_collections.ConfigDict) -> None:
+    """The nodule crops at 64x64."""
+    _nodules(config)
+    config.dataset.image_size = 64
+    config.num_epochs = 20
+
+
+def _own(config: ml_collections.ConfigDict) -> None:
+    """A person's own images and masks."""
+    config.dataset.name = "image_folder"
+    config.dataset.options = _fields(dataset_options("image_folder"))
+
+
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Refuses values that no run can have; what depends on data or network is refused there.
 
@@ -133,7 +154,14 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         require(field, lambda v: v >= 0, "0 or more")
 
 
-VARIANTS = {"quick": _quick, "lungs": _lungs, "lungs_small": _lungs_small}
+VARIANTS = {
+    "quick": _quick,
+    "lungs": _lungs,
+    "lungs_small": _lungs_small,
+    "nodules": _nodules,
+    "nodules_small": _nodules_small,
+    "own": _own,
+}
 
 
 def _only_flips(augment: ml_collections.ConfigDict) -> ml_collections.ConfigDict:

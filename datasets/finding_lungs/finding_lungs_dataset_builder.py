@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 import tensorflow_datasets as tfds
 
 from prnet_jax.data import records, splits
+from prnet_jax.data.integrity import row
 from prnet_jax.data.readers import Folder, read_hu, read_tiff
 from prnet_jax.errors import InputError
 
@@ -73,8 +74,8 @@ def make_config(
 class Builder(tfds.core.GeneratorBasedBuilder):
     """264 axial chest CT slices in HU with a mask of both lungs; one slice a patient."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {"1.1.0": "Records say their unit.", "1.0.0": "First release."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Download "Finding and Measuring Lungs in CT Data" (K. Mader) from
     https://www.kaggle.com/datasets/kmader/finding-lungs-in-ct-data (a Kaggle account is needed).
@@ -101,8 +102,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         split_of, source = choose_splits(report.pairs, self.builder_config)
         ids = {name: [id for id in split_of if split_of[id] == name] for name in splits.SPLITS}
         counts = " / ".join(f"{len(ids[name])} {name}" for name in splits.SPLITS)
-        print(f"  {'excluded':<18}{len(report.pairs) - len(split_of)} leaking masks")
-        print(f"  {'split':<18}{counts}, {source}", flush=True)
+        print(row("excluded", f"{len(report.pairs) - len(split_of)} leaking masks"))
+        print(row("split", f"{counts}, {source}"), flush=True)
         return {name: self._generate_examples(folder, ids[name]) for name in splits.SPLITS}
 
     def _generate_examples(self, folder: pathlib.Path, ids: Iterable[str]):

@@ -56,8 +56,8 @@ def make_config(
 class Builder(tfds.core.GeneratorBasedBuilder):
     """The lung phantom as a TFDS data set; its records are `records.features(masks=MASKS)`."""
 
-    VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES = {"1.0.0": "First release."}
+    VERSION = tfds.core.Version("1.1.0")
+    RELEASE_NOTES = {"1.1.0": "Records say their unit.", "1.0.0": "First release."}
     BUILDER_CONFIGS = [DEFAULT]
     # README.md, CITATIONS.bib and TAGS.txt: TFDS would look for them in prnet_jax/datasets.
     pkg_dir_path = tfds.core.Path(__file__).parent
@@ -74,9 +74,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         return splits
 
     def _generate_examples(self, indices: range) -> Iterator[tuple[str, dict[str, Any]]]:
+        seed, size = self.builder_config.seed, self.builder_config.size
+
         def draw(index: int) -> tuple[str, dict[str, Any]]:
-            made = make_slice(index, self.builder_config.seed, self.builder_config.size)
-            id = f"phantom_{index:04d}"
+            id = f"phantom{seed or ''}_{index:04d}"  # another seed makes another person
+            made = make_slice(index, seed, size)
             masks = dict(zip(MASKS, (made.lung, made.nodule), strict=True))
             return id, records.example(id, id, made.hu, made.spacing_mm, **masks)
 

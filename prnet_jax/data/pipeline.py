@@ -1,6 +1,6 @@
 """From prepared records to batches: windowing, resizing, order, sharing among processes (Grain)."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import grain
@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from prnet_jax.data import records
+from prnet_jax.data.splits import SPLITS, manifest_hash
 from prnet_jax.errors import InputError
 
 
@@ -18,15 +19,16 @@ class Slices:
 
     Item i is a dict: `image` float32 [S, S, 1] in 0..1, `mask` float32 [S, S, 1] of 0 and 1, `id`
     and `patient_id` str, `spacing_mm` float64 [2] of the resized pixels (row, column; NaN where
-    not known).
+    not known). `mask_names` lists the masks that the data set has, `mask_name` is
+    the one that serves.
 
     Args:
         builder: a prepared TFDS builder of `datasets/`.
-        split: "train", "validation" or "test".
+        split: "train", "validation" or "test", or several joined by "+".
         config: `config.dataset`.
 
     Raises:
-        InputError: the data set has no such mask.
+        InputError: the data set has no such mask, or the window does not fit the images' unit.
     """
 
     def __init__(
@@ -37,18 +39,19 @@ class Slices:
             for name, feature in builder.info.features.items()
             if isinstance(feature, tfds.features.Image)
         ]
-        masks = [name for name in pngs if name != "image"]
-        if config.mask not in masks:
+        self.mask_names = [name for name in pngs if name != "image"]
+        if config.mask not in self.mask_names:
             raise InputError(
                 f"{builder.name} has no mask {config.mask!r}: "
-                f"set config.dataset.mask to one of {', '.join(masks)}"
+                f"set config.dataset.mask to one of {', '.join(self.mask_names)}"
             )
         encoded = {name: tfds.decode.SkipDecoding() for name in pngs}
         self._source = builder.as_data_source(split, decoders=encoded)
-        self._mask = config.mask
+        self.mask_name = config.mask
         self._size = config.image_size
         self._window = tuple(config.window_hu)
         self._kept: dict[int, Any] | None = {} if config.cache else None
+        self._check_window(builder.name)
 
     def __len__(self) -> int:
         return len(self._source)
@@ -63,15 +66,39 @@ class Slices:
                 self._kept[i] = packed
         return {**packed, "mask": packed["mask"].astype(np.float32)}
 
+    def mask(self, i: int, name: str) -> np.ndarray:
+        """Another mask of slice i, such as one reader's: bool [S, S].
+
+        Raises:
+            KeyError: the data set has no such mask.
+        """
+        return resize_mask(records.decode_mask(self._source[int(i)][name]), self._size)
+
     @property
     def ids(self) -> list[str]:
         """The id of every slice, in order."""
         return [record["id"].decode() for record in self._source]
 
+    def stored(self) -> Iterator[tuple[str, str, np.ndarray]]:
+        """(id, patient_id, pixels int16 [H, W] as they are stored) of every slice, in order."""
+        for record in self._source:
+            pixels = records.decode_hu(record["image"])
+            yield record["id"].decode(), record["patient_id"].decode(), pixels
+
+    def _check_window(self, name: str) -> None:
+        """Refuses a window of HU on grey values, which would leave little of their contrast."""
+        grey = len(self._source) and self._source[0]["unit"].decode() == "grey"
+        low, high = self._window
+        if grey and (low < 0 or high > 255):
+            raise InputError(
+                f"{name} holds grey values of 0 to 255 and no HU, but config.dataset.window_hu is "
+                f'({low:g}, {high:g}): set --config.dataset.window_hu="(0.0,255.0)"'
+            )
+
     def _read(self, i: int) -> dict[str, Any]:
         record = self._source[i]
         image = window(records.decode_hu(record["image"]), *self._window)
-        mask = records.decode_mask(record[self._mask])
+        mask = records.decode_mask(record[self.mask_name])
         scale = np.divide(image.shape, self._size)
         return {
             "image": resize_image(image, self._size)[..., None],
@@ -80,6 +107,18 @@ class Slices:
             "patient_id": record["patient_id"].decode(),
             "spacing_mm": np.asarray(record["spacing_mm"], np.float64) * scale,
         }
+
+
+def open_splits(
+    builder: tfds.core.DatasetBuilder, config: ml_collections.ConfigDict
+) -> dict[str, Slices]:
+    """The three splits by name; arguments and errors as for `Slices`."""
+    return {split: Slices(builder, split, config) for split in SPLITS}
+
+
+def splits_hash(slices: Mapping[str, Slices]) -> str:
+    """`manifest_hash` of who is in which split."""
+    return manifest_hash({id: split for split in slices for id in slices[split].ids})
 
 
 def window(hu: np.ndarray, low: float, high: float) -> np.ndarray:

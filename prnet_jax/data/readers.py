@@ -1,4 +1,7 @@
-"""A person's image files: greyscale TIFFs in a folder or in its zip, read without extraction."""
+"""A person's 2-D pictures: greyscale TIFF and PNG files, in a folder or in its zip.
+
+Volumes (NIfTI, DICOM, NumPy) are read by `volumes`.
+"""
 
 import contextlib
 import io
@@ -134,6 +137,53 @@ def read_tiff(file: pathlib.Path | bytes, name: str | None = None) -> np.ndarray
     if bits == 1 or kind is None:
         return pixels
     return pixels.astype(f"{kind}{bits}")  # Pillow widens int16 to int32
+
+
+def read_png(file: pathlib.Path | bytes, name: str | None = None) -> np.ndarray:
+    """Pixels of a greyscale PNG.
+
+    A palette, RGB or RGBA file whose channels are all equal is grey too: many tools write masks so.
+    Full opacity is passed over; grey of 2 or 4 bits is spread over 0 to 255.
+
+    Args:
+        file: a path, or the file's bytes.
+        name: what messages call the file; the path where not given.
+
+    Returns:
+        [H, W]: bool of a 1-bit grey file, uint16 of a 16-bit one, else uint8.
+
+    Raises:
+        InputError: truncated, damaged, not a PNG, in colour, partly transparent, or animated.
+    """
+    name = str(file) if name is None else name
+    try:
+        data = file if isinstance(file, bytes) else pathlib.Path(file).read_bytes()
+        if b"IEND" not in data[-4096:]:  # Pillow is content when only the end is missing
+            raise EOFError
+        with _silent_decoder(), Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            bits, mode, pages = data[24], image.mode, getattr(image, "n_frames", 1)
+            image.load()
+            if mode in ("P", "PA"):
+                image = image.convert("RGBA" if "transparency" in image.info else "RGB")
+            pixels = np.asarray(image)
+    except Exception as error:  # as for TIFF
+        raise InputError(
+            f"{name} cannot be read: it is truncated, damaged or no PNG that Pillow knows; "
+            "export or download it again"
+        ) from error
+    if pages != 1:
+        raise InputError(f"{name} has {pages} frames; expected one slice a file: export it alone")
+    if pixels.ndim == 2:
+        return pixels.astype(np.uint16) if bits == 16 else pixels  # older Pillow: int32
+    if bits == 16:  # Pillow drops the lower eight
+        raise InputError(f"{name} has 16 bits in each of several channels; export it as greyscale")
+    if pixels.shape[2] in (2, 4):
+        if np.any(pixels[..., -1] != 255):
+            raise InputError(f"{name} is partly transparent; export it without an alpha channel")
+        pixels = pixels[..., :-1]
+    if np.any(pixels != pixels[..., :1]):
+        raise InputError(f"{name} is in colour ({mode}); expected greyscale: export it as such")
+    return np.ascontiguousarray(pixels[..., 0])
 
 
 def read_hu(file: pathlib.Path | bytes, name: str | None = None) -> np.ndarray:

@@ -1,7 +1,8 @@
 """The stored form of a CT slice, shared by every builder in `datasets/`: what is in a record.
 
-Hounsfield units go into a 16-bit PNG as HU + 32768, which holds every int16 value; a mask goes into
-an 8-bit PNG of zeros and ones. TFDS stores the encoded bytes as they are and hands them back
+Hounsfield units go into a 16-bit PNG as HU + 32768, which holds every int16 value; grey values of
+pictures that are no longer HU go the same way, and each record says which it holds. A mask goes
+into an 8-bit PNG of zeros and ones. TFDS stores the encoded bytes as they are and hands them back
 through `SkipDecoding`, so that neither TensorFlow nor OpenCV is needed.
 """
 
@@ -13,18 +14,21 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 HU_OFFSET = 32768
+UNITS = ("HU", "grey")  # grey: 0 to 255, of a picture that was windowed before
 
 
 def features(masks: tuple[str, ...] = ("mask",)) -> tfds.features.FeaturesDict:
     """The TFDS features of a record with the given mask names.
 
-    `image` is HU + 32768 as uint16 [H, W, 1], each mask uint8 {0, 1} [H, W, 1], `id` and
-    `patient_id` text, `spacing_mm` float32 [2] (row, column), NaN where it is not known.
+    `image` is HU (or grey values) + 32768 as uint16 [H, W, 1], `unit` says which of `UNITS`, each
+    mask is uint8 {0, 1} [H, W, 1], `id` and `patient_id` are text, `spacing_mm` is float32 [2]
+    (row, column), NaN where it is not known.
     """
     png = {"shape": (None, None, 1), "encoding_format": "png"}
     return tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(dtype=np.uint16, **png),
+            "unit": tfds.features.Text(),
             **{name: tfds.features.Image(dtype=np.uint8, **png) for name in masks},
             "id": tfds.features.Text(),
             "patient_id": tfds.features.Text(),
@@ -36,8 +40,9 @@ def features(masks: tuple[str, ...] = ("mask",)) -> tfds.features.FeaturesDict:
 def example(
     id: str,
     patient_id: str,
-    hu: np.ndarray,
+    pixels: np.ndarray,
     spacing_mm: tuple[float, float] | None,
+    unit: str = "HU",
     **masks: np.ndarray,
 ) -> dict[str, Any]:
     """One record, ready for `_generate_examples`.
@@ -45,13 +50,17 @@ def example(
     Args:
         id: unique within the data set.
         patient_id: the same for all slices of one person; splits keep it together.
-        hu: integer Hounsfield units [H, W], within int16.
+        pixels: integer Hounsfield units [H, W], within int16; or grey values 0 to 255.
         spacing_mm: (row, column) distance of pixel centres in mm, or None where not known.
+        unit: what the pixels are, one of `UNITS`.
         **masks: bool [H, W] under the names given to `features`.
     """
+    if unit not in UNITS or (unit == "grey" and not 0 <= np.min(pixels) <= np.max(pixels) <= 255):
+        raise ValueError(f"{id}: unit {unit!r} does not fit {np.min(pixels)} to {np.max(pixels)}")
     spacing = (np.nan, np.nan) if spacing_mm is None else spacing_mm
     return {
-        "image": encode_hu(hu),
+        "image": encode_hu(pixels),
+        "unit": unit,
         **{name: encode_mask(mask) for name, mask in masks.items()},
         "id": id,
         "patient_id": patient_id,

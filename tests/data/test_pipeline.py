@@ -4,6 +4,7 @@ import collections
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from prnet_jax.data import pipeline
 from prnet_jax.data.prepare import prepare
@@ -124,6 +125,27 @@ def test_evaluation_sees_every_slice_once(monkeypatch, processes):
                     assert (image == index).all()
     assert seen == collections.Counter(range(9))
     assert padding == 3
+
+
+def test_a_window_of_hu_on_grey_values_is_refused(tiny_config, tmp_path):
+    data = tiny_config.dataset
+    pixels = np.arange(32 * 32).reshape(32, 32) % 251
+    for number in range(3):
+        for folder, picture in (("images", pixels + number), ("masks", (pixels > 100) * 255)):
+            path = tmp_path / folder / f"p{number}.png"
+            path.parent.mkdir(exist_ok=True)
+            Image.fromarray(picture.astype(np.uint8)).save(path)
+    builder = prepare("image_folder", data.data_dir, tmp_path)
+    with pytest.raises(InputError, match=r"grey values of 0 to 255 and no HU, .* \(-1000, 400\)"):
+        pipeline.open_splits(builder, data)
+    data.window_hu = (0.0, 255.0)
+    slices = pipeline.open_splits(builder, data)
+    number = int(slices["test"].ids[0][1:])
+    np.testing.assert_allclose(slices["test"][0]["image"][0, :3, 0] * 255, number + np.arange(3))
+    (id, patient_id, stored), = slices["test"].stored()
+    assert id == patient_id == f"p{number}"
+    np.testing.assert_array_equal(stored, pixels + number)
+    np.testing.assert_array_equal(slices["test"].mask(0, "mask"), pixels > 100)
 
 
 def test_slices_of_the_phantom(tiny_config):

@@ -1,4 +1,4 @@
-"""Readers: every pixel type a TIFF may have, folders and zips, and damaged files."""
+"""Readers: every pixel type of a TIFF or PNG, folders and zips, and damaged files."""
 
 import io
 import os
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prnet_jax.data.readers import Folder, as_hu, read_hu, read_tiff
+from prnet_jax.data.readers import Folder, as_hu, read_hu, read_png, read_tiff
 from prnet_jax.errors import InputError
 
 HU = np.array([[-32768, -1000, 0], [40, 400, 32767]], np.int16)
@@ -145,3 +145,68 @@ def test_damaged_zip(tmp_path):
     path.write_bytes(whole[:60] + bytes(20) + whole[80:])  # only the data is spoilt
     with pytest.raises(InputError, match="not a whole zip file"):
         Folder(tmp_path, "2d_images").read("a")
+
+
+GREY = np.random.default_rng(1).integers(0, 256, (9, 7)).astype(np.uint8)
+
+
+def png(pixels, **options) -> bytes:
+    file = io.BytesIO()
+    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    image.save(file, "PNG", **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    "pixels", [GREY, GREY > 99, GREY.astype(np.uint16) * 257, np.uint16([[0, 7], [65535, 256]])]
+)
+def test_png_of_every_grey_depth_comes_back_exactly(pixels, tmp_path):
+    (tmp_path / "a.png").write_bytes(png(pixels))
+    for file in (png(pixels), tmp_path / "a.png"):
+        read = read_png(file)
+        assert read.dtype == pixels.dtype
+        np.testing.assert_array_equal(read, pixels)
+
+
+@pytest.mark.parametrize("mode", ["P", "RGB", "LA", "RGBA"])
+def test_grey_written_as_colour_is_grey(mode):
+    read = read_png(png(Image.fromarray(GREY).convert(mode)), "a.png")
+    assert read.dtype == np.uint8
+    np.testing.assert_array_equal(read, GREY)
+
+
+def test_png_of_a_two_coloured_palette():
+    image = Image.fromarray((GREY > 99).astype(np.uint8)).convert("P")
+    image.putpalette([0, 0, 0, 255, 255, 255])
+    np.testing.assert_array_equal(read_png(png(image), "a.png"), np.where(GREY > 99, 255, 0))
+    image.putpalette([0, 0, 0, 128, 0, 0])  # as some labelling tools colour a mask
+    with pytest.raises(InputError, match=r"a\.png is in colour"):
+        read_png(png(image), "a.png")
+
+
+def test_png_in_colour_or_transparent_is_refused():
+    colour = np.stack([GREY, GREY, GREY // 2], -1)
+    with pytest.raises(InputError, match=r"a\.png is in colour \(RGB\)"):
+        read_png(png(colour), "a.png")
+    with pytest.raises(InputError, match="partly transparent"):
+        read_png(png(np.stack([GREY, GREY], -1)), "a.png")
+    frame = Image.fromarray(255 - GREY)
+    with pytest.raises(InputError, match="has 2 frames"):
+        read_png(png(GREY, save_all=True, append_images=[frame]), "a.png")
+
+
+def test_png_cut_anywhere_or_with_a_bit_changed_is_never_read_wrongly(capfd):
+    whole = png(GREY)
+    for length in range(len(whole) - 4):  # the last four bytes are a checksum of nothing
+        with pytest.raises(InputError, match=r"^m/a\.png cannot be read: .*truncated"):
+            read_png(whole[:length], "m/a.png")
+    for place in range(len(whole)):
+        changed = bytearray(whole)
+        changed[place] ^= 0x10
+        try:
+            np.testing.assert_array_equal(read_png(bytes(changed), "m/a.png"), GREY)
+        except InputError:
+            pass
+    with pytest.raises(InputError, match=r"b\.png cannot be read"):
+        read_png(tiff(GREY), "b.png")
+    assert capfd.readouterr() == ("", "")

@@ -23,7 +23,16 @@ def test_mask_round_trip():
 def test_example():
     hu, mask = np.full((4, 6), -500), np.eye(4, 6, dtype=bool)
     record = records.example("a", "p", hu, None, mask=mask, nodule_mask=~mask)
-    assert list(record) == ["image", "mask", "nodule_mask", "id", "patient_id", "spacing_mm"]
-    assert np.isnan(record["spacing_mm"]).all()
+    masks = ["mask", "nodule_mask"]
+    assert list(record) == ["image", "unit", *masks, "id", "patient_id", "spacing_mm"]
+    assert record["unit"] == "HU" and np.isnan(record["spacing_mm"]).all()
     np.testing.assert_array_equal(records.decode_mask(record["nodule_mask"].read()), ~mask)
     assert set(records.features(("mask", "nodule_mask"))) == set(record)
+
+
+def test_grey_values_say_so_and_stay_within_0_to_255():
+    grey, mask = np.array([[0, 255]]), np.ones((1, 2), bool)
+    assert records.example("a", "p", grey, None, unit="grey", mask=mask)["unit"] == "grey"
+    for pixels, unit in ((grey - 1, "grey"), (grey + 1, "grey"), (grey, "mm")):
+        with pytest.raises(ValueError, match="a: unit"):
+            records.example("a", "p", pixels, None, unit=unit, mask=mask)

@@ -1,0 +1,223 @@
+"""TFDS builder of a person's own images and masks; see README.md."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from prnet_jax.data import records, splits
+from prnet_jax.data.integrity import row
+from prnet_jax.errors import InputError
+
+from . import inspection
+from .inspection import Case, Choices
+from .metadata import Entry
+from .pairs import METADATA, find_pairs
+
+NEEDS_MANUAL_DIR = True
+MASKS = ("mask",)
+SLICES = ("all", "with_mask")
+
+_FOLDER = pathlib.Path(__file__).parent
+
+
+@dataclasses.dataclass(eq=False)
+class ImageFolderConfig(tfds.core.BuilderConfig):
+    """What the records depend on. `make_config` composes the name from the other fields."""
+
+    split_seed: int | None = None  # None: metadata.csv's split, or a random one of seed 0
+    fold: str = ""  # "2/5": the second of five folds, drawn with split_seed (0 where None)
+    label: int | None = None  # of masks with several labels
+    slices: str = "all"  # or "with_mask"
+    hu_offset: int = 0  # added to every pixel
+    fingerprint: str = ""  # of all files, so that no two folders share records
+
+
+def make_config(
+    manual_dir: str | os.PathLike | None = None,
+    *,
+    split_seed: int | None = None,
+    fold: str = "",
+    label: int | None = None,
+    slices: str = "all",
+    hu_offset: int = 0,
+) -> ImageFolderConfig:
+    """The configuration for these options and, where given, the files of `manual_dir`.
+
+    Its name, a folder's name, differs wherever the records would: `default-1a2b3c4d`,
+    `fold2of5_label3-1a2b3c4d`. Without `manual_dir` it ends before the dash.
+
+    Args:
+        manual_dir: holds `images`, `masks` and, if wanted, `metadata.csv`.
+        split_seed: a random split by patient with that seed, whatever `metadata.csv` says.
+        fold: "i/k", fold i of k by patient.
+        label: the value that is foreground, in masks of several; all others are background.
+        slices: "all", or "with_mask" for those only on which something is marked.
+        hu_offset: added to every pixel, for files that hold HU + a constant: -1024 for HU + 1024.
+
+    Raises:
+        InputError: an option of the wrong type or form, or a folder that cannot be read.
+    """
+    _check_whole("split_seed", split_seed, 0)
+    _check_whole("label", label, 1)
+    if isinstance(hu_offset, bool) or not isinstance(hu_offset, int):
+        raise InputError(f"hu_offset is {hu_offset!r}; expected a whole number")
+    if slices not in SLICES:
+        raise InputError(f"slices is {slices!r}; expected one of {', '.join(SLICES)}")
+    parts = [] if split_seed is None else [f"seed{split_seed}"]
+    if fold:
+        parts.append("fold{}of{}".format(*splits.parse_fold(fold)))
+    parts = parts or ["default"]
+    parts += [] if label is None else [f"label{label}"]
+    parts += ["with_mask"] if slices == "with_mask" else []
+    parts += [f"{'plus' if hu_offset > 0 else 'minus'}{abs(hu_offset)}"] if hu_offset else []
+    fingerprint = "" if manual_dir is None else fingerprint_of(manual_dir)
+    return ImageFolderConfig(
+        name="_".join(parts) + (f"-{fingerprint}" if fingerprint else ""),
+        split_seed=split_seed,
+        fold=fold,
+        label=label,
+        slices=slices,
+        hu_offset=hu_offset,
+        fingerprint=fingerprint,
+    )
+
+
+class Builder(tfds.core.GeneratorBasedBuilder):
+    """A person's own images with masks: pictures, or the axial slices of volumes."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES = {"1.0.0": "First release."}
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """
+    Put your images and masks into one directory, each pair under one name:
+
+        images/NAME.png    or .tif .npy .npz .nii .nii.gz .dcm, or a folder NAME of DICOM files
+        masks/NAME.png     0 and one other value
+        metadata.csv       if you like: id, patient_id, split, spacing_row_mm, spacing_column_mm
+
+    and name that directory: --config.dataset.manual_dir=DIRECTORY on the command line, or the
+    environment variable PRNET_MANUAL_DIR. More: datasets/image_folder/README.md
+    """
+    pkg_dir_path = tfds.core.Path(_FOLDER)  # TFDS would look in prnet_jax/datasets
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=records.features(MASKS), supervised_keys=("image", "mask")
+        )
+
+    def _split_generators(self, dl_manager) -> dict[str, Iterator]:
+        config = self.builder_config
+        found = inspection.inspect(dl_manager.manual_dir, _choices(config))
+        print(found.report, flush=True)
+        found.report.raise_for_defects()
+        split_of, source = choose_splits(found.cases, found.metadata, config)
+        cases = {name: [] for name in splits.SPLITS}
+        for case in found.cases:
+            cases[split_of[case.pair.id]].append(case)
+        print(row("split", f"{_split_text(cases)}; {source}"), flush=True)
+        unit = found.report.unit
+        return {name: self._generate_examples(cases[name], unit) for name in splits.SPLITS}
+
+    def _generate_examples(self, cases: Iterable[Case], unit: str):
+        choices = _choices(self.builder_config)
+        for case in cases:
+            _, values, _ = inspection.read_image(case.pair, choices)
+            _, mask = inspection.read_mask(case.pair, choices)
+            volume, masks = np.atleast_3d(values), np.atleast_3d(mask)
+            for id, z in zip(case.ids, case.slices or (0,), strict=True):
+                pixels, spacing = volume[:, :, z], case.spacing_mm
+                yield (
+                    id,
+                    records.example(
+                        id, case.patient_id, pixels, spacing, unit, mask=masks[:, :, z]
+                    ),
+                )
+
+
+def fingerprint_of(manual_dir: str | os.PathLike) -> str:
+    """Eight hex digits over names and contents of all images, masks and `metadata.csv`.
+
+    Raises:
+        InputError: a folder is missing, or a file cannot be read.
+    """
+    manual_dir = pathlib.Path(manual_dir)
+    files = find_pairs(manual_dir).files
+    metadata = manual_dir / METADATA
+    digest = hashlib.sha256()
+    for file in files + [metadata] * metadata.is_file():
+        try:
+            with file.open("rb") as opened:
+                content = hashlib.file_digest(opened, "sha256").hexdigest()
+        except OSError as error:
+            raise InputError(
+                f"{file} cannot be read ({error.strerror}); check its permissions"
+            ) from error
+        digest.update(f"{file.relative_to(manual_dir).as_posix()} {content}\n".encode())
+    return digest.hexdigest()[:8]
+
+
+def choose_splits(
+    cases: Iterable[Case], metadata: Mapping[str, Entry], config: ImageFolderConfig
+) -> tuple[dict[str, str], str]:
+    """The split of each pair, and one line on where it comes from.
+
+    A patient stays in one split, with all slices of all volumes.
+
+    Raises:
+        InputError: too few patients, or a patient in two splits of `metadata.csv`.
+    """
+    patients = {case.pair.id: case.patient_id for case in cases}
+    number = len(set(patients.values()))
+    if number < len(splits.SPLITS):
+        raise InputError(
+            f"found {number} patients; train, validation and test need at least one each: add "
+            f"more, or tell people apart in the column patient_id of {METADATA}"
+        )
+    seed = config.split_seed or 0
+    if config.fold:
+        fold, k = splits.parse_fold(config.fold)
+        drawn = splits.kfold(patients, fold, k, seed, patients)
+        return drawn, f"fold {config.fold} of seed {seed}"
+    if config.split_seed is None and any(entry.split for entry in metadata.values()):
+        return _split_of_metadata(patients, metadata), f"the column split of {METADATA}"
+    drawn = splits.random_split(patients, None, seed, patients)
+    return drawn, f"random by patient, seed {seed}"
+
+
+def _split_of_metadata(
+    patients: Mapping[str, str], metadata: Mapping[str, Entry]
+) -> dict[str, str]:
+    first: dict[str, str] = {}
+    for id, patient in patients.items():
+        other = first.setdefault(patient, id)
+        if metadata[id].split != metadata[other].split:
+            raise InputError(
+                f"{METADATA} puts patient {patient!r} into two splits: {other!r} into "
+                f"{metadata[other].split}, {id!r} into {metadata[id].split}; keep patients together"
+            )
+    chosen = {id: metadata[id].split for id in patients}
+    empty = [split for split in splits.SPLITS if split not in chosen.values()]
+    if empty:
+        raise InputError(f"{METADATA} leaves no slice with a mask in {empty[0]}; use slices='all'")
+    return chosen
+
+
+def _split_text(cases: Mapping[str, list[Case]]) -> str:
+    slices = " / ".join(f"{sum(len(c.ids) for c in some)} {name}" for name, some in cases.items())
+    people = " / ".join(str(len({case.patient_id for case in some})) for some in cases.values())
+    return f"{slices} (patients {people})"
+
+
+def _choices(config: ImageFolderConfig) -> Choices:
+    return Choices(config.label, config.slices, config.hu_offset)
+
+
+def _check_whole(name: str, value: int | None, low: int) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise InputError(f"{name} is {value!r}; expected a whole number of {low} or more, or None")

@@ -1,0 +1,306 @@
+"""Reads every pair once before anything is written: facts for the report, defects to mend."""
+
+import collections
+import dataclasses
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+
+from prnet_jax.data import scan, volumes
+from prnet_jax.data.integrity import Report, counted, listed, listed_values, size
+from prnet_jax.data.scan import Scan
+from prnet_jax.errors import InputError
+
+from .metadata import Entry, read_metadata
+from .pairs import METADATA, Pair, find_pairs, patient_of
+
+
+@dataclasses.dataclass(frozen=True)
+class Choices:
+    """The options on which pixels and masks depend; see `make_config`."""
+
+    label: int | None = None
+    slices: str = "all"
+    hu_offset: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A pair without defects and what is known of it."""
+
+    pair: Pair
+    patient_id: str
+    spacing_mm: tuple[float, float] | None
+    slices: tuple[int, ...] | None  # those to keep of a volume; None: a picture
+
+    @property
+    def ids(self) -> list[str]:
+        """The ids of the records."""
+        if self.slices is None:
+            return [self.pair.id]
+        return [f"{self.pair.id}_z{z:04d}" for z in self.slices]
+
+
+@dataclasses.dataclass
+class Inspection:
+    """What `inspect` found."""
+
+    report: Report
+    cases: list[Case]
+    metadata: dict[str, Entry]
+
+
+def inspect(manual_dir: str | os.PathLike, choices: Choices) -> Inspection:
+    """Reads every pair below `manual_dir`, and `metadata.csv` where it is there.
+
+    Raises:
+        InputError: a folder is missing, or the table has a mistake. All else is in the report.
+    """
+    manual_dir = pathlib.Path(manual_dir)
+    found = find_pairs(manual_dir)
+    report = Report(manual_dir)
+    report.match(found.image_ids, found.mask_ids)
+    for problem in found.problems:
+        report.defect(problem)
+    if not found.pairs:
+        report.defect(
+            f"{manual_dir} has no pair of files images/NAME and masks/NAME (found "
+            f"{len(found.image_ids)} images, {len(found.mask_ids)} masks); check names and formats"
+        )
+    metadata = {} if report.defects else read_metadata(manual_dir / METADATA, report.pairs)
+    facts = _Facts(choices)
+    cases = []
+    for pair in found.pairs:
+        case = _inspect_pair(pair, metadata.get(pair.id, Entry()), report, facts)
+        if case is not None:
+            cases.append(case)
+    _whole_set(report, facts, cases)
+    report.facts["passed over"] = listed(found.passed_over)
+    return Inspection(report, cases, metadata)
+
+
+def read_image(pair: Pair, choices: Choices) -> tuple[Scan, np.ndarray, float]:
+    """The image as it lies in its file, its values for the record, the largest change by rounding.
+
+    Values are uint8 for 8-bit files and int16 HU for all others, [H, W] or [H, W, D].
+
+    Raises:
+        InputError: the file cannot be read, or its values are neither grey nor HU.
+    """
+    image = volumes.read_scan(pair.image.files, pair.image.name, key="image")
+    if image.pixels.dtype == bool:
+        raise InputError(
+            f"{pair.image.name} has 1 bit a pixel; expected an image: were images and masks "
+            "exchanged?"
+        )
+    if image.pixels.dtype == np.uint8 and not choices.hu_offset:
+        return image, image.pixels, 0.0
+    values, change = volumes.whole_numbers(image.pixels, pair.image.name, choices.hu_offset)
+    return image, values, change
+
+
+def read_mask(pair: Pair, choices: Choices) -> tuple[Scan, np.ndarray]:
+    """The mask as it lies in its file, and bool of the same shape: what is foreground."""
+    mask = volumes.read_scan(pair.mask.files, pair.mask.name, key="mask", mask=True)
+    return mask, mask.pixels != 0 if choices.label is None else mask.pixels == choices.label
+
+
+class _Facts:
+    """Gathered over all pairs."""
+
+    def __init__(self, choices: Choices):
+        self.choices = choices
+        self.first_of_unit: dict[str, str] = {}
+        self.first_of_label: dict[float, str] = {}
+        self.rounded: list[tuple[float, str]] = []
+        self.notes: dict[str, list[str]] = collections.defaultdict(list)
+        self.patients_by: collections.Counter = collections.Counter()
+        self.volumes: list[int] = []
+        self.blank = 0
+
+
+def _inspect_pair(pair: Pair, entry: Entry, report: Report, facts: _Facts) -> Case | None:
+    choices = facts.choices
+    image = mask = None
+    try:
+        image, values, change = read_image(pair, choices)
+    except InputError as error:
+        report.add_unreadable(pair.image.name, error)
+    try:
+        mask, foreground = read_mask(pair, choices)
+        labels = _labels(mask.pixels, pair.mask.name)
+    except InputError as error:
+        report.add_unreadable(pair.mask.name, error)
+        mask = None
+    if image is None or mask is None:
+        return None
+    facts.first_of_unit.setdefault("grey" if values.dtype == np.uint8 else "HU", pair.image.name)
+    if change:
+        facts.rounded.append((change, pair.image.name))
+    for note in image.notes:
+        facts.notes[note].append(pair.image.name)
+    for label in labels:
+        facts.first_of_label.setdefault(label, pair.mask.name)
+    if len(labels) > 1 and choices.label is None:
+        report.defect(
+            f"{pair.mask.name} holds the labels {listed_values([0, *labels])}; expected 0 and one "
+            f"other: choose one with the option label, such as label={labels[0]:g}"
+        )
+    misfit = _misfit(pair, image, mask) or _other_spacing(pair, image, entry)
+    if misfit:
+        report.defect(misfit)
+        return None
+    patient_id, source = _patient(pair, image, entry)
+    facts.patients_by[source] += 1
+    if values.ndim == 3:
+        facts.volumes.append(values.shape[2])
+    one_label = choices.label is None and len(labels) < 2
+    kept = _add_slices(pair, values, image.pixels.dtype, patient_id, report, facts)
+    shown = mask.pixels if one_label else foreground
+    kept = [z for z in kept if choices.slices == "all" or np.any(_slice(foreground, z))]
+    for z in kept:
+        report.add_mask(_name(pair.mask.name, z), _slice(shown, z))
+    if not kept:
+        return None
+    picture = values.ndim == 2
+    spacing_mm = entry.spacing_mm or image.spacing_mm
+    return Case(pair, patient_id, spacing_mm, None if picture else tuple(kept))
+
+
+def _add_slices(
+    pair: Pair, values: np.ndarray, stored: np.dtype, patient: str, report: Report, facts: _Facts
+) -> list[int | None]:
+    """Adds the slices of an image to the report; their numbers, [None] for a picture."""
+    numbers = [None] if values.ndim == 2 else list(range(values.shape[2]))
+    for z in numbers:
+        pixels = np.ascontiguousarray(_slice(values, z))
+        blank = pixels.min() == pixels.max()
+        facts.blank += bool(blank)
+        # Blank slices of two people are alike and give nothing away.
+        report.add_image(_name(pair.image.name, z), pixels, stored, "" if blank else patient)
+    return numbers
+
+
+def _labels(pixels: np.ndarray, name: str) -> list[float]:
+    """The values besides 0, sorted."""
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise InputError(f"{name} holds values that are not finite; expected 0 and one other value")
+    nonzero = pixels[pixels != 0]
+    if not nonzero.size or np.all(nonzero == nonzero[0]):
+        return nonzero[:1].tolist()
+    return np.unique(nonzero).tolist()
+
+
+def _misfit(pair: Pair, image: Scan, mask: Scan) -> str:
+    """Why the mask cannot be laid on the image, or nothing."""
+    if image.pixels.shape != mask.pixels.shape:
+        return (
+            f"{pair.mask.name} is {size(mask.pixels)} but its image {pair.image.name} is "
+            f"{size(image.pixels)}; a mask must have its image's size: export it again"
+        )
+    scans = {pair.image.name: image, pair.mask.name: mask}
+    if image.affine is None or mask.affine is None:
+        for name, placed in scans.items():
+            if placed.affine is not None and (placed.turned or placed.pixels.ndim == 3):
+                other = next(n for n in scans if n != name)
+                return (
+                    f"{name} says how it lies in the patient but {other} does not, so that they "
+                    "may be turned differently: give both as NIfTI or DICOM, or neither"
+                )
+        return ""
+    distance = scan.distance_mm(image, mask)
+    if distance > 0.5 * min(image.spacing_mm):
+        return (
+            f"{pair.mask.name} lies up to {distance:.3g} mm away from its image {pair.image.name}; "
+            "their headers must agree: resample the mask onto the image"
+        )
+    return ""
+
+
+def _other_spacing(pair: Pair, image: Scan, entry: Entry) -> str:
+    if entry.spacing_mm and image.spacing_mm:
+        if not np.allclose(entry.spacing_mm, image.spacing_mm, rtol=0.01):
+            stated, found = (
+                "{:g} x {:g} mm".format(*spacing)
+                for spacing in (entry.spacing_mm, image.spacing_mm)
+            )
+            return (
+                f"{METADATA} gives {pair.id!r} a spacing of {stated} but {pair.image.name} states "
+                f"{found}; remove the wrong one"
+            )
+    return ""
+
+
+def _patient(pair: Pair, image: Scan, entry: Entry) -> tuple[str, str]:
+    """The patient's id and where it comes from."""
+    if entry.patient_id:
+        return entry.patient_id, METADATA
+    if image.patient:  # not as it is: tables of results are handed on
+        return hashlib.sha256(image.patient.encode()).hexdigest()[:10], "DICOM PatientID"
+    patient = patient_of(pair.id)
+    return patient, "folder" if "/" in pair.id else "file name"
+
+
+def _whole_set(report: Report, facts: _Facts, cases: list[Case]) -> None:
+    """Defects and facts that only all pairs together show."""
+    choices, units, labels = facts.choices, facts.first_of_unit, facts.first_of_label
+    if len(units) > 1:
+        report.defect(
+            f"{units['grey']} has 8 bits (grey values) but {units['HU']} has more (HU); "
+            "expected one kind in all images: export the 8-bit ones again in HU"
+        )
+    report.unit = next(iter(units), "HU") if len(units) < 2 else "mixed"
+    if choices.label is not None and labels and choices.label not in labels:
+        values = listed_values([0, *sorted(labels)])
+        report.defect(
+            f"no mask holds the label {choices.label}; found {values}: set the option label to one "
+            "of them"
+        )
+    if choices.label is None and len(labels) > 1 and not labels.keys() <= {1, 255}:
+        examples = ", ".join(f"{label:g} in {labels[label]}" for label in sorted(labels)[:3])
+        if not any("holds the labels" in line for line in report.defects):
+            report.defect(
+                f"the masks hold different labels ({examples}); expected one: choose it with the "
+                "option label"
+            )
+    if choices.slices == "with_mask" and not cases and not report.defects:
+        report.defect(
+            "no slice has a mask, and slices='with_mask' keeps no other; use slices='all'"
+        )
+    ids = collections.Counter(id for case in cases for id in case.ids)
+    for id in (id for id, number in ids.items() if number > 1):
+        report.defect(f"a volume's slice and another image have the same id {id!r}; rename one")
+    people = len({case.patient_id for case in cases})
+    report.facts["patients"] = f"{people}, of {len(cases)} by: {counted(facts.patients_by)}"
+    if facts.volumes:
+        report.facts["volumes"] = (
+            f"{len(facts.volumes)} of {min(facts.volumes)} to {max(facts.volumes)} slices"
+        )
+    report.facts["spacing mm"] = _spacing_text([case.spacing_mm for case in cases])
+    if facts.blank:
+        report.facts["blank slices"] = f"{facts.blank} of one value"
+    if facts.rounded:
+        change, name = max(facts.rounded)
+        files = f"{len(facts.rounded)} images to whole HU"
+        report.facts["rounded"] = f"{files}, by {change:.2g} at most ({name})"
+    for note, names in facts.notes.items():
+        report.facts["note"] = "; ".join(
+            filter(None, [report.facts.get("note"), f"{note} ({listed(names, limit=2)})"])
+        )
+
+
+def _spacing_text(spacings: list[tuple[float, float] | None]) -> str:
+    known = [value for spacing in spacings if spacing for value in spacing]
+    if not known:
+        return "not known"
+    return f"{min(known):g} to {max(known):g}, known of {len(known) // 2} of {len(spacings)}"
+
+
+def _slice(pixels: np.ndarray, z: int | None) -> np.ndarray:
+    return pixels if z is None else pixels[:, :, z]
+
+
+def _name(name: str, z: int | None) -> str:
+    return name if z is None else f"{name} z{z:04d}"

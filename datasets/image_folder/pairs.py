@@ -1,0 +1,192 @@
+"""Which files lie below `images` and `masks`, and which image belongs to which mask."""
+
+import collections
+import dataclasses
+import os
+import pathlib
+import re
+from collections.abc import Iterable
+
+from prnet_jax.data.volumes import format_of
+from prnet_jax.errors import InputError
+
+IMAGES, MASKS = "images", "masks"
+METADATA = "metadata.csv"
+
+# What a mask's name, or an image's, may have that its partner's has not.
+_IMAGE_END = re.compile(r"[_-](0000|image|img|ct)$", re.IGNORECASE)
+_MASK_END = re.compile(r"[_-](masks?|seg|segmentation|labels?|gt)$", re.IGNORECASE)
+_SLICE_END = re.compile(r"[_-](z|slice)[_-]?\d+$", re.IGNORECASE)
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """A file, or the DICOM files of a folder that make one volume."""
+
+    name: str  # for messages: `images/a/b.png`
+    files: tuple[pathlib.Path, ...]
+    format: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Pair:
+    """An image and its mask."""
+
+    id: str  # the path below `images` without suffix: `a/b`
+    image: Source
+    mask: Source
+
+
+@dataclasses.dataclass
+class Found:
+    """What `find_pairs` found; `problems` has a line for each thing to mend."""
+
+    pairs: list[Pair]
+    image_ids: list[str]  # of all images, with a mask or without
+    mask_ids: list[str]
+    files: list[pathlib.Path]  # of all images and masks
+    passed_over: list[str]  # files of no known format
+    problems: list[str]
+
+
+def find_pairs(manual_dir: str | os.PathLike) -> Found:
+    """Pairs the files below `<manual_dir>/images` and `masks`, at any depth.
+
+    A pair has the same path without suffix. Where one is left without a partner, `_mask`, `_masks`,
+    `_seg`, `_segmentation`, `_label`, `_labels` or `_gt` at the end of a mask's name and `_0000`,
+    `_image`, `_img` or `_ct` at the end of an image's (with `-` as well) are passed over.
+
+    A folder of DICOM files, other than `images` and `masks` themselves, is one volume under the
+    folder's name, unless its files have partners one by one.
+
+    Raises:
+        InputError: a folder is missing.
+    """
+    parent = pathlib.Path(manual_dir)
+    problems: list[str] = []
+    passed_over: list[str] = []
+    images = _files(parent, IMAGES, passed_over, problems)
+    masks = _files(parent, MASKS, passed_over, problems)
+    files = [source.files[0] for source in (*images.values(), *masks.values())]
+    matched, _ = _match(images, masks)
+    images = _with_series(images, {image for image, _ in matched.values()}, IMAGES, problems)
+    masks = _with_series(masks, {mask for _, mask in matched.values()}, MASKS, problems)
+    matched, ambiguous = _match(images, masks)
+    problems += [
+        f"{' and '.join(sources[key].name for sources, key in fitting)} fit one another; expected "
+        "one image and one mask of a name: rename or remove the others"
+        for fitting in ambiguous
+    ]
+    told = {sources[key].name for fitting in ambiguous for sources, key in fitting}
+    id_of_image = {image: id for id, (image, _) in matched.items()}
+    id_of_mask = {mask: id for id, (_, mask) in matched.items()}
+    for here, there, partner, folder in (
+        (images, id_of_image, "mask", MASKS),
+        (masks, id_of_mask, "image", IMAGES),
+    ):
+        for key in sorted(here.keys() - there.keys()):
+            if here[key].name not in told:
+                problems.append(
+                    f"{here[key].name} has no {partner} {folder}/{key} of any format; "
+                    f"add the {partner} or remove this file"
+                )
+    return Found(
+        pairs=[Pair(id, images[a], masks[b]) for id, (a, b) in sorted(matched.items())],
+        image_ids=[id_of_image.get(key, key) for key in sorted(images)],
+        mask_ids=[id_of_mask.get(key, key) for key in sorted(masks)],
+        files=files,
+        passed_over=passed_over,
+        problems=problems,
+    )
+
+
+def patient_of(id: str) -> str:
+    """The first folder of an id; without folders the name before `_z0042`, `_slice12` and such."""
+    return id.split("/")[0] if "/" in id else _SLICE_END.sub("", id)
+
+
+def _files(
+    parent: pathlib.Path, name: str, passed_over: list[str], problems: list[str]
+) -> dict[str, Source]:
+    """{path below the folder, without suffix: its file}."""
+    folder = parent / name
+    if not folder.is_dir():
+        zipped = "; unpack it" if (parent / f"{name}.zip").is_file() else ""
+        raise InputError(
+            f"{parent} holds no folder {name}{zipped or ' (it needs images and masks)'}: "
+            "see datasets/image_folder/README.md"
+        )
+    found: dict[str, Source] = {}
+    for file in sorted(folder.rglob("*")):
+        path = file.relative_to(folder)
+        hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+        if hidden or not file.is_file():
+            continue
+        known = format_of(file)
+        source_name = f"{name}/{path.as_posix()}"
+        if known is None:
+            passed_over.append(source_name)
+            continue
+        key = path.with_name(known[0]).as_posix() if known[0] else path.as_posix()
+        if key in found:
+            problems.append(
+                f"{found[key].name} and {source_name} have the same id; "
+                "an id must be there once: remove or rename one"
+            )
+            continue
+        found[key] = Source(source_name, (file,), known[1])
+    return found
+
+
+def _with_series(
+    sources: dict[str, Source], matched: set[str], name: str, problems: list[str]
+) -> dict[str, Source]:
+    """Makes one volume of each folder of DICOM files of which none has a partner."""
+    folders = collections.defaultdict(list)
+    for key, source in sources.items():
+        if source.format == "DICOM" and "/" in key:
+            folders[key.rpartition("/")[0]].append(key)
+    result = dict(sources)
+    for folder, keys in folders.items():
+        if matched.intersection(keys):
+            continue
+        files = tuple(result.pop(key).files[0] for key in keys)
+        if folder in result:
+            problems.append(
+                f"{result[folder].name} and the folder {name}/{folder} have the same id; "
+                "an id must be there once: remove or rename one"
+            )
+        else:
+            result[folder] = Source(f"{name}/{folder}", files, "DICOM")
+    return result
+
+
+def _match(
+    images: dict[str, Source], masks: dict[str, Source]
+) -> tuple[dict[str, tuple[str, str]], list[list[tuple[dict[str, Source], str]]]]:
+    """{id: (image, mask)}, and each group of files of which more than one pair could be made."""
+    matched: dict[str, tuple[str, str]] = {}
+    ambiguous = []
+    left_images, left_masks = set(images), set(masks)
+    for cut_image, cut_mask in ((False, False), (False, True), (True, False), (True, True)):
+        of_image = _by_id(left_images, _IMAGE_END if cut_image else None)
+        of_mask = _by_id(left_masks, _MASK_END if cut_mask else None)
+        for id in sorted(of_image.keys() & of_mask.keys()):
+            if id in matched or len(of_image[id]) > 1 or len(of_mask[id]) > 1:
+                group = [(images, key) for key in of_image[id]]
+                group += [(masks, key) for key in of_mask[id]]
+                if id in matched:
+                    group += [(images, matched[id][0]), (masks, matched[id][1])]
+                ambiguous.append(group)
+            else:
+                matched[id] = of_image[id][0], of_mask[id][0]
+            left_images -= set(of_image[id])
+            left_masks -= set(of_mask[id])
+    return matched, ambiguous
+
+
+def _by_id(keys: Iterable[str], end: re.Pattern | None) -> dict[str, list[str]]:
+    ids = collections.defaultdict(list)
+    for key in sorted(keys):
+        ids[end.sub("", key) if end else key].append(key)
+    return ids

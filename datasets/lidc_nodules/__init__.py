@@ -1,0 +1,1 @@
+"""Nodule crops of LIDC-IDRI with the masks of four readers."""

@@ -1,0 +1,86 @@
+"""The folder `LIDC-IDRI-slices`: which slices it holds, and their files."""
+
+import os
+import pathlib
+import re
+
+from prnet_jax.errors import InputError
+
+READERS = 4
+IMAGES = "images"
+FOLDERS = (IMAGES, *(f"mask-{reader}" for reader in range(READERS)))
+
+_SLICE = re.compile(r"(LIDC-IDRI-\d+)_(nodule-\d+)_(slice-\d+)")
+
+
+class Layout:
+    """The slices of `<root>/LIDC-IDRI-0001/nodule-0/{images,mask-0,...,mask-3}/slice-3.png`.
+
+    A slice's id is `LIDC-IDRI-0001_nodule-0_slice-3`. Whatever has other names is passed over.
+    """
+
+    def __init__(self, manual_dir: str | os.PathLike):
+        """Lists the files of `manual_dir`, or of the folder `LIDC-IDRI-slices` in it.
+
+        Raises:
+            InputError: no patient's folder there.
+        """
+        manual_dir = pathlib.Path(manual_dir)
+        self.root = manual_dir
+        self.patients = _folders(manual_dir, r"LIDC-IDRI-\d+")
+        if not self.patients:
+            self.root = manual_dir / "LIDC-IDRI-slices"
+            self.patients = _folders(self.root, r"LIDC-IDRI-\d+")
+        if not self.patients:
+            raise InputError(
+                f"{manual_dir} holds no folder LIDC-IDRI-0001 or the like, nor a folder "
+                "LIDC-IDRI-slices with such; give the directory that holds the patients' folders"
+            )
+        self.nodules: list[str] = []  # LIDC-IDRI-0001/nodule-0
+        self.missing_folders: list[str] = []  # LIDC-IDRI-0001/nodule-0/mask-2
+        self.ids: dict[str, set[str]] = {folder: set() for folder in FOLDERS}
+        for patient in self.patients:
+            for nodule in _folders(self.root / patient, r"nodule-\d+"):
+                self.nodules.append(f"{patient}/{nodule}")
+                for folder in FOLDERS:
+                    self._list(patient, nodule, folder)
+
+    def file(self, id: str, folder: str) -> str:
+        """The name by which messages call a file: its path below the root."""
+        patient, nodule, name = _SLICE.fullmatch(id).groups()
+        return f"{patient}/{nodule}/{folder}/{name}.png"
+
+    def read(self, id: str, folder: str) -> bytes:
+        """The bytes of a file.
+
+        Raises:
+            InputError: it cannot be read.
+        """
+        path = self.root / self.file(id, folder)
+        try:
+            return path.read_bytes()
+        except OSError as error:
+            raise InputError(
+                f"{path} cannot be read ({error.strerror}); check its permissions"
+            ) from error
+
+    def _list(self, patient: str, nodule: str, folder: str) -> None:
+        path = self.root / patient / nodule / folder
+        if not path.is_dir():
+            self.missing_folders.append(f"{patient}/{nodule}/{folder}")
+            return
+        for file in path.iterdir():
+            id = f"{patient}_{nodule}_{file.stem}"
+            if file.suffix == ".png" and _SLICE.fullmatch(id):
+                self.ids[folder].add(id)
+
+
+def patient_of(id: str) -> str:
+    """`LIDC-IDRI-0001` of `LIDC-IDRI-0001_nodule-0_slice-3`."""
+    return id.partition("_")[0]
+
+
+def _folders(parent: pathlib.Path, pattern: str) -> list[str]:
+    if not parent.is_dir():
+        return []
+    return sorted(p.name for p in parent.iterdir() if re.fullmatch(pattern, p.name) and p.is_dir())

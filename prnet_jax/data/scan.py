@@ -1,0 +1,94 @@
+"""A picture or volume with its place in the patient, and how it is turned upright.
+
+What knows how it lies in the patient is turned, never resampled, so that rows run from anterior to
+posterior, columns from the patient's right to the left and slices from inferior to superior: an
+axial slice as it is shown on a screen.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from prnet_jax.errors import InputError
+
+SPACING_MM = (0.01, 100.0)  # what a pixel of a person's scan may measure
+_WORLD_OF_AXIS = (1, 0, 2)  # rows along y (posterior), columns along x (left), slices along z
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scan:
+    """A picture [H, W] or a volume [H, W, D]; one of a single slice is a picture.
+
+    `affine`, float64 [4, 4], takes (row, column, slice, 1) to DICOM's x, y, z in mm; None where
+    the file does not say how it lies in the patient.
+    """
+
+    pixels: np.ndarray
+    spacing_mm: tuple[float, float] | None = None  # (row, column) distance of pixel centres
+    affine: np.ndarray | None = None
+    turned: bool = False  # whether the file holds the pixels in another order
+    patient: str = ""  # DICOM's PatientID
+    notes: tuple[str, ...] = ()  # what a person should know, without the file's name
+
+
+def upright(
+    pixels: np.ndarray, affine: np.ndarray, name: str, patient: str = "", notes: tuple = ()
+) -> Scan:
+    """Turns a volume by exchanging and reversing its axes.
+
+    Args:
+        pixels: [I, J, K] as stored.
+        affine: float64 [4, 4], (i, j, k, 1) to DICOM's x (left), y (posterior), z (superior) in mm.
+        name: what messages call the file.
+        patient: for the result.
+        notes: for the result.
+
+    Returns:
+        The scan; of the turns of an oblique volume the one nearest to upright.
+
+    Raises:
+        InputError: an affine without volume, an impossible spacing, or one slice that is not axial.
+    """
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not np.isfinite(affine).all() or not lengths.all():
+        raise InputError(f"{name} has an affine with no size or no number in it; export it again")
+    directions = np.abs(affine[:3, :3] / lengths)
+    if abs(np.linalg.det(affine[:3, :3] / lengths)) < 0.1:
+        raise InputError(f"{name} has an affine whose axes lie in one plane; export it again")
+    axes = max(
+        itertools.permutations(range(3)),
+        key=lambda order: sum(directions[_WORLD_OF_AXIS, order]),
+    )
+    if 1 in pixels.shape and pixels.shape[axes[2]] != 1:
+        raise InputError(f"{name} is a single slice but not an axial one; expected axial slices")
+    pixels, affine = pixels.transpose(axes), affine[:, [*axes, 3]]
+    turned = axes != (0, 1, 2)
+    for axis, world in enumerate(_WORLD_OF_AXIS):
+        if affine[world, axis] < 0:
+            affine[:, 3] += affine[:, axis] * (pixels.shape[axis] - 1)
+            affine[:, axis] *= -1
+            pixels, turned = np.flip(pixels, axis), True
+    spacing = checked_spacing(np.linalg.norm(affine[:3, :2], axis=0).tolist(), name)
+    if pixels.shape[2] == 1:
+        pixels = pixels[:, :, 0]
+    return Scan(pixels, spacing, affine, turned, patient, notes)
+
+
+def distance_mm(a: Scan, b: Scan) -> float:
+    """The largest distance in mm between the same corners of two scans of one shape and affines."""
+    extent = np.array([*a.pixels.shape, 1][:3]) - 1
+    corners = np.array([[*corner, 1] for corner in itertools.product(*((0, n) for n in extent))])
+    return float(np.linalg.norm((corners @ (a.affine - b.affine).T)[:, :3], axis=1).max())
+
+
+def checked_spacing(spacing: Sequence[float], name: str) -> tuple[float, float]:
+    """(row, column) in mm as it is, or InputError where no scan of a person can have it."""
+    low, high = SPACING_MM
+    if len(spacing) != 2 or not all(low <= value <= high for value in spacing):
+        raise InputError(
+            f"{name} states a pixel spacing of {' x '.join(f'{value:g}' for value in spacing)} mm; "
+            f"expected {low:g} to {high:g} mm: mend its header"
+        )
+    return float(spacing[0]), float(spacing[1])
