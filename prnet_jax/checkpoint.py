@@ -145,15 +145,23 @@ def load_variables(folder: pathlib.Path) -> dict[str, Any]:
     if (folder / _NETWORK_FILE).is_file():
         return _read_arrays(folder / "variables")
     network_of(folder)  # refuses what is no run
-    checkpoints = folder / "checkpoints"
+    state = _read_arrays(folder / "checkpoints" / str(best_step(folder)) / "state")
+    params = state["params"] if state["ema_params"] is None else state["ema_params"]
+    return {"params": params, "batch_stats": state["batch_stats"]}
+
+
+def best_step(workdir: pathlib.Path) -> int:
+    """The step of the checkpoint of a run whose variables `load_variables` reads.
+
+    Raises:
+        InputError: there is none.
+    """
+    checkpoints = workdir / "checkpoints"
     if checkpoints.is_dir():
         with contextlib.closing(Checkpoints(checkpoints)) as manager:
-            step = manager.best_step
-        if step is not None:
-            state = _read_arrays(checkpoints / str(step) / "state")
-            params = state["params"] if state["ema_params"] is None else state["ema_params"]
-            return {"params": params, "batch_stats": state["batch_stats"]}
-    raise InputError(f"{folder} is a run without a checkpoint yet: let it train for an epoch")
+            if manager.best_step is not None:
+                return manager.best_step
+    raise InputError(f"{workdir} is a run without a checkpoint yet: let it train for an epoch")
 
 
 def network_of(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:

@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from scipy import ndimage
 
+from prnet_jax.errors import InputError
 from prnet_jax.writers import progress
 
 # Told apart in every common form of colour blindness, and from grey.
 TARGET_COLOUR = (0, 214, 90)
 PRED_COLOUR = (255, 64, 230)
 _TINT = 0.45  # share of the colour where only one of the two masks is
+_PANEL_KEY = "marked_panel"  # in the PNG's text: left, top, right, bottom
 _PANEL_PX = 512  # an overlay's panel is magnified to at least this
 
 
@@ -30,7 +32,8 @@ def overlay(
     """Writes a PNG: left the slice, right the slice with both contours, above the title.
 
     The target's contour runs just outside its mask, the prediction's just inside, so that both
-    are seen where they agree. What only one of them holds is tinted with its colour.
+    are seen where they agree. What only one of them holds is tinted with its colour. The PNG says
+    in its text where the right panel lies, for `marked_panel`.
 
     Args:
         image: float [H, W] in [0, 1]; small ones are magnified by a whole number.
@@ -54,7 +57,30 @@ def overlay(
     draw = ImageDraw.Draw(sheet)
     draw.text((font_px // 2, font_px // 3), title, "white", font)
     _draw_legend(draw, font, font_px // 2, line_px + panels.height + font_px // 3)
-    sheet.save(path, compress_level=4)
+    left = marked.shape[1] + gap.shape[1]
+    about = PngImagePlugin.PngInfo()
+    box = (left, line_px, left + marked.shape[1], line_px + marked.shape[0])
+    about.add_text(_PANEL_KEY, " ".join(map(str, box)))
+    sheet.save(path, compress_level=4, pnginfo=about)
+
+
+def marked_panel(path: str | os.PathLike) -> Image.Image:
+    """The right panel of a PNG of `overlay`: the slice with both contours, RGB.
+
+    Raises:
+        InputError: no such file, or not one that `overlay` wrote.
+    """
+    try:
+        with Image.open(path, formats=["PNG"]) as sheet:
+            left, top, right, bottom = (int(n) for n in sheet.text[_PANEL_KEY].split())
+            if not (0 <= left < right <= sheet.width and 0 <= top < bottom <= sheet.height):
+                raise ValueError
+            return sheet.convert("RGB").crop((left, top, right, bottom))
+    except (OSError, KeyError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise InputError(
+            f"{path} is no overlay picture that this program wrote ({type(error).__name__}): "
+            "evaluate again"
+        ) from None
 
 
 def _draw_legend(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, x: int, y: int) -> None:
@@ -109,7 +135,8 @@ def write_overlays(
         samples: (image, target, pred) of each row, in the rows' order, as for `overlay`.
 
     Returns:
-        The files, worst DSC first; images without a DSC last.
+        The file of each row, in the rows' order; by name, the worst DSC is first and images
+        without a DSC are last.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
@@ -125,7 +152,7 @@ def write_overlays(
         for index, (row, sample) in enumerate(zip(rows, samples, strict=True)):
             overlay(*sample, caption(row), paths[index], threshold)
             bar.update(1)
-    return list(paths.values())
+    return [paths[index] for index in range(len(rows))]
 
 
 def contact_sheet(

@@ -11,8 +11,8 @@ from prnet_jax.paper import TABLE_1
 from prnet_jax.provenance import describe_devices
 
 # (name in summary.json, as printed, factor, decimals). The order and the units are the paper's;
-# then the metrics that it names but does not tabulate, and ours.
-_LINES = (
+# then the metric that it names but does not tabulate, and ours.
+LINES = (
     ("iou", "IoU %", 100, 2),
     ("hd_px", "HD px", 1, 2),
     ("hd_mm", "HD mm", 1, 2),
@@ -22,8 +22,16 @@ _LINES = (
     ("spe", "SPE %", 100, 2),
     ("auc", "AUC %", 100, 2),
     ("sen", "SEN %", 100, 2),
+    ("ppv", "PPV %", 100, 2),
+    ("brier", "Brier", 1, 4),
     ("hd95_px", "HD95 px", 1, 2),
     ("hd95_mm", "HD95 mm", 1, 2),
+    ("hd95_pooled_px", "HD95 pooled px", 1, 2),
+    ("hd95_pooled_mm", "HD95 pooled mm", 1, 2),
+    ("assd_px", "ASSD px", 1, 2),
+    ("assd_mm", "ASSD mm", 1, 2),
+    ("surface_dice_1px", "surface Dice 1 px %", 100, 2),
+    ("surface_dice_2mm", "surface Dice 2 mm %", 100, 2),
 )
 _MISSING = "-"
 
@@ -73,25 +81,50 @@ def end(
         summary: the content of test/summary.json.
         clock: the run's, see `prnet_jax.train`.
     """
-    size, test = summary["image_size"], workdir / "test"
-    comparable = config.dataset.name == "finding_lungs"
     return "\n".join(
         [
-            f"\nTest split of {summary['dataset']} at {size}x{size}, {config.model.name} of epoch "
-            f"{summary['checkpoint_epoch']} (best validation DSC), trained for "
-            f"{clock['train_s'] / 60:.1f} min:\n",
-            table(summary, TABLE_1.get(config.model.name), comparable),
-            f"\ncurves     {workdir / 'curves.png'}",
-            f"overview   {test / 'overview.png'}",
-            f"overlays   {test / 'overlays'} (worst first)",
-            f"tables     {test / 'per_image.csv'}, {test / 'summary.json'}",
+            f"\nTrained for {clock['train_s'] / 60:.1f} min.",
+            evaluated(summary, workdir / "test"),
+            f"curves     {workdir / 'curves.png'}",
             f"events     tensorboard --logdir {workdir / 'events'}",
         ]
     )
 
 
+def evaluated(summary: Mapping[str, Any], directory: pathlib.Path) -> str:
+    """What was scored, the table, and where the files and pictures are.
+
+    Args:
+        summary: the content of summary.json.
+        directory: where it lies.
+    """
+    size, network = summary["image_size"], summary["network"]
+    how = [f"threshold {summary['threshold']:g}"]
+    if summary["threshold_from"] == "validation":
+        how[0] += " (the best on validation)"
+    if summary["tta"] != "none":
+        how.append(f"test-time augmentation by {summary['tta']}")
+    lines = [
+        f"\n{summary['split'].capitalize()} split of {summary['dataset']} (mask "
+        f"{summary['mask']!r}) at {size}x{size}, {network} of epoch "
+        f"{summary['checkpoint_epoch']} (best validation DSC), {', '.join(how)}:\n",
+        table(summary, TABLE_1.get(network), summary["dataset"] == "finding_lungs"),
+    ]
+    if "readers" in summary:
+        lines += ["", *_reader_lines(summary["readers"])]
+    return "\n".join(
+        [
+            *lines,
+            f"\noverview   {directory / 'overview.png'}",
+            f"overlays   {directory / 'overlays'} (worst first)",
+            f"curves     {directory / 'calibration.png'}, {directory / 'thresholds.png'}",
+            f"tables     {directory / 'per_image.csv'}, {directory / 'summary.json'}",
+        ]
+    )
+
+
 def table(
-    summary: dict, paper_row: dict | None = None, comparable: bool = True, note: str = ""
+    summary: Mapping, paper_row: Mapping | None = None, comparable: bool = True
 ) -> str:
     """The final table: Markdown whose columns are also aligned for a terminal.
 
@@ -102,20 +135,19 @@ def table(
         paper_row: a row of `prnet_jax.paper.TABLE_1`, or None for no such column.
         comparable: False where the test images are not of the paper's kind (the phantom), so that
             its column is marked as no yardstick.
-        note: a line to close with.
 
     Returns:
-        The table, a blank line, the counts, the rule for empty masks, the note. A line of the
-        table is one metric: mean and standard deviation over the images, the number of images
-        scored, the value over all pixels of the split together, the paper's value. A metric
-        without any value is left out; a single value that is missing is "-".
+        The table, a blank line, the counts, the rule for empty masks. A line of the table is one
+        metric: mean and standard deviation over the images, the bootstrap interval of the mean,
+        the number of images scored, the value over all pixels of the split together, the paper's
+        value. A metric without any value is left out; a single value that is missing is "-".
     """
-    header = ["metric", "per image, mean ± sd", "images", "pooled"]
+    header = ["metric", "per image, mean ± sd", "95 % interval", "images", "pooled"]
     if paper_row is not None:
         header.append(f"paper: {paper_row['method']}" + ("" if comparable else ", not comparable"))
 
     body = []
-    for name, label, factor, decimals in _LINES:
+    for name, label, factor, decimals in LINES:
         scores = summary["metrics"].get(name, {})
         mean, sd = (_number(scores.get(key), factor, decimals) for key in ("mean", "sd"))
         pooled = _number(summary["pooled"].get(name), factor, decimals)
@@ -125,15 +157,15 @@ def table(
         if name == "hd_mm" and paper != _MISSING:
             paper += " (as stated)"  # the paper gives no pixel spacing
         per_image = mean if sd == _MISSING else f"{mean} ± {sd}"
-        row = [label, per_image, str(scores.get("n", 0)), pooled, paper]
+        ends = [_number(scores.get(f"ci95_{end}"), factor, decimals) for end in ("low", "high")]
+        interval = _MISSING if _MISSING in ends else " to ".join(ends)
+        row = [label, per_image, interval, str(scores.get("n", 0)), pooled, paper]
         body.append(row[: len(header)])
 
-    lines = _markdown(header, body)
+    lines = markdown_table(header, body)
     lines += ["", _count_line(summary["counts"])]
     if rule := summary.get("empty_rule"):
-        lines.append(f"Rule: {rule}.")
-    if note:
-        lines.append(note)
+        lines.append(f"Empty masks, policy {summary['empty_policy']!r}: {rule}.")
     return "\n".join(lines)
 
 
@@ -141,7 +173,7 @@ def _number(value: float | None, factor: float, decimals: int) -> str:
     return _MISSING if value is None else f"{value * factor:.{decimals}f}"
 
 
-def _markdown(header: list[str], body: list[list[str]]) -> list[str]:
+def markdown_table(header: list[str], body: list[list[str]]) -> list[str]:
     """The lines of a pipe table: the first column to the left, the others to the right."""
     widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
 
@@ -152,6 +184,19 @@ def _markdown(header: list[str], body: list[list[str]]) -> list[str]:
 
     rule = ["-" * widths[0]] + ["-" * (width - 1) + ":" for width in widths[1:]]
     return [line(header), line(rule), *(line(cells) for cells in body)]
+
+
+def _reader_lines(readers: Mapping[str, Mapping[str, float | None]]) -> list[str]:
+    """The network beside the readers: mean Dice of pairs."""
+    header = ["mean Dice %", "images both marked", "images one or both marked"]
+    body = [
+        [
+            pair.replace("_", " "),
+            *(_number(means[k], 100, 2) for k in ("dice_both_marked", "dice_any_marked")),
+        ]
+        for pair, means in readers.items()
+    ]
+    return markdown_table(header, body)
 
 
 def _count_line(counts: dict) -> str:

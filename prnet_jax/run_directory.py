@@ -8,6 +8,7 @@ from typing import Any
 import ml_collections
 
 from prnet_jax.errors import InputError
+from prnet_jax.writers import METRICS_FILE, read_metrics
 
 # Where things lie and how fast they are read: a run may go on with others of these.
 _FREE_FIELDS = {
@@ -27,7 +28,7 @@ def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     path = workdir / "config.json"
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir {workdir} is a file: name a folder")
-    if not path.exists():
+    if not is_run(workdir):
         if workdir.exists() and any(workdir.iterdir()):
             raise InputError(
                 f"--workdir {workdir} holds files but no run (no config.json): name a new folder"
@@ -54,6 +55,11 @@ def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
         )
 
 
+def is_run(workdir: pathlib.Path) -> bool:
+    """Whether a run was begun there."""
+    return (workdir / "config.json").exists()
+
+
 def open_run(
     workdir: pathlib.Path, config: ml_collections.ConfigDict, provenance: dict[str, Any]
 ) -> None:
@@ -77,6 +83,39 @@ def open_run(
     # The config last: a folder with a config is a run.
     write_whole(path, json.dumps(provenance, indent=1) + "\n")
     write_whole(workdir / "config.json", config.to_json(indent=1) + "\n")
+
+
+def read_run(workdir: pathlib.Path) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
+    """The config and the provenance of a run.
+
+    Raises:
+        InputError: the folder holds no run, or damaged files.
+    """
+    found = []
+    for name in ("config.json", "provenance.json"):
+        try:
+            found.append(json.loads((workdir / name).read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            raise InputError(
+                f"{workdir} is no run directory (it holds no {name}): name one that "
+                "python -m prnet_jax.main made"
+            ) from None
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"{workdir / name} cannot be read ({type(error).__name__}): mend it or train again"
+            ) from None
+    config, about = found
+    try:
+        return ml_collections.ConfigDict(config), about
+    except (TypeError, ValueError, AttributeError):
+        raise InputError(f"{workdir / 'config.json'} is not a config of this program") from None
+
+
+def epoch_of(workdir: pathlib.Path, step: int) -> int | None:
+    """The epoch that ended with `step`, by metrics.jsonl; None where that does not know."""
+    path = workdir / METRICS_FILE
+    records = read_metrics(path) if path.exists() else []
+    return next((r["epoch"] for r in records if r["step"] == step and "epoch" in r), None)
 
 
 def write_whole(path: pathlib.Path, text: str) -> None:

@@ -131,19 +131,29 @@ def make_train_step(
 
 
 def make_eval_step(
-    config: ml_collections.ConfigDict, model: nn.Module
+    config: ml_collections.ConfigDict, model: nn.Module, flips: bool = False
 ) -> Callable[[dict[str, Any], Batch], dict[str, jax.Array]]:
     """One step of evaluation: variables and a batch -> results per image.
 
     The batch holds `image`, `mask` as for training and `index` [N] int32, the image's place in
     its split, -1 for padding. Results: `index`; `prob` [N, H, W] float32; `loss` [N] float32;
     `tp`, `fp`, `fn`, `tn` [N] int32, pixels at `config.threshold`.
+
+    With `flips` the probability is the mean over the image and its three mirror images (left and
+    right, top and bottom, both), each turned back; the loss stays that of the image itself.
     """
     config = ml_collections.FrozenConfigDict(config)
 
     def eval_step(variables, batch):
-        logits = model.apply(variables, batch["image"], train=False)
-        prob = nn.sigmoid(logits.astype(jnp.float32))[..., 0]
+        def logits_of(image):
+            return model.apply(variables, image, train=False).astype(jnp.float32)
+
+        logits = logits_of(batch["image"])
+        probs = [nn.sigmoid(logits)]
+        for axes in ((2,), (1,), (1, 2)) if flips else ():
+            mirrored = logits_of(jnp.flip(batch["image"], axes))
+            probs.append(jnp.flip(nn.sigmoid(mirrored), axes))
+        prob = jnp.mean(jnp.stack(probs), axis=0)[..., 0]
         return {
             "index": batch["index"],
             "prob": prob,

@@ -6,15 +6,14 @@
 """
 
 import argparse
-import ast
 import pathlib
 import sys
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
 
+from prnet_jax.arguments import name_and_value
 from prnet_jax.errors import InputError
 from prnet_jax.models import list_models, model_fields
 from prnet_jax.torch_weights import from_torch, to_torch
@@ -111,7 +110,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def add_fields(to: argparse.ArgumentParser, flag: str, what: str) -> None:
         to.add_argument(
-            flag, metavar="NAME=VALUE", type=_field, action="append", default=[], help=what
+            flag, metavar="NAME=VALUE", type=name_and_value, action="append", default=[], help=what
         )
 
     models = f"one of {', '.join(list_models())}"
@@ -142,15 +141,3 @@ def _parser() -> argparse.ArgumentParser:
     add_fields(sub, "--reference-field", "an argument of that class, such as n_channels=1")
     sub.add_argument("--size", type=int, default=64, help="side of the image (default 64)")
     return parser
-
-
-def _field(text: str) -> tuple[str, Any]:
-    """"name=value" -> the name and a Python literal, true, false or else a word."""
-    name, equals, value = text.partition("=")
-    if not (name.isidentifier() and equals):
-        raise argparse.ArgumentTypeError(f"must be NAME=VALUE, found {text!r}")
-    try:
-        value = ast.literal_eval({"true": "True", "false": "False"}.get(value, value))
-    except (ValueError, SyntaxError):
-        pass  # a word
-    return name, tuple(value) if isinstance(value, list) else value

@@ -5,7 +5,7 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,12 +16,13 @@ import numpy as np
 from prnet_jax import benchmark, curves, optim, report, run_directory, sharding, steps, writers
 from prnet_jax.checkpoint import Checkpoints, load_variables, network_of
 from prnet_jax.config import check_config
+from prnet_jax.data import leakage
 from prnet_jax.data.augment import augment
-from prnet_jax.data.pipeline import Slices, train_batches
+from prnet_jax.data.pipeline import Slices, open_splits, splits_hash, train_batches
 from prnet_jax.data.prepare import prepare
-from prnet_jax.data.splits import SPLITS, manifest_hash
 from prnet_jax.errors import InputError, RunError
-from prnet_jax.evaluate import evaluate_split, validate
+from prnet_jax.evaluate import about_run, evaluate_split
+from prnet_jax.inference import validate
 from prnet_jax.models import create_model
 from prnet_jax.provenance import provenance
 
@@ -57,8 +58,7 @@ def train_and_evaluate(
     # ---- data
     data = config.dataset
     builder = prepare(data.name, data.data_dir, data.manual_dir, **data.options)
-    slices = {split: Slices(builder, split, data) for split in SPLITS}
-    splits = {id: split for split in SPLITS for id in slices[split].ids}
+    slices = open_splits(builder, data)
     steps_per_epoch = len(slices["train"]) // config.batch_size
     if steps_per_epoch == 0:
         raise InputError(
@@ -78,7 +78,9 @@ def train_and_evaluate(
     batches = train_batches(slices["train"], config.batch_size, config.seed, data.num_threads)
 
     # ---- where the run stands
-    about = provenance(manifest_hash(splits), builder.info.full_name, config.seed)
+    about = provenance(splits_hash(slices), builder.info.full_name, config.seed)
+    if not run_directory.is_run(workdir):
+        about["leakage"] = _check_leakage(slices)
     run_directory.open_run(workdir, config, about)
     clock = {"epochs": 0, "train_s": 0.0, "best_dsc": -1.0, "best_epoch": 0}
     with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
@@ -88,7 +90,7 @@ def train_and_evaluate(
         elif initial is not None:
             state = _start_from(initial, state, mesh)
         start = int(state.step)
-        sizes = {split: len(slices[split]) for split in SPLITS}
+        sizes = {split: len(part) for split, part in slices.items()}
         print(report.beginning(config, workdir, sizes, steps_per_epoch, state.params), flush=True)
         if start:
             print(f"Going on after step {start} of {total_steps} ({clock['epochs']} epochs).")
@@ -146,18 +148,37 @@ def train_and_evaluate(
         if summary is None:
             best = checkpoints.restore_best(state).eval_variables
             about = {
-                "network": config.model.name,
-                "dataset": data.name,
+                **about_run(config, best),
+                "records": builder.info.full_name,
                 "split": "test",
+                "split_manifest_sha256": about["split_manifest_sha256"],
                 "checkpoint_step": best_step,
                 "checkpoint_epoch": best_step // steps_per_epoch,
-                "split_manifest_sha256": about["split_manifest_sha256"],
+                "provenance": about,
             }
             summary = evaluate_split(
                 eval_step, best, slices["test"], config, mesh, workdir / "test", about
             )
     print(report.end(config, workdir, summary, clock), flush=True)
     return summary
+
+
+def _check_leakage(slices: Mapping[str, Slices]) -> str:
+    """Looks whether splits share a patient or a picture; one line on what was found.
+
+    Raises:
+        InputError: they do.
+    """
+
+    def with_bar(part):
+        for item in part.stored():
+            yield item
+            bar.update(1)
+
+    with writers.progress(sum(map(len, slices.values())), desc="leakage", unit="images") as bar:
+        found = str(leakage.check({split: with_bar(part) for split, part in slices.items()}))
+    print(f"leakage    {found}", flush=True)
+    return found
 
 
 def make_model(config: ml_collections.ConfigDict):
@@ -306,9 +327,11 @@ def _warn_if_long(
 
 
 def _stored_summary(workdir: pathlib.Path, best_step: int) -> dict[str, Any] | None:
-    """The test split's summary, where it was made with this checkpoint before."""
+    """The test split's summary, where it was made with this checkpoint before; not by an older
+    version of this program, which knew fewer metrics."""
     path = workdir / "test" / "summary.json"
     if not path.exists():
         return None
     summary = json.loads(path.read_text(encoding="utf-8"))
-    return summary if summary.get("checkpoint_step") == best_step else None
+    current = summary.get("checkpoint_step") == best_step and "empty_policy" in summary
+    return summary if current else None

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from prnet_jax import sharding
+from prnet_jax import metrics, sharding
 from prnet_jax.data.pipeline import Slices
 from prnet_jax.data.prepare import prepare
-from prnet_jax.evaluate import evaluate_split, validate
-from prnet_jax.metrics import METRICS, counts
+from prnet_jax.evaluate import evaluate_split, threshold_table, write_evaluation
+from prnet_jax.inference import Predictions
+from prnet_jax.metrics import HIGHER_IS_BETTER, METRICS, counts
 
 
 @pytest.fixture
@@ -59,6 +60,7 @@ def test_a_constant_predictor(slices, tiny_config, tmp_path):
         "ppv": share,
         "auc": np.full(3, 0.5),
         "mae": 0.25 * share + 0.75 * (1 - share),
+        "brier": 0.0625 * share + 0.5625 * (1 - share),
     }
     for name, values in expected.items():
         found = summary["metrics"][name]
@@ -72,18 +74,18 @@ def test_a_constant_predictor(slices, tiny_config, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     with open(tmp_path / "per_image.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["id", "patient_id", *METRICS, "empty"]
+    assert list(rows[0]) == ["id", "patient_id", *METRICS, "empty", "overlay"]
     assert [row["id"] for row in rows] == slices.ids
     np.testing.assert_allclose([float(row["iou"]) for row in rows], share)
-    assert len(list((tmp_path / "overlays").glob("*.png"))) == 3
+    overlays = sorted(path.name for path in (tmp_path / "overlays").glob("*.png"))
+    assert sorted(row["overlay"] for row in rows) == overlays and len(overlays) == 3
+    assert all(row["id"] in row["overlay"] for row in rows)
 
 
 def test_a_perfect_predictor(slices, tiny_config, tmp_path):
     summary = evaluate(lambda batch: batch["mask"][..., 0], slices, tiny_config, tmp_path)
     means = {name: values["mean"] for name, values in summary["metrics"].items()}
-    ones = dict.fromkeys(("iou", "dsc", "acc", "spe", "sen", "ppv", "auc"), 1.0)
-    zeros = dict.fromkeys(("mae", "hd_px", "hd95_px", "hd_mm", "hd95_mm"), 0.0)
-    assert means == ones | zeros
+    assert means == {name: float(higher) for name, higher in HIGHER_IS_BETTER.items()}
 
 
 def test_a_blind_predictor_is_a_miss_everywhere(slices, tiny_config, tmp_path):
@@ -98,15 +100,84 @@ def test_a_blind_predictor_is_a_miss_everywhere(slices, tiny_config, tmp_path):
     assert summary["metrics"]["hd_mm"]["mean"] == pytest.approx(np.mean(diagonals))
 
 
-def test_validation_means_over_images(slices, tiny_config):
-    def all_foreground(batch):
-        return jnp.ones(batch["mask"].shape[:3])
-
-    scores, picture = validate(
-        predictor(all_foreground), None, slices, tiny_config, sharding.make_mesh()
+def test_calibration_of_a_constant_predictor(slices, tiny_config, tmp_path):
+    summary = evaluate(
+        lambda batch: jnp.full(batch["mask"].shape[:3], 0.75), slices, tiny_config, tmp_path
     )
-    share = np.array([slices[i]["mask"].mean(dtype=np.float64) for i in range(3)])
-    assert scores["loss"] == 1.0
-    assert scores["iou"] == pytest.approx(share.mean())
-    assert scores["dsc"] == pytest.approx((2 * share / (1 + share)).mean())
-    assert picture.dtype == np.uint8 and picture.shape[2] == 3
+    share = np.mean([slices[i]["mask"] for i in range(3)], dtype=np.float64)
+    assert summary["calibration_error"] == pytest.approx(0.75 - share, abs=1e-9)
+    with open(tmp_path / "calibration.csv", newline="") as file:
+        bins = list(csv.DictReader(file))
+    assert [int(row["pixels"]) for row in bins] == [0] * 11 + [3 * 32 * 32] + [0] * 3
+    assert float(bins[11]["foreground"]) == pytest.approx(share)
+    assert bins[0]["foreground"] == ""
+    assert (tmp_path / "calibration.png").stat().st_size > 5000
+
+
+class Outlines:
+    """Stands for `Slices` with three readers: 8 x 8 pictures of which rows are foreground."""
+
+    mask_name, mask_names = "mask", ["mask", "reader_0", "reader_1", "reader_2"]
+    _rows = {"reader_0": (4, 0), "reader_1": (4, 2), "reader_2": (2, 0)}
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, i):
+        image = np.zeros((8, 8, 1), np.float32)
+        spacing = np.full(2, np.nan)
+        return {"image": image, "id": f"i{i}", "patient_id": f"p{i}", "spacing_mm": spacing}
+
+    def mask(self, i, name):
+        return rows(self._rows[name][i])
+
+
+def rows(number):
+    mask = np.zeros((8, 8), bool)
+    mask[:number] = True
+    return mask
+
+
+def test_the_network_beside_the_readers(tmp_path):
+    probs = [rows(4).astype(np.float32), rows(1).astype(np.float32)]
+    predictions = Predictions(Outlines(), probs, [rows(4), rows(0)])
+    summary = write_evaluation(predictions, tmp_path, {"split": "test"}, 0.5)
+    between = [[1, 0], [2 * 2 / 6, None], [2 * 2 / 6, 0]]  # 0-1, 0-2, 1-2 on both images
+    with_network = [[1, 0], [1, 2 / 3], [2 * 2 / 6, 0]]
+    for key, pairs in (
+        ("readers_with_each_other", between),
+        ("network_with_readers", with_network),
+    ):
+        any_marked = [np.mean([v for v in pair if v is not None]) for pair in pairs]
+        both_marked = [np.mean([v for v in pair if v]) for pair in pairs]
+        assert summary["readers"][key] == pytest.approx(
+            {"dice_any_marked": np.mean(any_marked), "dice_both_marked": np.mean(both_marked)}
+        )
+    with open(tmp_path / "readers.csv", newline="") as file:
+        table = {(row["first"], row["second"]): row for row in csv.DictReader(file)}
+    assert len(table) == 10  # network, target, three readers: every two
+    assert float(table["network", "mask"]["dice_any_marked"]) == 0.5
+
+
+def test_threshold_table_equals_scoring_at_each_threshold(tmp_path):
+    """Also where masks become empty, under every policy."""
+    generator = np.random.default_rng(0)
+    probs = [generator.random((8, 8), np.float32) * top for top in (1.0, 0.6, 0.3, 0.5)]
+    masks = [prob > 0.4 * prob.max() for prob in probs]
+    masks[3][:] = False
+    predictions = Predictions(Outlines(), probs, masks)
+    for policy in metrics.POLICIES:
+        table = threshold_table(predictions, policy)
+        for threshold, *found in zip(
+            *(table[name] for name in ("threshold", "dsc", "iou", "sen", "ppv")), strict=True
+        ):
+            scored = [
+                metrics.score_image(prob, mask, threshold, None, policy)
+                for prob, mask in zip(probs, masks, strict=True)
+            ]
+            summary = metrics.summarize(scored, policy)["metrics"]
+            for name, value in zip(("dsc", "iou", "sen", "ppv"), found, strict=True):
+                mean = summary[name]["mean"]
+                assert value == pytest.approx(np.nan if mean is None else mean, nan_ok=True), name
+        best = table["best"]
+        assert np.nanmax(table["dsc"]) == table["dsc"][table["threshold"] == best]

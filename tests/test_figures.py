@@ -3,12 +3,15 @@ import math
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from prnet_jax.errors import InputError
 from prnet_jax.figures import (
     PRED_COLOUR,
     TARGET_COLOUR,
     caption,
     contact_sheet,
+    marked_panel,
     overlay,
     sample_grid,
     write_overlays,
@@ -68,10 +71,24 @@ def test_probability_is_cut_at_the_threshold(tmp_path):
 
 
 def test_overlay_of_odd_shapes(tmp_path):
-    for shape in ((600, 300), (40, 90)):
+    for shape, zoom in (((600, 300), 1), ((40, 90), 6)):
         mask = np.ones(shape, bool)
         overlay(np.zeros(shape), mask, mask, "t", tmp_path / "a.png")
         assert Image.open(tmp_path / "a.png").width >= 1024  # the words have room
+        panel = np.asarray(marked_panel(tmp_path / "a.png"))
+        assert panel.shape == (zoom * shape[0], zoom * shape[1], 3)
+        assert (panel[[0, 0, -1, -1], [0, -1, 0, -1]] == PRED_COLOUR).all()  # its four corners
+
+
+def test_marked_panel_of_other_pictures(tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "other.png")
+    (tmp_path / "text.png").write_text("no picture")
+    about = PngInfo()
+    about.add_text("marked_panel", "0 0 100000 100000")
+    Image.new("RGB", (8, 8)).save(tmp_path / "huge.png", pnginfo=about)
+    for name in ("other.png", "text.png", "missing.png", "huge.png"):
+        with pytest.raises(InputError, match=f"{name} is no overlay picture that this program"):
+            marked_panel(tmp_path / name)
 
 
 def test_caption():
@@ -104,7 +121,7 @@ def test_overlays_are_named_worst_first_and_safely(tmp_path):
     (folder / "004_dsc0.1000_of_an_earlier_run.png").touch()
     (folder / "mine.png").touch()
     paths = write_overlays(folder, rows, iter(samples))
-    assert [path.name for path in paths] == names
+    assert [path.name for path in paths] == [names[rank] for rank in (2, 0, 3, 1)]
     assert sorted(path.name for path in folder.iterdir()) == [*names, "mine.png"]
     assert [path.name for path in tmp_path.iterdir()] == ["test"]
 

@@ -35,6 +35,28 @@ def differences(a, b):
     return jax.tree.leaves(jax.tree.map(lambda x, y: float(jnp.abs(x - y).max()), a, b))
 
 
+def test_flips_average_the_probability_over_mirror_images(tiny_config):
+    model, state, _ = build(tiny_config)
+    images = {**batch(), "index": jnp.arange(4)}
+    variables = state.eval_variables
+
+    def prob(image):
+        return jax.nn.sigmoid(model.apply(variables, image, train=False))
+
+    image = images["image"]
+    expected = prob(image)
+    expected += prob(image[:, ::-1])[:, ::-1]
+    expected += prob(image[:, :, ::-1])[:, :, ::-1]
+    expected += prob(image[:, ::-1, ::-1])[:, ::-1, ::-1]
+    plain = jax.jit(steps.make_eval_step(tiny_config, model))(variables, images)
+    flipped = jax.jit(steps.make_eval_step(tiny_config, model, flips=True))(variables, images)
+    np.testing.assert_allclose(flipped["prob"], expected[..., 0] / 4, atol=1e-6)
+    assert np.abs(flipped["prob"] - plain["prob"]).max() > 1e-3
+    np.testing.assert_allclose(flipped["loss"], plain["loss"], rtol=1e-6)
+    pred, target = flipped["prob"] >= 0.5, images["mask"][..., 0] > 0.5
+    np.testing.assert_array_equal(flipped["tp"], np.sum(pred & target, axis=(1, 2)))
+
+
 def test_schedule_by_hand(tiny_config):
     tiny_config.num_epochs, tiny_config.warmup_epochs = 10, 2
     tiny_config.learning_rate, tiny_config.final_learning_rate = 0.5, 0.1

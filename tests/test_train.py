@@ -30,6 +30,8 @@ def test_a_run_leaves_what_it_should(tiny_config, tmp_path, capsys):
         "test/summary.json",
         "test/per_image.csv",
         "test/overview.png",
+        "test/calibration.png",
+        "test/thresholds.png",
     ):
         assert (workdir / name).stat().st_size > 0, name
     assert len(list((workdir / "test" / "overlays").glob("*.png"))) == 3
@@ -38,6 +40,8 @@ def test_a_run_leaves_what_it_should(tiny_config, tmp_path, capsys):
     about = json.loads((workdir / "provenance.json").read_text())
     assert about["packages"]["jax"] == jax.__version__
     assert len(about["split_manifest_sha256"]) == 64
+    assert about["leakage"].startswith("no patient and no image in two splits (15 patients, 15 im")
+    assert summary["provenance"] == about
 
     metrics = writers.read_metrics(workdir / "metrics.jsonl")
     trained = [line["step"] for line in metrics if "train/loss" in line]

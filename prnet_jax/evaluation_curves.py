@@ -1,0 +1,76 @@
+"""Pictures of an evaluation: calibration of the probabilities, overlap against the threshold."""
+
+import os
+from collections.abc import Mapping
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+
+def draw_calibration(
+    table: Mapping[str, np.ndarray], calibration_error: float, path: str | os.PathLike
+) -> None:
+    """The reliability diagram, above how many pixels each bin holds, as a PNG of 750 x 900.
+
+    Args:
+        table: of `prnet_jax.metrics.calibration.reliability`.
+        calibration_error: of the same table.
+        path: the PNG to write.
+    """
+    figure = _figure(5, 6)
+    axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="as it should be")
+    axes.plot(table["mean_prob"], table["foreground"], "o-", markersize=4, label="this network")
+    axes.set_ylabel("share of the pixels that are foreground")
+    axes.set_title(f"expected calibration error {calibration_error:.4f} (over pixels)", fontsize=10)
+    axes.legend(frameon=False, loc="upper left")
+    bins = len(table["pixels"])
+    centres = (np.arange(bins) + 0.5) / bins
+    below.bar(centres, table["pixels"], width=0.9 / bins, color="0.5")
+    below.set_yscale("log")
+    below.set_ylabel("pixels")
+    below.set_xlabel("predicted probability of foreground")
+    for each in (axes, below):
+        each.set_xlim(0, 1)
+        each.grid(alpha=0.3, linewidth=0.5)
+    axes.set_ylim(0, 1)
+    figure.savefig(path)
+
+
+def draw_thresholds(
+    table: Mapping[str, np.ndarray], used: float, split: str, path: str | os.PathLike
+) -> None:
+    """Overlap against the threshold, the used and the best one marked, as a PNG of 900 x 675.
+
+    Args:
+        table: of `prnet_jax.evaluate.threshold_table`.
+        used: the threshold that the masks were made with.
+        split: whose scores these are; the title says so.
+        path: the PNG to write.
+    """
+    figure = _figure(6, 4.5)
+    axes = figure.subplots()
+    for name, label in (("dsc", "DSC"), ("iou", "IoU"), ("sen", "SEN"), ("ppv", "PPV")):
+        axes.plot(table["threshold"], 100 * table[name], label=label, linewidth=1.6)
+    _mark(axes, used, "0.2", "-", f"used: {used:g}")
+    _mark(axes, float(table["best"]), "0.5", ":", f"highest DSC here: {table['best']:g}")
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("threshold of the probability")
+    axes.set_ylabel("mean over images, %")
+    about = "" if split == "validation" else ": to look at, not to choose a threshold by"
+    axes.set_title(f"{split} split{about}", fontsize=10)
+    axes.legend(frameon=False, fontsize="small", ncols=2)
+    axes.grid(alpha=0.3, linewidth=0.5)
+    figure.savefig(path)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _mark(axes: Axes, at: float, colour: str, style: str, label: str) -> None:
+    axes.axvline(at, color=colour, linestyle=style, linewidth=1, label=label)
