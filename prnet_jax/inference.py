@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from prnet_jax import figures, writers
 from prnet_jax.data.pipeline import Slices, eval_batches
-from prnet_jax.metrics import overlap_from_counts
+from prnet_jax.metrics import merge_counts, overlap_from_counts
 from prnet_jax.sharding import shard_batch
 
 EvalStep = Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]
@@ -82,8 +82,9 @@ def validate(
     """The figures that steer a training, and a picture of the first slices.
 
     Returns:
-        {loss, dsc, iou}: means over the images, where two empty masks have no DSC and IoU and are
-        left out (0 if all are so); and uint8 [H, W, 3] from `figures.sample_grid`.
+        {loss, dsc, iou, dsc_pooled}: means over the images, where two empty masks have no DSC and
+        IoU and are left out (0 if all are so), and the DSC of all pixels together, from the counts
+        of all batches (0 where it has none); and uint8 [H, W, 3] from `figures.sample_grid`.
     """
     found: dict[str, list[np.ndarray]] = {}
     picture = None
@@ -98,6 +99,8 @@ def validate(
     loss = arrays.pop("loss")
     scores = overlap_from_counts(**arrays)
     means = {name: _mean_of_scored(scores[name]) for name in ("dsc", "iou")}
+    pooled = overlap_from_counts(**merge_counts([arrays]))["dsc"]
+    means["dsc_pooled"] = float(np.nan_to_num(pooled))
     return {"loss": float(loss.mean(dtype=np.float64)), **means}, picture
 
 
