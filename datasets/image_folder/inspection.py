@@ -14,7 +14,9 @@ from prnet_jax.data.scan import Scan
 from prnet_jax.errors import InputError
 
 from .metadata import Entry, read_metadata
-from .pairs import METADATA, Pair, find_pairs, patient_of
+from .pairs import METADATA, Pair, find_pairs, names_a_split, patient_of
+
+_ALL_BITS_OR_ONE = {1, 255, 65535}  # how programs write "foreground"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +119,7 @@ class _Facts:
         self.rounded: list[tuple[float, str]] = []
         self.notes: dict[str, list[str]] = collections.defaultdict(list)
         self.patients_by: collections.Counter = collections.Counter()
+        self.in_split_folders: list[Pair] = []
         self.volumes: list[int] = []
         self.blank = 0
 
@@ -146,41 +149,35 @@ def _inspect_pair(pair: Pair, entry: Entry, report: Report, facts: _Facts) -> Ca
     if len(labels) > 1 and choices.label is None:
         report.defect(
             f"{pair.mask.name} holds the labels {listed_values([0, *labels])}; expected 0 and one "
-            f"other: choose one with the option label, such as label={labels[0]:g}"
+            f"other: choose one with the option label, such as label={labels[0]:g}, or, where they "
+            "are no labels, export it without smoothing"
         )
     misfit = _misfit(pair, image, mask) or _other_spacing(pair, image, entry)
     if misfit:
         report.defect(misfit)
         return None
     patient_id, source = _patient(pair, image, entry)
+    if source == "folder" and names_a_split(pair.id):
+        facts.in_split_folders.append(pair)
     facts.patients_by[source] += 1
     if values.ndim == 3:
         facts.volumes.append(values.shape[2])
-    one_label = choices.label is None and len(labels) < 2
-    kept = _add_slices(pair, values, image.pixels.dtype, patient_id, report, facts)
-    shown = mask.pixels if one_label else foreground
-    kept = [z for z in kept if choices.slices == "all" or np.any(_slice(foreground, z))]
+    undecided = choices.label is None and len(labels) > 1
+    shown = foreground if undecided else mask.pixels * foreground
+    numbers = [None] if values.ndim == 2 else list(range(values.shape[2]))
+    kept = [z for z in numbers if choices.slices == "all" or np.any(_slice(foreground, z))]
     for z in kept:
+        pixels = np.ascontiguousarray(_slice(values, z))
+        blank = bool(pixels.min() == pixels.max())
+        facts.blank += blank
+        # Blank slices of two people are alike and give nothing away.
+        owner = "" if blank else patient_id
+        report.add_image(_name(pair.image.name, z), pixels, image.pixels.dtype, owner)
         report.add_mask(_name(pair.mask.name, z), _slice(shown, z))
     if not kept:
         return None
-    picture = values.ndim == 2
     spacing_mm = entry.spacing_mm or image.spacing_mm
-    return Case(pair, patient_id, spacing_mm, None if picture else tuple(kept))
-
-
-def _add_slices(
-    pair: Pair, values: np.ndarray, stored: np.dtype, patient: str, report: Report, facts: _Facts
-) -> list[int | None]:
-    """Adds the slices of an image to the report; their numbers, [None] for a picture."""
-    numbers = [None] if values.ndim == 2 else list(range(values.shape[2]))
-    for z in numbers:
-        pixels = np.ascontiguousarray(_slice(values, z))
-        blank = pixels.min() == pixels.max()
-        facts.blank += bool(blank)
-        # Blank slices of two people are alike and give nothing away.
-        report.add_image(_name(pair.image.name, z), pixels, stored, "" if blank else patient)
-    return numbers
+    return Case(pair, patient_id, spacing_mm, None if values.ndim == 2 else tuple(kept))
 
 
 def _labels(pixels: np.ndarray, name: str) -> list[float]:
@@ -252,19 +249,29 @@ def _whole_set(report: Report, facts: _Facts, cases: list[Case]) -> None:
             "expected one kind in all images: export the 8-bit ones again in HU"
         )
     report.unit = next(iter(units), "HU") if len(units) < 2 else "mixed"
+    several = len(labels) > 1 and not labels.keys() <= _ALL_BITS_OR_ONE
+    if several or choices.label is not None:
+        chosen = "" if choices.label is None else f"; foreground is {choices.label}"
+        report.facts["labels"] = listed_values([0, *sorted(labels)]) + chosen
     if choices.label is not None and labels and choices.label not in labels:
         values = listed_values([0, *sorted(labels)])
         report.defect(
             f"no mask holds the label {choices.label}; found {values}: set the option label to one "
             "of them"
         )
-    if choices.label is None and len(labels) > 1 and not labels.keys() <= {1, 255}:
+    if choices.label is None and several:
         examples = ", ".join(f"{label:g} in {labels[label]}" for label in sorted(labels)[:3])
         if not any("holds the labels" in line for line in report.defects):
             report.defect(
                 f"the masks hold different labels ({examples}); expected one: choose it with the "
                 "option label"
             )
+    if facts.in_split_folders:
+        pair = facts.in_split_folders[0]
+        report.defect(
+            f"{pair.image.name} lies in a folder {patient_of(pair.id)!r}, where the patient's name "
+            f"is expected; take the images out of it, or name patients and splits in {METADATA}"
+        )
     if choices.slices == "with_mask" and not cases and not report.defects:
         report.defect(
             "no slice has a mask, and slices='with_mask' keeps no other; use slices='all'"

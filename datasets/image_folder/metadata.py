@@ -9,7 +9,10 @@ from prnet_jax.data.scan import checked_spacing
 from prnet_jax.data.splits import SPLITS
 from prnet_jax.errors import InputError
 
+from .pairs import plain_name
+
 _SPACING = ("spacing_row_mm", "spacing_column_mm")
+_TABLES = (".csv", ".tsv", ".txt", ".xls", ".xlsx", ".ods")
 COLUMNS = ("id", "patient_id", "split", *_SPACING)
 
 
@@ -26,31 +29,26 @@ def read_metadata(file: pathlib.Path, ids: Iterable[str]) -> dict[str, Entry]:
     """The rows by id; an empty dict where there is no such file.
 
     Args:
-        file: a CSV file in UTF-8 with a heading of some of `COLUMNS`, `id` among them.
+        file: a CSV file in UTF-8 with a heading of some of `COLUMNS`, `id` among them. Blank rows
+            and blank cells at the end of a row, which spreadsheets leave, are passed over.
         ids: those of the pairs.
 
     Raises:
         InputError: an unknown column, id or split, an id twice, one spacing alone or an impossible
-            one; or a column `split` that leaves out an image, or that leaves a split empty.
+            one; a column `split` that leaves out an image, or that leaves a split empty; or no
+            such file, but one whose name is nearly the same.
     """
     if not file.is_file():
+        _refuse_other_names(file)
         return {}
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as opened:
-            reader = csv.DictReader(opened, restkey="", restval="")
-            columns = [column.strip() for column in reader.fieldnames or ()]
-            reader.fieldnames = columns
-            rows = [(reader.line_num, row) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(
-            f"{file.name} cannot be read ({error}); expected a CSV file in UTF-8"
-        ) from error
+    rows = _read_rows(file)
+    columns = rows[0][1] if rows else []
     _check_columns(columns, file.name)
     ids, entries = set(ids), {}
-    for line, row in rows:
-        if "" in row:
+    for line, cells in rows[1:]:
+        if len(cells) > len(columns):
             raise InputError(f"{file.name}, line {line}: more cells than columns; quote the commas")
-        row = {column: value.strip() for column, value in row.items()}
+        row = dict.fromkeys(columns, "") | dict(zip(columns, cells, strict=False))
         where = f"{file.name}, line {line}: id {row['id']!r}"
         if row["id"] not in ids:
             raise InputError(
@@ -63,6 +61,39 @@ def read_metadata(file: pathlib.Path, ids: Iterable[str]) -> dict[str, Entry]:
     if "split" in columns:
         _check_splits(ids, entries, file.name)
     return entries
+
+
+def _refuse_other_names(file: pathlib.Path) -> None:
+    """A table that nobody reads would leave patients and splits to chance."""
+    for other in sorted(file.parent.glob("*")):
+        name = other.name.lower()
+        if name.startswith(f"{file.stem}.") and name.endswith(_TABLES) and other.is_file():
+            raise InputError(
+                f"{other} is not read; expected a CSV file called {file.name}: save it so, or "
+                "give it another name"
+            )
+
+
+def _read_rows(file: pathlib.Path) -> list[tuple[int, list[str]]]:
+    """(line, cells) of every row, without blank rows and blank cells at the end."""
+    rows = []
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as opened:
+            reader = csv.reader(opened, strict=True)
+            for row in reader:
+                cells = [plain_name(cell.strip()) for cell in row]
+                if any(character < " " for cell in cells for character in cell):
+                    raise csv.Error(f"line {reader.line_num}: a line's end or the like in a cell")
+                while cells and not cells[-1]:
+                    cells.pop()
+                if cells:
+                    rows.append((reader.line_num, cells))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(
+            f"{file.name} cannot be read ({error}); expected a CSV file in UTF-8: check its "
+            "encoding and quotes"
+        ) from error
+    return rows
 
 
 def _check_columns(columns: list[str], name: str) -> None:

@@ -5,8 +5,10 @@ import dataclasses
 import os
 import pathlib
 import re
-from collections.abc import Iterable
+import unicodedata
+from collections.abc import Iterable, Mapping
 
+from prnet_jax.data.readers import files_below
 from prnet_jax.data.volumes import format_of
 from prnet_jax.errors import InputError
 
@@ -16,6 +18,8 @@ METADATA = "metadata.csv"
 # What a mask's name, or an image's, may have that its partner's has not.
 _IMAGE_END = re.compile(r"[_-](0000|image|img|ct)$", re.IGNORECASE)
 _MASK_END = re.compile(r"[_-](masks?|seg|segmentation|labels?|gt)$", re.IGNORECASE)
+# Folders that are no patients, although a patient's folder is where they stand.
+_SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
 _SLICE_END = re.compile(r"[_-](z|slice)[_-]?\d+$", re.IGNORECASE)
 
 
@@ -32,7 +36,7 @@ class Source:
 class Pair:
     """An image and its mask."""
 
-    id: str  # the path below `images` without suffix: `a/b`
+    id: str  # the path below `images` without suffix: `a/b`; NFC, as `plain_name` gives it
     image: Source
     mask: Source
 
@@ -80,15 +84,16 @@ def find_pairs(manual_dir: str | os.PathLike) -> Found:
     told = {sources[key].name for fitting in ambiguous for sources, key in fitting}
     id_of_image = {image: id for id, (image, _) in matched.items()}
     id_of_mask = {mask: id for id, (_, mask) in matched.items()}
-    for here, there, partner, folder in (
-        (images, id_of_image, "mask", MASKS),
-        (masks, id_of_mask, "image", IMAGES),
+    for here, there, others, partner, folder in (
+        (images, id_of_image, masks, "mask", MASKS),
+        (masks, id_of_mask, images, "image", IMAGES),
     ):
         for key in sorted(here.keys() - there.keys()):
             if here[key].name not in told:
+                near = _near(f"{folder}/{key}", others, passed_over)
                 problems.append(
-                    f"{here[key].name} has no {partner} {folder}/{key} of any format; "
-                    f"add the {partner} or remove this file"
+                    f"{here[key].name} has no {partner} {folder}/{key} of any format that is read; "
+                    + (near or f"add the {partner} or remove this file")
                 )
     return Found(
         pairs=[Pair(id, images[a], masks[b]) for id, (a, b) in sorted(matched.items())],
@@ -105,29 +110,61 @@ def patient_of(id: str) -> str:
     return id.split("/")[0] if "/" in id else _SLICE_END.sub("", id)
 
 
+def plain_name(name: str) -> str:
+    """The name with each accented letter as one character (Unicode's NFC).
+
+    macOS writes `é` as two characters, other systems as one: the same name to a person.
+    """
+    return unicodedata.normalize("NFC", name)
+
+
+def names_a_split(id: str) -> bool:
+    """Whether the first folder of an id is called like a split, so that it names no patient."""
+    return "/" in id and id.split("/")[0].lower() in _SPLIT_NAMES
+
+
+def _near(wanted: str, others: Mapping[str, Source], passed_over: list[str]) -> str:
+    """What to do where the partner is there but cannot serve; nothing where there is none."""
+    for name in passed_over:
+        if plain_name(name).rpartition(".")[0] == wanted:
+            return f"convert {name} to PNG, TIFF, NumPy, NIfTI or DICOM"
+    key = wanted.partition("/")[2].lower()
+    for other, source in others.items():
+        if other.lower() == key:
+            return f"{source.name} differs in capitals: rename one"
+    return ""
+
+
 def _files(
     parent: pathlib.Path, name: str, passed_over: list[str], problems: list[str]
 ) -> dict[str, Source]:
     """{path below the folder, without suffix: its file}."""
     folder = parent / name
     if not folder.is_dir():
-        zipped = "; unpack it" if (parent / f"{name}.zip").is_file() else ""
+        if (parent / f"{name}.zip").is_file():
+            advice = f"unpack {name}.zip"
+        else:
+            folders = sorted(path.name for path in parent.glob("*") if path.is_dir())
+            found = f" (found {', '.join(folders[:5])})" if folders else ""
+            advice = f"it needs images and masks{found}: rename your folders or link to them"
         raise InputError(
-            f"{parent} holds no folder {name}{zipped or ' (it needs images and masks)'}: "
-            "see datasets/image_folder/README.md"
+            f"{parent} holds no folder {name}; {advice}, see datasets/image_folder/README.md"
         )
     found: dict[str, Source] = {}
-    for file in sorted(folder.rglob("*")):
+    for file in files_below(folder):
         path = file.relative_to(folder)
-        hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
-        if hidden or not file.is_file():
-            continue
         known = format_of(file)
         source_name = f"{name}/{path.as_posix()}"
         if known is None:
             passed_over.append(source_name)
             continue
-        key = path.with_name(known[0]).as_posix() if known[0] else path.as_posix()
+        if not file.is_file():
+            problems.append(
+                f"{source_name} is a link that leads nowhere; fetch the file it stands for or "
+                "remove it"
+            )
+            continue
+        key = plain_name(path.with_name(known[0]).as_posix())
         if key in found:
             problems.append(
                 f"{found[key].name} and {source_name} have the same id; "

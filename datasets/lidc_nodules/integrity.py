@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 
-from prnet_jax.data.integrity import Report
+from prnet_jax.data.integrity import Report, listed
 from prnet_jax.data.readers import read_png
 from prnet_jax.errors import InputError
 
@@ -110,4 +110,5 @@ def _facts(layout: Layout, readings: list[np.ndarray]) -> dict[str, str]:
         "consensus empty": ", ".join(f"{k} of {READERS}: {n}" for k, n in empty.items()),
         "reader Dice": "{:.4f} over {} pairs who both mark the slice".format(*dice["both"]),
         "with blank as 0": "{:.4f} over {} pairs of whom at least one does".format(*dice["either"]),
+        "passed over": listed(layout.passed_over),
     }

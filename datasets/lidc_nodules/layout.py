@@ -3,6 +3,7 @@
 import os
 import pathlib
 import re
+from collections.abc import Iterable
 
 from prnet_jax.errors import InputError
 
@@ -16,7 +17,8 @@ _SLICE = re.compile(r"(LIDC-IDRI-\d+)_(nodule-\d+)_(slice-\d+)")
 class Layout:
     """The slices of `<root>/LIDC-IDRI-0001/nodule-0/{images,mask-0,...,mask-3}/slice-3.png`.
 
-    A slice's id is `LIDC-IDRI-0001_nodule-0_slice-3`. Whatever has other names is passed over.
+    A slice's id is `LIDC-IDRI-0001_nodule-0_slice-3`. What has other names is in `passed_over`,
+    as far as it lies in a patient's folder and is not hidden.
     """
 
     def __init__(self, manual_dir: str | os.PathLike):
@@ -38,10 +40,14 @@ class Layout:
             )
         self.nodules: list[str] = []  # LIDC-IDRI-0001/nodule-0
         self.missing_folders: list[str] = []  # LIDC-IDRI-0001/nodule-0/mask-2
+        self.passed_over: list[str] = []  # LIDC-IDRI-0001/nodule-0/images/notes.txt
         self.ids: dict[str, set[str]] = {folder: set() for folder in FOLDERS}
         for patient in self.patients:
-            for nodule in _folders(self.root / patient, r"nodule-\d+"):
+            nodules = _folders(self.root / patient, r"nodule-\d+")
+            self._pass_over(patient, nodules)
+            for nodule in nodules:
                 self.nodules.append(f"{patient}/{nodule}")
+                self._pass_over(f"{patient}/{nodule}", FOLDERS)
                 for folder in FOLDERS:
                     self._list(patient, nodule, folder)
 
@@ -69,10 +75,17 @@ class Layout:
         if not path.is_dir():
             self.missing_folders.append(f"{patient}/{nodule}/{folder}")
             return
+        known = []
         for file in path.iterdir():
             id = f"{patient}_{nodule}_{file.stem}"
             if file.suffix == ".png" and _SLICE.fullmatch(id):
                 self.ids[folder].add(id)
+                known.append(file.name)
+        self._pass_over(f"{patient}/{nodule}/{folder}", known)
+
+    def _pass_over(self, folder: str, known: Iterable[str]) -> None:
+        names = {path.name for path in (self.root / folder).iterdir()} - set(known)
+        self.passed_over += [f"{folder}/{name}" for name in sorted(names) if name[0] != "."]
 
 
 def patient_of(id: str) -> str:

@@ -223,6 +223,17 @@ def test_equal_slices_of_one_patient_are_a_fact(folder):
     assert report.duplicates == [names]
 
 
+def test_what_is_passed_over_is_named(folder):
+    for name in ("nodule-0/images/slice-7.PNG", "nodule-0/mask-4/slice-0.png", "nodule_9/a.png"):
+        (folder / "LIDC-IDRI-0001" / name).parent.mkdir(exist_ok=True)
+        (folder / "LIDC-IDRI-0001" / name).write_bytes(b"")
+    (folder / "LIDC-IDRI-0001/.DS_Store").write_bytes(b"")
+    report = integrity.inspect(Layout(folder))
+    names = ("nodule_9", "nodule-0/mask-4", "nodule-0/images/slice-7.PNG")
+    assert report.facts["passed over"] == "3: " + ", ".join(f"LIDC-IDRI-0001/{n}" for n in names)
+    assert report.defects == []
+
+
 def test_a_folder_without_patients(tmp_path):
     (tmp_path / "LIDC-IDRI-slices").mkdir()
     for folder in (tmp_path, tmp_path / "nothing"):
@@ -295,7 +306,7 @@ def test_real_crops():
     assert (len(report.pairs), report.masks, len(report.empty_masks)) == (1312, 5248, 1765)
     text = (HERE / "README.md").read_text()
     printed = [line for line in str(report).splitlines()[1:] if "empty masks" not in line]
-    assert len(printed) == 16
+    assert len(printed) == 17
     for line in printed:
         assert line in text
     drawn, _ = module.choose_splits(report.pairs, module.make_config())

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from prnet_jax.data import records
-from prnet_jax.data.splits import SPLITS
+from prnet_jax.data.splits import SPLITS, check_whole
 from prnet_jax.datasets.lung_phantom.phantom import make_slice
 from prnet_jax.errors import InputError
 
@@ -36,16 +36,15 @@ def make_config(
     Raises:
         InputError: an option that cannot be.
     """
-    config = LungPhantomConfig(name="default", size=size, num_slices=tuple(num_slices), seed=seed)
-    if len(config.num_slices) != len(SPLITS) or min(config.num_slices) < 1:
+    check_whole("size", size, 32)
+    check_whole("seed", seed, 0)
+    numbers = num_slices if isinstance(num_slices, tuple | list) else ()
+    if len(numbers) != len(SPLITS) or not all(isinstance(n, int) and n > 0 for n in numbers):
         raise InputError(
-            f"lung_phantom's num_slices is {config.num_slices}; it must be three numbers of 1 or "
-            f"more, for {', '.join(SPLITS)}"
+            f"num_slices is {num_slices!r}; expected three whole numbers of 1 or more, for "
+            f"{', '.join(SPLITS)}"
         )
-    if config.size < 32:
-        raise InputError(f"lung_phantom's size is {config.size}; it must be 32 or more")
-    if config.seed < 0:
-        raise InputError(f"lung_phantom's seed is {config.seed}; it must be 0 or more")
+    config = LungPhantomConfig(name="default", size=size, num_slices=tuple(numbers), seed=seed)
     if config == DEFAULT:
         return DEFAULT  # TFDS wants the very object that stands in BUILDER_CONFIGS
     counts = "-".join(map(str, config.num_slices))

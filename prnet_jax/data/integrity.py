@@ -69,7 +69,7 @@ class Report:
             patient_id: given only by a builder that keeps a patient's images together.
         """
         self.sizes[size(pixels)] += 1
-        self.image_types[str(stored_type or pixels.dtype)] += 1
+        self.image_types[np.dtype(stored_type or pixels.dtype).name] += 1
         low, high = pixels.min().item(), pixels.max().item()
         if self.value_range is not None:
             low, high = min(low, self.value_range[0]), max(high, self.value_range[1])
@@ -94,7 +94,7 @@ class Report:
         """
         values = np.unique(mask).tolist()
         foreground = [value for value in values if value]
-        self.mask_types[str(mask.dtype)] += 1
+        self.mask_types[mask.dtype.name] += 1
         self.mask_values[listed_values(values)] += 1
         if len(foreground) > 1:
             self.defect(
@@ -119,7 +119,7 @@ class Report:
 
     def defect(self, line: str) -> None:
         """Adds one line: what was expected, what was found, what to do."""
-        self._found.append(line)
+        self._found.append(" ".join(line.splitlines()))  # names of files may hold anything
 
     @property
     def duplicates(self) -> list[tuple[str, ...]]:
@@ -157,7 +157,7 @@ class Report:
             "mask values": counted(self.mask_values),
             "empty masks": listed(self.empty_masks),
             "full masks": listed(self.full_masks),
-            "duplicate images": listed([" = ".join(names) for names in self.duplicates]),
+            "duplicate images": listed([_alike(names) for names in self.duplicates]),
             **self.facts,
             "defects": listed(self.defects, "\n" + " " * 20),
         }
@@ -169,6 +169,11 @@ class Report:
         if defects:
             number = len(defects)
             raise InputError(defects[0] + (f" ({number} defects)" if number > 1 else ""))
+
+
+def _alike(names: tuple[str, ...], limit: int = 3) -> str:
+    more = f" = {len(names) - limit} more" if len(names) > limit else ""
+    return " = ".join(names[:limit]) + more
 
 
 def row(name: str, value: str) -> str:

@@ -1,6 +1,7 @@
 """Whether two splits share a patient or a picture: looked for before a training, on all records.
 
-A patient or an identical picture in two splits is an error. A near-identical picture, such as a
+A patient or an identical picture in two splits is an error; pictures of one value, such as padding
+above a volume, are alike in all people and pass. A near-identical picture, such as a
 copy through JPEG or at another size, is a warning, because some pictures of different people are
 very much alike.
 
@@ -138,11 +139,12 @@ def find_leaks(slices: Mapping[str, Iterable[tuple[str, str, np.ndarray]]]) -> L
             place = Place(id, split)
             if split_of.setdefault(patient, split) != split:
                 patients[patient, split_of[patient], split] = None
-            same = place_of.setdefault(_digest(pixels), [])
-            other = next((seen for seen in same if seen.split != split), None)
-            if other is not None:
-                identical.append((other, place))
-            same.append(place)
+            if pixels.min() < pixels.max():
+                same = place_of.setdefault(_digest(pixels), [])
+                other = next((seen for seen in same if seen.split != split), None)
+                if other is not None:
+                    identical.append((other, place))
+                same.append(place)
             places[split].append(place)
             rows.append(_feature(pixels))
         features[split] = np.stack(rows) if rows else np.zeros((0, _SIDE**2), np.float16)

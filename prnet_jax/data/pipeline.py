@@ -1,5 +1,6 @@
 """From prepared records to batches: windowing, resizing, order, sharing among processes (Grain)."""
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -43,7 +44,8 @@ class Slices:
         if config.mask not in self.mask_names:
             raise InputError(
                 f"{builder.name} has no mask {config.mask!r}: "
-                f"set config.dataset.mask to one of {', '.join(self.mask_names)}"
+                f"set --config.dataset.mask (evaluate: --mask) to one of "
+                f"{', '.join(self.mask_names)}"
             )
         encoded = {name: tfds.decode.SkipDecoding() for name in pngs}
         self._source = builder.as_data_source(split, decoders=encoded)
@@ -87,12 +89,15 @@ class Slices:
 
     def _check_window(self, name: str) -> None:
         """Refuses a window of HU on grey values, which would leave little of their contrast."""
-        grey = len(self._source) and self._source[0]["unit"].decode() == "grey"
         low, high = self._window
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise InputError(f"the window must be (lower, upper), found ({low:g}, {high:g})")
+        grey = len(self._source) and self._source[0]["unit"].decode() == "grey"
         if grey and (low < 0 or high > 255):
             raise InputError(
-                f"{name} holds grey values of 0 to 255 and no HU, but config.dataset.window_hu is "
-                f'({low:g}, {high:g}): set --config.dataset.window_hu="(0.0,255.0)"'
+                f"{name} holds grey values of 0 to 255 and no HU, but the window is ({low:g}, "
+                f'{high:g}): set --config.dataset.window_hu="(0.0,255.0)"; evaluate takes '
+                "--window 0 255"
             )
 
     def _read(self, i: int) -> dict[str, Any]:

@@ -26,6 +26,40 @@ _INT16 = np.iinfo(np.int16)
 _stderr_lock = threading.Lock()
 
 
+def files_below(folder: pathlib.Path) -> list[pathlib.Path]:
+    """All files at any depth, sorted; links to files and folders are followed.
+
+    Hidden files and `__MACOSX` are passed over. A link that leads nowhere is listed, since reading
+    it should fail instead of silently losing the file; a folder that links back to one it lies in
+    is not entered. No files where `folder` is none.
+
+    Raises:
+        InputError: a folder that cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise InputError(
+            f"{error.filename} cannot be listed ({error.strerror}); check its permissions"
+        ) from error
+
+    if not folder.is_dir():
+        return []
+    found = []
+    for path, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
+        here = pathlib.Path(path)
+        real = here.resolve()
+        above = {real, *real.parents}
+        folders[:] = [
+            name for name in folders if not _hidden(name) and (here / name).resolve() not in above
+        ]
+        found += [here / name for name in names if not _hidden(name)]
+    return sorted(found)
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
+
+
 class Folder:
     """The TIFF files of a folder or of a zip, by id (the file's name without `.tif` or `.tiff`).
 
@@ -49,7 +83,7 @@ class Folder:
         self.name = name
         self.path = folder
         self._zip: zipfile.ZipFile | None = None
-        self._list(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
+        self._list(file.relative_to(folder) for file in files_below(folder))
         if not self.ids and archive.is_file():
             self.path = archive
             try:
@@ -89,8 +123,7 @@ class Folder:
     def _list(self, files: Iterator[pathlib.PurePath]) -> None:
         self._files: dict[str, pathlib.PurePath] = {}
         for file in files:
-            hidden = any(part.startswith(".") or part == "__MACOSX" for part in file.parts)
-            if hidden or file.suffix.lower() not in (".tif", ".tiff"):
+            if any(map(_hidden, file.parts)) or file.suffix.lower() not in (".tif", ".tiff"):
                 continue
             if file.stem in self._files:
                 raise InputError(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import logging
 import pathlib
 import types
 import warnings
@@ -26,6 +27,7 @@ SUFFIXES = {
     ".ima": "DICOM",
 }
 _MM = {"meter": 1000.0, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
+_VECTORS = {"PixelSpacing": 2, "ImageOrientationPatient": 6, "ImagePositionPatient": 3}
 _DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 
 
@@ -128,8 +130,9 @@ def read_nifti(file: pathlib.Path, name: str | None = None) -> Scan:
             impossible affine, or a single slice that is not axial.
     """
     name = str(file) if name is None else name
-    nibabel = _library("nibabel", "nifti", name)
+    nibabel = _library("nibabel", name)
     try:
+        nibabel.imageglobals.logger.setLevel(logging.ERROR)  # it tells what it mends in headers
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = nibabel.load(file)
@@ -169,12 +172,12 @@ def read_dicom(
             frames, or the files are not one series of different positions.
     """
     name = str(files[0]) if name is None else name
-    pydicom = _library("pydicom", "dicom", name)
+    pydicom = _library("pydicom", name)
     names = [name] if len(files) == 1 else [f"{name}/{pathlib.Path(file).name}" for file in files]
     slices = [_read_slice(pydicom, f, n, rescale) for f, n in zip(files, names, strict=True)]
     for other, file in zip(slices[1:], names[1:], strict=True):
         for field in ("series", "spacing", "orientation"):
-            if getattr(other, field) != getattr(slices[0], field):
+            if not _alike(getattr(other, field), getattr(slices[0], field)):
                 raise InputError(
                     f"{file} has another {field} than {names[0]}; expected one series in a folder: "
                     "give each a folder of its own"
@@ -192,11 +195,16 @@ def read_dicom(
                 f"{name} has slices without ImagePositionPatient, ImageOrientationPatient or "
                 "PixelSpacing; how they lie is not known: convert the series to NIfTI"
             )
-        spacing = first.spacing and checked_spacing(first.spacing, name)
+        spacing = None if first.spacing is None else checked_spacing(first.spacing, name)
         return Scan(first.pixels, spacing, patient=first.patient, notes=tuple(sorted(notes)))
     spacing = checked_spacing(first.spacing, name)
     along_row, along_column = np.reshape(first.orientation, (2, 3))
     normal = np.cross(along_row, along_column)
+    if not np.allclose(np.linalg.norm([along_row, along_column, normal], axis=1), 1, atol=0.01):
+        raise InputError(
+            f"{name} has an ImageOrientationPatient that is no pair of perpendicular directions; "
+            "mend its header"
+        )
     slices.sort(key=lambda slice: float(normal @ slice.position))
     places = np.array([slice.position for slice in slices])
     gaps = np.diff(places @ normal)
@@ -244,9 +252,9 @@ def whole_numbers(pixels: np.ndarray, name: str, offset: int = 0) -> tuple[np.nd
 class _Slice:
     pixels: np.ndarray
     series: str
-    spacing: tuple[float, ...] | None
-    orientation: tuple[float, ...] | None
-    position: np.ndarray | None
+    spacing: np.ndarray | None  # mm, between rows and between columns
+    orientation: np.ndarray | None  # directions along a row and along a column
+    position: np.ndarray | None  # mm, of the upper left pixel's centre
     patient: str
     notes: set[str]
 
@@ -279,8 +287,8 @@ def _read_slice(pydicom: types.ModuleType, file: pathlib.Path, name: str, rescal
             slope, intercept = (data.get(f"Rescale{n}") for n in ("Slope", "Intercept"))
             slope, intercept = float(1 if slope is None else slope), float(intercept or 0)
             vectors = [
-                None if data.get(field) is None else tuple(float(v) for v in data.get(field))
-                for field in ("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient")
+                None if data.get(field) is None else np.asarray(data.get(field), np.float64)
+                for field in _VECTORS
             ]
     except Exception as error:
         if syntax.is_compressed and "missing dependencies" in str(error):
@@ -288,6 +296,12 @@ def _read_slice(pydicom: types.ModuleType, file: pathlib.Path, name: str, rescal
                 f"{name} is compressed ({syntax.name}) and no decoder is installed: {_DECODERS}"
             ) from error
         raise InputError(f"{name} cannot be read: truncated or damaged; export it again") from error
+    for (field, length), vector in zip(_VECTORS.items(), vectors, strict=True):
+        if vector is not None and (vector.shape != (length,) or not np.isfinite(vector).all()):
+            raise InputError(
+                f"{name} has the {field} {vector.tolist()}; expected {length} numbers: mend its "
+                "header"
+            )
     notes = set()
     if rescale and data.get("Modality") != "CT":
         notes.add(
@@ -301,17 +315,22 @@ def _read_slice(pydicom: types.ModuleType, file: pathlib.Path, name: str, rescal
         if is_whole and -32768 <= pixels.min() and pixels.max() <= 32767:
             pixels = pixels.astype(np.int16)
     spacing, orientation, position = vectors
-    if orientation is not None:
-        orientation = tuple(np.round(orientation, 4))  # scanners write the last digits at random
     return _Slice(
         pixels=pixels,
         series=str(data.get("SeriesInstanceUID") or ""),
         spacing=spacing,
         orientation=orientation,
-        position=None if position is None else np.array(position),
+        position=position,
         patient=str(data.get("PatientID") or "").strip(),
         notes=notes,
     )
+
+
+def _alike(one: np.ndarray | str | None, two: np.ndarray | str | None) -> bool:
+    """Whether a field is the same in two slices; scanners write the last digits at random."""
+    if isinstance(one, np.ndarray) and isinstance(two, np.ndarray):
+        return np.allclose(one, two, rtol=0, atol=1e-4)
+    return type(one) is type(two) and (one is None or one == two)
 
 
 def _two_or_three(pixels: np.ndarray, name: str) -> np.ndarray:
@@ -327,11 +346,8 @@ def _two_or_three(pixels: np.ndarray, name: str) -> np.ndarray:
     return pixels
 
 
-def _library(module: str, extra: str, name: str) -> types.ModuleType:
+def _library(module: str, name: str) -> types.ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        raise InputError(
-            f"{name} needs the library {module}: pip install prnet_jax[{extra}], "
-            f"or pip install {module}"
-        ) from error
+        raise InputError(f"{name} needs the library {module}: pip install {module}") from error

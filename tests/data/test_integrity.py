@@ -51,7 +51,7 @@ def test_masks_that_do_not_fit():
     report = Report(pathlib.Path("mine"), mask_advice="choose a label")
     report.add_mask("m.png", GREY, "i.png", (4, 4))
     report.add_mask("n.png", np.ones((2, 2)), image_shape=(4, 4))
-    report.add_mask("o.png", np.ones((2, 2)))
+    report.add_mask("o.png", np.ones((2, 2), ">f8"))
     assert report.defects == [
         "m.png holds the values {0, 1, 2, 3, 4, 5, ... 12 in all}; "
         "a mask holds 0 and one other value: choose a label",
@@ -60,6 +60,7 @@ def test_masks_that_do_not_fit():
         "n.png is 2x2 but its image is 4x4; a mask must have its image's size: export it again",
     ]
     assert report.full_masks == ["n.png", "o.png"]
+    assert report.mask_types == {"uint8": 1, "float64": 2}  # whatever the order of the bytes
     with pytest.raises(InputError, match=r"^m.png holds .* \(3 defects\)$"):
         report.raise_for_defects()
 
@@ -114,5 +115,7 @@ def test_lists_as_text():
     assert listed(list("abcdefg")) == "7: a, b, c, d, e, and 2 more"
     assert listed(["x", "y"], "; ") == "2: x; y"
     assert listed_values([0, 0.5, 255]) == "{0, 0.5, 255}"
+    assert "duplicate images  1: i0 = i1 = i2\n" in str(duplicates(*"ppp"))
+    assert "duplicate images  1: i0 = i1 = i2 = 2 more\n" in str(duplicates(*"ppppp"))
     report = duplicates(None, None)
     assert counted(report.sizes) == "3x4: 2, 4x3: 1"

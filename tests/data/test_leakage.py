@@ -145,10 +145,11 @@ def test_pairs_are_counted_across_chunks_and_the_closest_listed(monkeypatch):
 def test_uniform_pictures_and_empty_splits_are_no_leak():
     flat = {
         "train": [("a", "a", np.zeros((40, 50), np.int16))],
-        "test": [("b", "b", np.ones((40, 50), np.int16))],
+        "test": [("b", "b", np.ones((40, 50), np.int16)), ("c", "c", np.zeros((40, 50), np.int16))],
         "validation": [],
     }
-    assert leakage.check(flat).number_near == 0
+    leaks = leakage.check(flat)
+    assert (leaks.number_near, leaks.identical, leaks.number_images) == (0, (), 3)
     assert leakage.check({}).number_images == 0
 
 

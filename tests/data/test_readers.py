@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prnet_jax.data.readers import Folder, as_hu, read_hu, read_png, read_tiff
+from prnet_jax.data.readers import Folder, as_hu, files_below, read_hu, read_png, read_tiff
 from prnet_jax.errors import InputError
 
 HU = np.array([[-32768, -1000, 0], [40, 400, 32767]], np.int16)
@@ -210,3 +210,23 @@ def test_png_cut_anywhere_or_with_a_bit_changed_is_never_read_wrongly(capfd):
     with pytest.raises(InputError, match=r"b\.png cannot be read"):
         read_png(tiff(GREY), "b.png")
     assert capfd.readouterr() == ("", "")
+
+
+def test_links_are_followed_but_not_round_in_circles(tmp_path):
+    """A link to nothing is listed, so that reading it fails instead of losing it."""
+    (tmp_path / "store/.hidden").mkdir(parents=True)
+    (tmp_path / "store/.hidden/c.tif").write_bytes(b"")
+    (tmp_path / "store/a.tif").write_bytes(tiff(HU))
+    (tmp_path / "2d_images").mkdir()
+    os.symlink(tmp_path / "store", tmp_path / "2d_images/more")
+    os.symlink(tmp_path / "2d_images", tmp_path / "2d_images/again")
+    os.symlink(tmp_path / "store", tmp_path / "store/itself")
+    os.symlink(tmp_path / "gone.tif", tmp_path / "2d_images/b.tif")
+    names = ["b.tif", "more/a.tif"]
+    found = files_below(tmp_path / "2d_images")
+    assert [file.relative_to(tmp_path / "2d_images").as_posix() for file in found] == names
+    folder = Folder(tmp_path, "2d_images")
+    assert read_tiff(folder.read("a")).shape == HU.shape
+    with pytest.raises(InputError, match=r"b\.tif cannot be read \(No such file"):
+        folder.read("b")
+    assert files_below(tmp_path / "nothing") == []

@@ -255,6 +255,8 @@ def test_series_that_is_none(tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             read_scan(series(str(number), **tags), "images/case")
+    noise = {"PixelSpacing": [0.70000001, 0.5], "ImageOrientationPatient": [1, 4e-5, 0, 0, 1, 0]}
+    assert read_scan(series("noise", **noise)).pixels.shape == (3, 4, 2)
     gap = series("gap")
     gap += [dicom(tmp_path / "gap/3.dcm", STORED, ImagePositionPatient=[0, 0, 4])]
     assert read_scan(gap).notes == ()
@@ -272,6 +274,11 @@ def test_dicom_that_cannot_be_used(tmp_path, capfd):
         ({"PhotometricInterpretation": "MONOCHROME1"}, "1 frames of MONOCHROME1"),
         ({"NumberOfFrames": 2, "data": bytes(48)}, "2 frames"),
         ({"PixelSpacing": [0, 0]}, "pixel spacing of 0 x 0 mm"),
+        ({"PixelSpacing": 0.7}, r"the PixelSpacing 0\.7; expected 2 numbers"),
+        ({"ImagePositionPatient": [1, 2]}, r"the ImagePositionPatient \[1\.0, 2\.0\]; expected 3"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 1]}, r"OrientationPatient \[.*; expected 6 num"),
+        ({"ImageOrientationPatient": [0] * 6}, "OrientationPatient that is no pair of perpend"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0.9, 0.1, 0]}, "is no pair of perpendicular"),
     ):
         with pytest.raises(InputError, match=message):
             read_scan([dicom(tmp_path / "c.dcm", STORED, **tags)])
@@ -291,11 +298,10 @@ def test_compressed_without_decoder_says_what_to_install(tmp_path):
         read_scan([file])
 
 
-@pytest.mark.parametrize(("suffix", "extra"), [("nii", "nifti"), ("dcm", "dicom")])
-def test_missing_library_is_named(tmp_path, monkeypatch, suffix, extra):
-    module = {"nii": "nibabel", "dcm": "pydicom"}[suffix]
+@pytest.mark.parametrize(("suffix", "module"), [("nii", "nibabel"), ("dcm", "pydicom")])
+def test_missing_library_is_named(tmp_path, monkeypatch, suffix, module):
     monkeypatch.setitem(sys.modules, module, None)
-    with pytest.raises(InputError, match=rf"{module}: pip install prnet_jax\[{extra}\]"):
+    with pytest.raises(InputError, match=rf"a\.{suffix} needs .* {module}: pip install {module}$"):
         read_scan([tmp_path / f"a.{suffix}"])
 
 

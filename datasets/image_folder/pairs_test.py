@@ -1,0 +1,102 @@
+"""Which files make a pair, and what is said where one has no partner."""
+
+import os
+import unicodedata
+
+import pytest
+
+from prnet_jax.datasets.image_folder import pairs
+from prnet_jax.errors import InputError
+
+
+def write(folder, *names):
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "id"),
+    [
+        ("a.png", "a.png", "a"),
+        ("a.tif", "a_mask.png", "a"),
+        ("sub/a.npy", "sub/a-Segmentation.npy", "sub/a"),
+        ("a_0000.nii.gz", "a.nii.gz", "a"),
+        ("a_img.png", "a_gt.png", "a"),
+        ("a_ct.png", "a_ct_mask.png", "a_ct"),
+        ("slice_0000.png", "slice_0000.png", "slice_0000"),
+        ("a.b.png", "a.b.nii.gz", "a.b"),
+    ],
+)
+def test_names_that_belong_together(tmp_path, image, mask, id):
+    for name, file in (("images", image), ("masks", mask)):
+        write(tmp_path, f"{name}/{file}")
+    found = pairs.find_pairs(tmp_path)
+    assert [(p.id, p.image.name, p.mask.name) for p in found.pairs] == [
+        (id, f"images/{image}", f"masks/{mask}")
+    ]
+    assert found.problems == []
+
+
+def test_accents_of_two_systems_are_one_name(tmp_path):
+    for folder, form in (("images", "NFD"), ("masks", "NFC")):
+        write(tmp_path, f"{folder}/" + unicodedata.normalize(form, "Zo\u00eb.png"))
+    found = pairs.find_pairs(tmp_path)
+    assert ([pair.id for pair in found.pairs], found.problems) == (["Zo\u00eb"], [])
+
+
+def test_links_are_followed_and_never_lost(tmp_path):
+    """A patient's folder that is a link; one that leads back; a file that is not there."""
+    write(tmp_path, "store/i/a.png", "store/m/a.png", "own/images/b.png", "own/masks/b.png")
+    own = tmp_path / "own"
+    for name, letter in (("images", "i"), ("masks", "m")):
+        os.symlink(tmp_path / "store" / letter, own / name / "ann")
+        os.symlink(own / name, own / name / "back")
+    found = pairs.find_pairs(own)
+    assert ([pair.id for pair in found.pairs], found.problems) == (["ann/a", "b"], [])
+    for name in ("images", "masks"):
+        os.symlink(tmp_path / "gone.png", own / name / "c.png")
+    assert pairs.find_pairs(own).problems == [
+        f"{name}/c.png is a link that leads nowhere; fetch the file it stands for or remove it"
+        for name in ("images", "masks")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("other", "advice"),
+    [
+        ("images/sub/a.jpg", "convert images/sub/a.jpg to PNG, TIFF, NumPy, NIfTI or DICOM"),
+        ("images/Sub/A.tif", "images/Sub/A.tif differs in capitals: rename one"),
+        ("images/sub/ab.tif", "add the image or remove this file"),
+    ],
+)
+def test_what_is_nearly_a_partner_is_named(tmp_path, other, advice):
+    write(tmp_path, "masks/sub/a.png", other)
+    problem = "masks/sub/a.png has no image images/sub/a of any format that is read; "
+    assert problem + advice in pairs.find_pairs(tmp_path).problems
+
+
+def test_other_folders_are_named(tmp_path):
+    write(tmp_path, "imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz")
+    message = r"no folder images; it needs images and masks \(found imagesTr, labelsTr\): rename"
+    with pytest.raises(InputError, match=message):
+        pairs.find_pairs(tmp_path)
+    with pytest.raises(InputError, match="holds no folder images; it needs images and masks: ren"):
+        pairs.find_pairs(tmp_path / "nothing")
+
+
+def test_patients_by_folder_and_name():
+    for id, patient in (
+        ("ann/scan/17", "ann"),
+        ("ID_0003_Z_0132", "ID_0003"),
+        ("case-slice12", "case"),
+        ("case_z0042", "case"),
+        ("case_12", "case_12"),
+        ("z0042", "z0042"),
+    ):
+        assert pairs.patient_of(id) == patient
+
+
+def test_folders_called_like_splits():
+    ids = ("train/a", "Test/a", "val/ann/a", "test_1/a", "train", "ann/train/a")
+    assert [pairs.names_a_split(id) for id in ids] == [True] * 3 + [False] * 3
