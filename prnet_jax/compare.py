@@ -8,6 +8,7 @@ import argparse
 import pathlib
 import sys
 
+from prnet_jax.arguments import check_new_folder
 from prnet_jax.errors import InputError
 
 # What needs JAX or SciPy is imported where it is used, so that --help answers at once.
@@ -42,7 +43,7 @@ def compare(
     Raises:
         InputError: the runs cannot be read or compared, or `out` holds files.
     """
-    _check_out(out)
+    check_new_folder("--out", out)
     from prnet_jax import compare_tables as tables
     from prnet_jax.compare_page import page
     from prnet_jax.compare_rows import find_row, group
@@ -76,11 +77,6 @@ def compare(
     print(f"tables      {out / 'table.md'}, {out / 'table.csv'}, {out / 'table.tex'}")
     tested = f"against {against.title}" if len(rows) > 1 else "none: one row alone"
     print(f"tests       {out / 'statistics.csv'} ({tested})")
-
-
-def _check_out(out: pathlib.Path) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InputError(f"--out {out} is there already: name a new or an empty folder")
 
 
 def _parser() -> argparse.ArgumentParser:

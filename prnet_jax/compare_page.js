@@ -193,6 +193,7 @@ function figureOf(row, image, best) {
     const value = metric && row.shown[name][image];
     if (metric && value !== undefined && value !== null) parts.push(`${metric.label.replace(" %", "")} ${format(metric, value)}${metric.factor === 100 ? " %" : ""}`);
   }
+  if (row.shown_empty[image]) parts.unshift("rightly nothing marked");
   const seed = / \(\d+ seeds\)$/.test(row.label) ? ` (seed ${row.shown_seed})` : "";
   for (const [i, part] of parts.entries()) {
     caption.append(element("span", best && i === 0 ? { class: "best" } : {}, part + (i === 0 ? seed : "")));
@@ -205,7 +206,7 @@ function panels(image, rows) {
   const article = element("article");
   article.append(element("h3", {}, data.ids[image]));
   const holder = element("div", { class: "panels" });
-  const shown = rows.map((row) => row.shown.dsc?.[image] ?? -1);
+  const shown = rows.map((row) => (row.shown_empty[image] ? 1 : row.shown.dsc?.[image] ?? -1));
   const best = Math.max(...shown);
   rows.forEach((row, i) => holder.append(figureOf(row, image, rows.length > 1 && shown[i] === best)));
   article.append(holder);
@@ -219,7 +220,7 @@ function drawGallery() {
   const pair = byId("gallery-order").value === "pair";
   const rows = pair ? scatterRows() : data.rows;
   const difference = (image) => {
-    const values = rows.map((row) => row.scores.dsc[image]);
+    const values = rows.map((row) => row.paired_dsc[image]);
     return Math.max(...values) - Math.min(...values);
   };
   const order = [...data.embedded].sort((a, b) => difference(b) - difference(a));

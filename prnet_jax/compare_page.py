@@ -59,9 +59,11 @@ def page(
                 "label": row.title,
                 "reference": row is reference,
                 "scores": {m.name: _json_numbers(row.scores.get(m.name)) for m in metrics},
+                "paired_dsc": _json_numbers(row.paired.get("dsc")),
                 # A picture is one seed's: so are the scores below it.
                 "shown_seed": row.runs[0].seed,
                 "shown": {m.name: _json_numbers(row.runs[0].scores.get(m.name)) for m in metrics},
+                "shown_empty": row.runs[0].both_empty.tolist(),
                 "pictures": _pictures(row, embedded),
             }
             for row in rows
@@ -90,11 +92,12 @@ def page(
 def largest_differences(rows: Sequence[Row], count: int) -> list[int]:
     """Indices of the images whose DSC differs most between the networks, largest first.
 
-    Only images that all networks scored and of which a picture is there; equal ones in order.
+    An image on which a network rightly marks nothing has its DSC of `Row.paired`. Only images of
+    which a picture is there; equal ones in order.
     """
-    if not all("dsc" in row.scores for row in rows):
+    if not all("dsc" in row.paired for row in rows):
         return []
-    scores = np.array([row.scores["dsc"] for row in rows])
+    scores = np.array([row.paired["dsc"] for row in rows])
     spread = scores.max(axis=0) - scores.min(axis=0)
     shown = [
         i
@@ -183,9 +186,7 @@ def _statistics(results: Sequence[Mapping[str, Any]], metrics: Sequence[Metric])
             p_text(result["p_value"]),
             p_text(result["p_holm"]),
             "-" if math.isnan(result["effect_size"]) else f"{result['effect_size']:+.2f}",
-            {"network": result["network"], "reference": result["reference"]}.get(
-                result["better"], "equal"
-            ),
+            result["better"] or "equal",
             str(result["n_images"]),
             str(result["n_units"]),
         ]

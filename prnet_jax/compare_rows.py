@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from prnet_jax.compare_runs import Run, mean_of_scored
+from prnet_jax.compare_runs import Run
 from prnet_jax.errors import InputError
+from prnet_jax.metrics import mean_of_scored
 from prnet_jax.paper import TABLE_1
 
 
@@ -23,6 +24,8 @@ class Row:
         runs: by seed.
         scores: {metric: float64 [images]}, for each image the mean over the seeds; NaN where any
             of them did not score it.
+        paired: the same of `Run.paired`.
+        both_empty: bool [images], where no seed marks anything and nothing is to be marked.
         mean: {metric: mean over the seeds of each run's mean over its images}, NaN for none.
         sd_seeds: {metric: standard deviation (n - 1) of the runs' means}; NaN for one seed.
         sd_images: {metric: standard deviation (n - 1) over the images of `scores`}.
@@ -33,6 +36,8 @@ class Row:
     label: str
     runs: list[Run]
     scores: dict[str, np.ndarray]
+    paired: dict[str, np.ndarray]
+    both_empty: np.ndarray
     mean: dict[str, float]
     sd_seeds: dict[str, float]
     sd_images: dict[str, float]
@@ -122,6 +127,8 @@ def _distinct(run: Run) -> dict[str, Any]:
         how["threshold"] = float(run.summary["threshold"])
     if run.settings is None:
         return how | {"settings": "not known"}
+    if "window_hu" in run.summary:  # evaluate can be given another than the run's
+        how["dataset.window_hu"] = run.summary["window_hu"]
     return run.settings | how
 
 
@@ -157,12 +164,16 @@ def _short(value: Any) -> str:
 def _row(label: str, runs: list[Run]) -> Row:
     names = [name for name in runs[0].scores if all(name in run.scores for run in runs)]
     scores = {name: np.mean([run.scores[name] for run in runs], axis=0) for name in names}
-    means = {name: np.array([mean_of_scored(run.scores[name]) for run in runs]) for name in names}
+    means = {
+        name: mean_of_scored(np.stack([run.scores[name] for run in runs], axis=1)) for name in names
+    }
     return Row(
         network=runs[0].summary["network"],
         label=label,
         runs=runs,
         scores=scores,
+        paired={name: np.mean([run.paired[name] for run in runs], axis=0) for name in names},
+        both_empty=np.all([run.both_empty for run in runs], axis=0),
         mean={name: float(np.mean(values)) for name, values in means.items()},
         sd_seeds={name: _sd(values) for name, values in means.items()},
         sd_images={name: _sd(scores[name][np.isfinite(scores[name])]) for name in names},

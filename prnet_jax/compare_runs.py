@@ -11,10 +11,15 @@ from typing import Any
 import numpy as np
 
 from prnet_jax.errors import InputError
+from prnet_jax.metrics import mean_of_scored
+from prnet_jax.metrics.policy import DISTANCES, PERFECT_IF_BOTH_EMPTY
 from prnet_jax.run_directory import flat
 
 # What must be the same in all runs of a comparison.
-SAME = ("dataset", "mask", "split", "split_manifest_sha256", "image_size", "empty_policy")
+SAME = (
+    *("dataset", "records", "mask", "split", "split_manifest_sha256"),
+    *("image_size", "empty_policy"),
+)
 _NEEDED = (*SAME, "network", "threshold", "metrics", "counts")
 _AGAIN = "evaluate again (python -m prnet_jax.evaluate)"
 _AGREE = 1e-6  # a mean in summary.json and that of per_image.csv, relative
@@ -39,6 +44,9 @@ class Run:
         provenance: what the run was made with.
         ids, patients: of the images, in the order of the ids.
         scores: {metric: float64 [images]}, NaN where an image is not scored.
+        paired: the same for paired tests: where an image is not scored because both its masks are
+            empty, what a perfect answer scores. Another network may raise a false alarm there.
+        both_empty: bool [images], where neither mask has a pixel.
         overlays: file names in overlays/, "" where there is none.
     """
 
@@ -49,6 +57,8 @@ class Run:
     ids: list[str]
     patients: list[str]
     scores: dict[str, np.ndarray]
+    paired: dict[str, np.ndarray]
+    both_empty: np.ndarray
     overlays: list[str]
 
     @property
@@ -106,11 +116,16 @@ def _read_run(folder: pathlib.Path, metrics: Sequence[str]) -> Run:
     if repeated := [a for a, b in zip(ids, ids[1:], strict=False) if a == b]:
         raise InputError(f"{folder / 'per_image.csv'} has id {repeated[0]!r} twice: {_AGAIN}")
 
-    scores = {}
+    scores, paired = {}, {}
+    both_empty = np.array([row.get("empty") == "both_empty" for row in table])
+    spacing_known = np.array([bool(row.get("spacing_row_mm")) for row in table])
     for name in metrics:
         if name in table[0]:
             scores[name] = _column(folder / "per_image.csv", table, name)
             _check_mean(folder, summary, name, scores[name])
+            filled = both_empty & np.isnan(scores[name])
+            filled &= spacing_known | (not name.endswith("mm"))
+            paired[name] = np.where(filled, _perfect(name), scores[name])
 
     config = None
     for place in (folder, folder.parent):
@@ -129,8 +144,18 @@ def _read_run(folder: pathlib.Path, metrics: Sequence[str]) -> Run:
         ids=ids,
         patients=[row.get("patient_id") or row["id"] for row in table],
         scores=scores,
+        paired=paired,
+        both_empty=both_empty,
         overlays=[_file_name(folder, row.get("overlay") or "") for row in table],
     )
+
+
+def _perfect(name: str) -> float:
+    """What a metric is where both masks are empty and that counts as right, or NaN."""
+    scores = dataclasses.asdict(PERFECT_IF_BOTH_EMPTY.both_empty)
+    if name.startswith(DISTANCES):
+        return scores["distance"]
+    return scores.get("surface_dice" if name.startswith("surface_dice") else name, math.nan)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -147,8 +172,12 @@ def _sound(summary: Mapping[str, Any]) -> bool:
     """Whether the entries that are used have the types that evaluate gives them."""
     return (
         isinstance(summary["network"], str)
+        and summary["network"] != ""
         and isinstance(summary["threshold"], int | float)
         and isinstance(summary.get("seed"), int | None)
+        and not isinstance(summary["threshold"], bool)
+        and not isinstance(summary.get("seed"), bool)
+        and all(isinstance(summary.get(k), str | None) for k in ("tta", "threshold_from"))
         and isinstance(summary["metrics"], dict)
         and all(isinstance(scores, dict) for scores in summary["metrics"].values())
         and isinstance(summary["counts"], dict)
@@ -184,8 +213,8 @@ def _check_mean(
     folder: pathlib.Path, summary: Mapping[str, Any], name: str, scores: np.ndarray
 ) -> None:
     """Refuses a table and a summary that were not written together."""
-    stated, found = summary["metrics"].get(name, {}).get("mean"), mean_of_scored(scores)
-    if stated is None or not isinstance(stated, int | float) or math.isnan(found):
+    stated, found = summary["metrics"].get(name, {}).get("mean"), float(mean_of_scored(scores))
+    if not isinstance(stated, int | float) or math.isnan(found):
         return
     if not math.isclose(stated, found, rel_tol=_AGREE, abs_tol=_AGREE):
         raise InputError(
@@ -222,9 +251,3 @@ def _check_comparable(first: Run, other: Run) -> None:
                 f"({len(a - b)} only in the first, {len(b - a)} only in the second; for example "
                 f"{min(a ^ b)!r}): evaluate both on the same split"
             )
-
-
-def mean_of_scored(scores: np.ndarray) -> float:
-    """The mean over the images that are scored, those that are not NaN; NaN for none."""
-    scored = scores[~np.isnan(scores)]
-    return float(scored.mean()) if scored.size else math.nan

@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from prnet_jax.compare_rows import Row
 from prnet_jax.metrics import HIGHER_IS_BETTER
 from prnet_jax.metrics.statistics import holm, paired_comparison
@@ -61,9 +63,9 @@ def shown_metrics(rows: Sequence[Row], paper: bool) -> tuple[list[Metric], list[
         and any(not math.isnan(row.mean.get(name, math.nan)) for row in rows)
     ]
     main = [metric for metric in shown if metric.name in _PAPER_COLUMNS]
-    if paper and "hd_mm" not in {metric.name for metric in main}:
-        place = [metric.name for metric in main].index("dsc") if "dsc" in HIGHER_IS_BETTER else 0
-        main.insert(place, known["hd_mm"])
+    names = [metric.name for metric in main]
+    if paper and "hd_mm" not in names:
+        main.insert(names.index("dsc") if "dsc" in names else 0, known["hd_mm"])
     return main, shown
 
 
@@ -259,8 +261,12 @@ def compare_to(reference: Row, rows: Sequence[Row], metrics: Sequence[Metric]) -
         for row in rows:
             if row is reference or name not in row.scores or name not in reference.scores:
                 continue
+            # Where neither marks anything, rightly, there is nothing to compare.
+            nothing = row.both_empty & reference.both_empty
             found = paired_comparison(
-                row.scores[name], reference.scores[name], reference.runs[0].patients
+                np.where(nothing, np.nan, row.paired[name]),
+                np.where(nothing, np.nan, reference.paired[name]),
+                reference.runs[0].patients,
             )
             gain = found["mean_difference"] * (1 if HIGHER_IS_BETTER[name] else -1)
             better = "network" if gain > 0 else "reference" if gain < 0 else ""
@@ -272,11 +278,15 @@ def compare_to(reference: Row, rows: Sequence[Row], metrics: Sequence[Metric]) -
 
 
 STATISTICS_NOTE = (
-    "Differences are network minus reference, over the images that both scored; an image's value "
-    "is the mean over the seeds. Interval: 95 % percentile bootstrap of the mean difference, "
+    "Differences are network minus reference; an image's value is the mean over the seeds. Images "
+    "are those that both score, and those without a target where one raises a false alarm and the "
+    "other rightly marks nothing, which counts as a perfect answer: so the difference need not be "
+    "that of the table's means. Interval: 95 % percentile bootstrap of the mean difference, "
     "drawing patients. p: two-sided Wilcoxon signed-rank test of the patients' mean differences. "
     "Holm's correction is over the networks within a metric, not over the metrics. Effect size: "
-    "matched-pairs rank-biserial correlation, from -1 to 1. The tests speak of other test images, "
+    "matched-pairs rank-biserial correlation, from -1 to 1. Difference and interval weigh images "
+    "alike, p and effect size patients: where these have unequal numbers of images they may point "
+    "in different directions. The tests speak of other test images, "
     "not of another training."
 )
 

@@ -17,22 +17,28 @@ import numpy as np
 from jax.sharding import Mesh
 
 from prnet_jax import evaluation_curves, figures, writers
+from prnet_jax.data.pipeline import Slices
 from prnet_jax.inference import EvalStep, Predictions, predict_split
 from prnet_jax.metrics import (
     METRICS,
     agreement,
     calibration,
     find_policy,
+    mean_of_scored,
     pooled,
     score_image,
     summarize,
 )
+from prnet_jax.metrics.policy import json_number
+from prnet_jax.run_directory import write_whole
 
 SUMMARY_FILE = "summary.json"
 _UNITS = (
     "fractions; _px in pixels of image_size, _mm in mm; hd95 the larger of the two directed 95th "
-    "percentiles, hd95_pooled the percentile of both directions together"
+    "percentiles, hd95_pooled the percentile of both directions together; distances, also those in "
+    "mm, are of masks at image_size"
 )
+_SPACING = ("spacing_row_mm", "spacing_column_mm")  # of the pixels that were scored
 _THRESHOLD_COLUMNS = ("dsc", "iou", "sen", "ppv")
 _READER = "reader_"  # masks of one record that are named so are outlines by several people
 
@@ -45,6 +51,7 @@ def about_run(config: ml_collections.ConfigDict, variables: Any) -> dict[str, An
         "seed": config.seed,
         "dataset": config.dataset.name,
         "mask": config.dataset.mask,
+        "window_hu": list(config.dataset.window_hu),
         "tta": "none",
         "threshold_from": "given",
     }
@@ -53,7 +60,7 @@ def about_run(config: ml_collections.ConfigDict, variables: Any) -> dict[str, An
 def evaluate_split(
     eval_step: EvalStep,
     variables: Any,
-    slices: Any,
+    slices: Slices,
     config: ml_collections.ConfigDict,
     mesh: Mesh,
     directory: pathlib.Path,
@@ -96,10 +103,13 @@ def write_evaluation(
         for index, (prob, mask) in enumerate(zip(probs, masks, strict=True)):
             item = slices[index]
             scores = score_image(prob, mask, threshold, item["spacing_mm"], policy)
-            rows.append({"id": item["id"], "patient_id": item["patient_id"], **scores})
+            about_image = {"id": item["id"], "patient_id": item["patient_id"]}
+            spacing = dict(zip(_SPACING, map(float, item["spacing_mm"]), strict=True))
+            rows.append(about_image | scores | spacing)
             bar.update(1)
     reliability = calibration.reliability(*map(_pixels, (probs, masks)))
     readers = _readers(predictions, threshold)
+    thresholds = threshold_table(predictions, policy)
     summary = {
         **about,
         "image_size": probs[0].shape[0],
@@ -112,8 +122,8 @@ def write_evaluation(
     if readers:
         summary["readers"] = _reader_summary(readers)
 
-    directory.mkdir(parents=True, exist_ok=True)
     # First away and last written: a folder with a summary is whole.
+    directory.mkdir(parents=True, exist_ok=True)
     (directory / SUMMARY_FILE).unlink(missing_ok=True)
 
     def samples():
@@ -128,18 +138,17 @@ def write_evaluation(
             row | {"overlay": overlay.name}
             for row, overlay in zip(rows, overlays, strict=True)
         ],
-        ("id", "patient_id", *METRICS, "empty", "overlay"),
+        ("id", "patient_id", *METRICS, "empty", "overlay", *_SPACING),
     )
     _write_table(directory / "calibration.csv", _rows_of(reliability))
     evaluation_curves.draw_calibration(
         reliability, summary["calibration_error"], directory / "calibration.png"
     )
-    table = threshold_table(predictions, policy)
-    write_thresholds(table, about["split"], threshold, directory / "thresholds")
+    write_thresholds(thresholds, about["split"], threshold, directory / "thresholds")
     if readers:
         _write_table(directory / "readers.csv", readers)
     text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
-    (directory / SUMMARY_FILE).write_text(text, encoding="utf-8")
+    write_whole(directory / SUMMARY_FILE, text)
     return summary
 
 
@@ -148,7 +157,8 @@ def threshold_table(predictions: Predictions, policy: str = "penalise") -> dict[
 
     Returns:
         `threshold` and, as means over the images that `policy` scores, `dsc`, `iou`, `sen`, `ppv`:
-        float64 [T]; and `best`, float64 [], the threshold with the highest mean DSC.
+        float64 [T]; and `best`, float64 [], the threshold with the highest mean DSC, NaN where no
+        image is scored.
     """
     scores = calibration.scores_by_threshold(predictions.probs, predictions.masks)
     pred_empty = scores["pred_empty"]
@@ -161,7 +171,7 @@ def threshold_table(predictions: Predictions, policy: str = "penalise") -> dict[
         counted = getattr(find_policy(policy), state)
         for name in _THRESHOLD_COLUMNS:
             scores[name][where] = getattr(counted, name)
-    means = {name: calibration.mean_of_scored(scores[name]) for name in _THRESHOLD_COLUMNS}
+    means = {name: mean_of_scored(scores[name]) for name in _THRESHOLD_COLUMNS}
     best = calibration.best_threshold(scores["dsc"])
     return {"threshold": calibration.THRESHOLDS, **means, "best": np.float64(best)}
 
@@ -195,7 +205,7 @@ def _reader_summary(rows: Sequence[Mapping]) -> dict[str, dict[str, float | None
 
     def mean(chosen):
         return {
-            name: _json_number(np.mean([row[name] for row in chosen]))
+            name: json_number(np.mean([row[name] for row in chosen]))
             for name in ("dice_both_marked", "dice_any_marked")
         }
 
@@ -227,9 +237,6 @@ def _write_table(
             unknown = {k: "" for k, v in row.items() if isinstance(v, float) and math.isnan(v)}
             table.writerow(row | unknown)
 
-
-def _json_number(value: float) -> float | None:
-    return None if math.isnan(value) else float(value)
 
 
 if __name__ == "__main__":

@@ -6,14 +6,16 @@
 """
 
 import argparse
+import math
 import pathlib
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import ml_collections
 from absl import logging
 
-from prnet_jax.arguments import name_and_value
+from prnet_jax.arguments import check_new_folder, name_and_value
 from prnet_jax.errors import InputError
 
 AUTO = "auto-on-validation"
@@ -42,9 +44,6 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
     # Now, because importing JAX takes a while, which --help need not.
     from prnet_jax import report, sharding, steps
     from prnet_jax.checkpoint import best_step, load_variables
-    from prnet_jax.data import leakage
-    from prnet_jax.data.pipeline import Slices, open_splits, splits_hash
-    from prnet_jax.data.prepare import prepare
     from prnet_jax.evaluate import (
         about_run,
         threshold_table,
@@ -52,7 +51,7 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
         write_thresholds,
     )
     from prnet_jax.inference import predict_split
-    from prnet_jax.metrics import POLICIES
+    from prnet_jax.metrics import find_policy
     from prnet_jax.provenance import provenance
     from prnet_jax.run_directory import epoch_of, read_run, write_whole
     from prnet_jax.train import make_model
@@ -60,10 +59,9 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
     # ---- what can be refused before anything is computed
     workdir = arguments.workdir
     config, trained_on = read_run(workdir)
-    if arguments.empty_policy not in POLICIES:
-        raise InputError(
-            f"--empty-policy must be one of {', '.join(POLICIES)}, found {arguments.empty_policy!r}"
-        )
+    find_policy(arguments.empty_policy)
+    if arguments.out is not None:
+        check_new_folder("--out", arguments.out)
     variables = load_variables(workdir)
     step = best_step(workdir)
     if arguments.batch_size is not None:
@@ -72,44 +70,9 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
     sharding.check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
     if isinstance(arguments.threshold, float):
         config.threshold = arguments.threshold
-
-    if arguments.threshold == AUTO and arguments.split in ("validation", "all"):
-        raise InputError(
-            f"--threshold {AUTO} would be tuned on the split that it scores: score --split test"
-        )
-    if arguments.out is not None and arguments.out.exists() and any(arguments.out.iterdir()):
-        raise InputError(
-            f"--out {arguments.out} holds files and is not overwritten: name a new folder"
-        )
-
-    # ---- data: the run's own, or another data set, which must not hold what the run trained on
-    own = config.dataset
-    data, other = _data(own, arguments)
-    builder = prepare(data.name, data.data_dir, data.manual_dir, **data.options)
-    split = "train+validation+test" if arguments.split == "all" else arguments.split
-    slices = Slices(builder, split, data)
-    manifest = splits_hash(open_splits(builder, data))
-    if manifest != trained_on["split_manifest_sha256"]:
-        if not other:
-            raise InputError(
-                f"{workdir} was trained on {trained_on['records']} with other splits or images "
-                f"than {builder.info.full_name} now has: give the same --manual-dir and options"
-            )
-        try:
-            own_builder = prepare(own.name, own.data_dir, own.manual_dir, **own.options)
-        except InputError as error:
-            checked = f"not done, the training data are not here: {error}"
-        else:
-            training = Slices(own_builder, "train", own)
-            here = f"{arguments.split} of {data.name}"
-            scored = slices.stored()
-            if arguments.other_patients or data.name != own.name:
-                # Ids of another source that happen to be the same are no leak; pictures still are.
-                scored = ((id, f"{here}: {patient}", image) for id, patient, image in scored)
-            checked = str(leakage.check({"train": training.stored(), here: scored}))
-        print(f"leakage    {checked}", flush=True)
-    else:
-        checked = "the run's own splits"
+    own, data = config.dataset, _data(config.dataset, arguments)
+    slices, records, manifest, leaks = _open(workdir, own, data, trained_on, arguments)
+    print(f"leakage    {leaks}", flush=True)
 
     # ---- the network, and the threshold where the validation split is to choose it
     model = make_model(config)
@@ -122,47 +85,143 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     table = None
     if arguments.threshold == AUTO:
-        own_builder = prepare(own.name, own.data_dir, own.manual_dir, **own.options)
         print("threshold  from the validation split of the run's own data", flush=True)
-        table = threshold_table(
-            predict(Slices(own_builder, "validation", own)), arguments.empty_policy
-        )
+        tuned_on = own if _is_other(own, arguments) else data
+        validation = _own_splits(workdir, tuned_on, trained_on)["validation"]
+        table = threshold_table(predict(validation), arguments.empty_policy)
         config.threshold = float(table["best"])
+        if math.isnan(config.threshold):
+            raise InputError(
+                f"no image of the validation split is scored under {arguments.empty_policy}: give "
+                "--threshold a number"
+            )
 
     # ---- scores
+    config.dataset = data
     about = {
         **about_run(config, variables),
-        "dataset": data.name,
-        "mask": data.mask,
-        "records": builder.info.full_name,
+        "records": records,
         "split": arguments.split,
         "split_manifest_sha256": manifest,
-        "leakage": checked,
+        "leakage": leaks,
         "checkpoint_step": step,
         "checkpoint_epoch": epoch_of(workdir, step),
         "tta": arguments.tta,
         "threshold_from": "given" if table is None else "validation",
-        "provenance": provenance(manifest, builder.info.full_name, config.seed),
+        "provenance": provenance(manifest, records, config.seed),
     }
-    directory = arguments.out or workdir / _folder_name(arguments, other, data, builder.info)
-    summary = write_evaluation(
-        predict(slices), directory, about, config.threshold, arguments.empty_policy
-    )
+    predictions = predict(slices)
+    directory = arguments.out or workdir / _folder_name(arguments, own, data, records)
+    directory.mkdir(parents=True, exist_ok=True)
     # An evaluation that lies elsewhere says itself what it is of.
     if directory.parent != workdir:
         write_whole(directory / "config.json", (workdir / "config.json").read_text("utf-8"))
     if table is not None:
-        write_thresholds(
-            table, "validation", config.threshold, directory / "thresholds_validation"
-        )
+        stem = directory / "thresholds_validation"
+        write_thresholds(table, "validation", config.threshold, stem)
+    summary = write_evaluation(
+        predictions, directory, about, config.threshold, arguments.empty_policy
+    )
     print(report.evaluated(summary, directory), flush=True)
     return summary
 
 
+def _open(
+    workdir: pathlib.Path,
+    own: ml_collections.ConfigDict,
+    data: ml_collections.ConfigDict,
+    trained_on: Mapping[str, Any],
+    arguments: argparse.Namespace,
+) -> tuple[Any, str, str, str]:
+    """The slices to score, the name of their records, the hash of their splits; what they share
+    with the images that the run has seen, in words.
+
+    Raises:
+        InputError: the data cannot be used, or hold what the network was trained or chosen on.
+    """
+    from prnet_jax.data import leakage
+    from prnet_jax.data.pipeline import Slices, open_splits, splits_hash
+    from prnet_jax.data.prepare import prepare
+
+    builder = prepare(data.name, data.data_dir, data.manual_dir, **data.options)
+    split = "train+validation+test" if arguments.split == "all" else arguments.split
+    slices = Slices(builder, split, data)
+    splits = open_splits(builder, data)
+    records, manifest = builder.info.full_name, splits_hash(splits)
+
+    def result(leaks):
+        return slices, records, manifest, leaks
+
+    if _is_same(records, manifest, trained_on):
+        if arguments.threshold == AUTO and arguments.split in ("validation", "all"):
+            raise InputError(
+                f"--threshold {AUTO} would be tuned on images that it scores: take --split test"
+            )
+        seen = {
+            "train": f"{len(splits['train'])} images were trained on",
+            "validation": f"{len(splits['validation'])} images chose the checkpoint",
+        }
+        named = [seen[name] for name in seen if arguments.split in (name, "all")]
+        return result("; ".join(["the run's own splits", *named]))
+    if not _is_other(own, arguments):
+        raise _other_records(workdir, trained_on, records)
+    try:
+        own_splits = _own_splits(workdir, own, trained_on)
+    except InputError as error:
+        return result(f"not looked for, the run's own data are not here: {error}")
+    here = f"{arguments.split} of {data.name}"
+    scored = slices.stored()
+    about_patients = ""
+    if arguments.other_patients or data.name != own.name:
+        # Ids of another source that happen to be the same are no leak; pictures still are.
+        scored = ((id, f"{here}: {patient}", image) for id, patient, image in scored)
+        about_patients = "; patients of another source, their ids are not compared"
+    seen = {name: own_splits[name].stored() for name in ("train", "validation")}
+    return result(f"{leakage.check({**seen, here: scored})}{about_patients}")
+
+
+def _own_splits(
+    workdir: pathlib.Path, own: ml_collections.ConfigDict, trained_on: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The splits that the run was made with.
+
+    Raises:
+        InputError: they are not here, or are others now.
+    """
+    from prnet_jax.data.pipeline import open_splits, splits_hash
+    from prnet_jax.data.prepare import prepare
+
+    builder = prepare(own.name, own.data_dir, own.manual_dir, **own.options)
+    splits = open_splits(builder, own)
+    if not _is_same(builder.info.full_name, splits_hash(splits), trained_on):
+        raise _other_records(workdir, trained_on, builder.info.full_name)
+    return splits
+
+
+def _is_same(records: str, manifest: str, trained_on: Mapping[str, Any]) -> bool:
+    """Whether these are the run's own images; the manifest alone knows only their names."""
+    now = {"records": records, "split_manifest_sha256": manifest}
+    return all(trained_on[name] == value for name, value in now.items())
+
+
+def _other_records(
+    workdir: pathlib.Path, trained_on: Mapping[str, Any], records: str
+) -> InputError:
+    return InputError(
+        f"{workdir} was trained on {trained_on['records']}, other images or splits than {records} "
+        "has now: give --manual-dir and options as in training"
+    )
+
+
+def _is_other(own: ml_collections.ConfigDict, arguments: argparse.Namespace) -> bool:
+    """Whether the command line asks for other data than the run's own."""
+    return arguments.dataset not in (None, own.name) or bool(arguments.option)
+
+
 def _data(
     own: ml_collections.ConfigDict, arguments: argparse.Namespace
-) -> tuple[ml_collections.ConfigDict, bool]:
-    """`config.dataset` as the command line changes it, and whether the images may be others."""
+) -> ml_collections.ConfigDict:
+    """`config.dataset` as the command line changes it."""
     from prnet_jax.data.prepare import dataset_options
 
     data = own.copy_and_resolve_references()
@@ -179,16 +238,19 @@ def _data(
                 data[field] = getattr(arguments, field)
         if arguments.window is not None:
             data.window_hu = tuple(arguments.window)
-    return data, data.name != own.name or bool(arguments.option)
+    return data
 
 
 def _folder_name(
-    arguments: argparse.Namespace, other: bool, data: ml_collections.ConfigDict, info: Any
+    arguments: argparse.Namespace,
+    own: ml_collections.ConfigDict,
+    data: ml_collections.ConfigDict,
+    records: str,
 ) -> str:
     """Where an evaluation lies in its run: one folder for each way of making it; `test` plainly."""
     parts = [arguments.split]
-    if other:
-        parts.insert(0, f"{data.name}-{info.config_name}")
+    if _is_other(own, arguments):
+        parts.insert(0, f"{data.name}-{records.split('/')[1]}")
     if arguments.mask is not None:
         parts.append(arguments.mask)
     if arguments.window is not None:
@@ -224,7 +286,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog="The files go into RUN/test, or for other choices into a folder of RUN named after "
         "them, such as RUN/test_flips. The same evaluation again replaces its files.",
     )
-    parser.add_argument("--workdir", type=pathlib.Path, required=True, metavar="RUN")
+    parser.add_argument(
+        "--workdir", type=pathlib.Path, required=True, metavar="RUN", help="a run directory"
+    )
     parser.add_argument("--split", choices=_SPLITS, default="test", help="default: test")
     parser.add_argument(
         "--tta", choices=TTA, default="none", help="flips: mean over image and mirror images"
@@ -243,7 +307,7 @@ def _parser() -> argparse.ArgumentParser:
         help="what empty masks count for: penalise (default), perfect_if_both_empty, skip_empty; "
         "see prnet_jax/metrics/policy.py",
     )
-    parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="a new folder for them")
+    parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="a new folder for all")
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the run's")
     data = parser.add_argument_group("data, where it is not the run's own")
     data.add_argument("--dataset", metavar="NAME", help="a folder of datasets/")

@@ -21,7 +21,7 @@ def draw_calibration(
     """
     figure = _figure(5, 6)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="as it should be")
+    axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="perfect calibration")
     axes.plot(table["mean_prob"], table["foreground"], "o-", markersize=4, label="this network")
     axes.set_ylabel("share of the pixels that are foreground")
     axes.set_title(f"expected calibration error {calibration_error:.4f} (over pixels)", fontsize=10)
@@ -42,7 +42,9 @@ def draw_calibration(
 def draw_thresholds(
     table: Mapping[str, np.ndarray], used: float, split: str, path: str | os.PathLike
 ) -> None:
-    """Overlap against the threshold, the used and the best one marked, as a PNG of 900 x 675.
+    """Overlap against the threshold as a PNG of 900 x 675, the used one marked.
+
+    On the validation split the best one is marked too.
 
     Args:
         table: of `prnet_jax.evaluate.threshold_table`.
@@ -55,7 +57,8 @@ def draw_thresholds(
     for name, label in (("dsc", "DSC"), ("iou", "IoU"), ("sen", "SEN"), ("ppv", "PPV")):
         axes.plot(table["threshold"], 100 * table[name], label=label, linewidth=1.6)
     _mark(axes, used, "0.2", "-", f"used: {used:g}")
-    _mark(axes, float(table["best"]), "0.5", ":", f"highest DSC here: {table['best']:g}")
+    if split == "validation":  # elsewhere it would invite to tune on what is to be scored
+        _mark(axes, float(table["best"]), "0.5", ":", f"highest DSC: {table['best']:g}")
     axes.set_xlim(0, 1)
     axes.set_xlabel("threshold of the probability")
     axes.set_ylabel("mean over images, %")

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from prnet_jax import figures, writers
 from prnet_jax.data.pipeline import Slices, eval_batches
-from prnet_jax.metrics import merge_counts, overlap_from_counts
+from prnet_jax.metrics import mean_of_scored, merge_counts, overlap_from_counts
 from prnet_jax.sharding import shard_batch
 
 EvalStep = Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]
@@ -98,9 +98,9 @@ def validate(
     arrays = {name: np.concatenate(parts) for name, parts in found.items()}
     loss = arrays.pop("loss")
     scores = overlap_from_counts(**arrays)
-    means = {name: _mean_of_scored(scores[name]) for name in ("dsc", "iou")}
-    pooled = overlap_from_counts(**merge_counts([arrays]))["dsc"]
-    means["dsc_pooled"] = float(np.nan_to_num(pooled))
+    means = {name: mean_of_scored(scores[name]) for name in ("dsc", "iou")}
+    means["dsc_pooled"] = overlap_from_counts(**merge_counts([arrays]))["dsc"]
+    means = {name: float(np.nan_to_num(mean)) for name, mean in means.items()}
     return {"loss": float(loss.mean(dtype=np.float64)), **means}, picture
 
 
@@ -109,7 +109,3 @@ def _pictures(slices: Slices, indices: range) -> tuple[np.ndarray, np.ndarray]:
     image = np.stack([item["image"][..., 0] for item in items])
     return image, np.stack([item["mask"][..., 0] > 0.5 for item in items])
 
-
-def _mean_of_scored(scores: np.ndarray) -> float:
-    scored = scores[~np.isnan(scores)]
-    return float(scored.mean()) if scored.size else 0.0

@@ -99,6 +99,8 @@ def evaluated(summary: Mapping[str, Any], directory: pathlib.Path) -> str:
         directory: where it lies.
     """
     size, network = summary["image_size"], summary["network"]
+    comparable = summary["dataset"] == "finding_lungs" and summary["split"] == "test"
+    epoch = summary["checkpoint_epoch"]
     how = [f"threshold {summary['threshold']:g}"]
     if summary["threshold_from"] == "validation":
         how[0] += " (the best on validation)"
@@ -107,8 +109,8 @@ def evaluated(summary: Mapping[str, Any], directory: pathlib.Path) -> str:
     lines = [
         f"\n{summary['split'].capitalize()} split of {summary['dataset']} (mask "
         f"{summary['mask']!r}) at {size}x{size}, {network} of epoch "
-        f"{summary['checkpoint_epoch']} (best validation DSC), {', '.join(how)}:\n",
-        table(summary, TABLE_1.get(network), summary["dataset"] == "finding_lungs"),
+        f"{'?' if epoch is None else epoch} (best validation DSC), {', '.join(how)}:\n",
+        table(summary, TABLE_1.get(network), comparable),
     ]
     if "readers" in summary:
         lines += ["", *_reader_lines(summary["readers"])]

@@ -62,8 +62,11 @@ def is_run(workdir: pathlib.Path) -> bool:
 
 def open_run(
     workdir: pathlib.Path, config: ml_collections.ConfigDict, provenance: dict[str, Any]
-) -> None:
+) -> dict[str, Any]:
     """Makes the folder with config.json and provenance.json, or checks that it goes with them.
+
+    Returns:
+        What provenance.json holds: of a run that goes on, what it was begun with.
 
     Raises:
         InputError: as `check_run`, or the run was made with another split of the data.
@@ -78,11 +81,12 @@ def open_run(
                 f"--workdir {workdir} holds a run on other splits or images "
                 f"({before.get('records')}, now {provenance['records']}): name a new --workdir"
             )
-        return
+        return before
     workdir.mkdir(parents=True, exist_ok=True)
     # The config last: a folder with a config is a run.
     write_whole(path, json.dumps(provenance, indent=1) + "\n")
     write_whole(workdir / "config.json", config.to_json(indent=1) + "\n")
+    return provenance
 
 
 def read_run(workdir: pathlib.Path) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
@@ -105,10 +109,17 @@ def read_run(workdir: pathlib.Path) -> tuple[ml_collections.ConfigDict, dict[str
                 f"{workdir / name} cannot be read ({type(error).__name__}): mend it or train again"
             ) from None
     config, about = found
+    needed = ("split_manifest_sha256", "records")
+    if not isinstance(about, dict) or any(name not in about for name in needed):
+        raise InputError(
+            f"{workdir / 'provenance.json'} does not say {' and '.join(needed)}: train again"
+        )
     try:
-        return ml_collections.ConfigDict(config), about
+        config = ml_collections.ConfigDict(config)
+        config.model.name, config.dataset.name  # noqa: B018
     except (TypeError, ValueError, AttributeError):
         raise InputError(f"{workdir / 'config.json'} is not a config of this program") from None
+    return config, about
 
 
 def epoch_of(workdir: pathlib.Path, step: int) -> int | None:

@@ -31,7 +31,8 @@ def check_batch_size(field: str, size: int, mesh: Mesh, parts: int = 1) -> None:
     if size < 1 or size % (mesh.size * parts):
         by = f"{mesh.size} devices" + (f" x {parts} accumulate_steps" if parts > 1 else "")
         raise InputError(
-            f"config.{field} must divide by {by} = {mesh.size * parts}, found {size}"
+            f"config.{field} must be a positive multiple of {by} = {mesh.size * parts}, "
+            f"found {size}"
         )
 
 

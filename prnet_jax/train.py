@@ -81,7 +81,7 @@ def train_and_evaluate(
     about = provenance(splits_hash(slices), builder.info.full_name, config.seed)
     if not run_directory.is_run(workdir):
         about["leakage"] = _check_leakage(slices)
-    run_directory.open_run(workdir, config, about)
+    about = run_directory.open_run(workdir, config, about)
     clock = {"epochs": 0, "train_s": 0.0, "best_dsc": -1.0, "best_epoch": 0}
     with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
         # Weights come from the run's own newest checkpoint, else config.init_from, else the seed.
@@ -147,17 +147,18 @@ def train_and_evaluate(
         summary = _stored_summary(workdir, best_step)
         if summary is None:
             best = checkpoints.restore_best(state).eval_variables
-            about = {
+            scored = {
                 **about_run(config, best),
                 "records": builder.info.full_name,
                 "split": "test",
                 "split_manifest_sha256": about["split_manifest_sha256"],
+                "leakage": "the run's own splits",
                 "checkpoint_step": best_step,
                 "checkpoint_epoch": best_step // steps_per_epoch,
                 "provenance": about,
             }
             summary = evaluate_split(
-                eval_step, best, slices["test"], config, mesh, workdir / "test", about
+                eval_step, best, slices["test"], config, mesh, workdir / "test", scored
             )
     print(report.end(config, workdir, summary, clock), flush=True)
     return summary

@@ -34,6 +34,7 @@ def write_run(
     seed=0,
     quality=0.8,
     prob=None,
+    target=None,
     ids=None,
     overlays=True,
     config=None,
@@ -46,7 +47,7 @@ def write_run(
         folder: to make.
         network, seed: of the run.
         quality: below 1; see `probs`.
-        prob: predictions instead.
+        prob, target: predictions and masks instead.
         ids: of the images; each two are of one patient.
         overlays: whether to write pictures.
         config: fields of config.json besides seed and model.
@@ -56,7 +57,7 @@ def write_run(
     test = folder / "test"
     test.mkdir(parents=True)
     prob = probs(quality, seed) if prob is None else prob
-    target = masks(len(prob))
+    target = masks(len(prob)) if target is None else target
     ids = ids or [f"slice_{i:02d}" for i in range(len(prob))]
     rows = []
     for i, id in enumerate(ids):
@@ -77,6 +78,7 @@ def write_run(
         "network": network,
         "seed": seed,
         "dataset": "finding_lungs",
+        "records": "finding_lungs/default-1a2b3c4d/1.1.0",
         "mask": "mask",
         "split": "test",
         "checkpoint_step": 728,

@@ -23,7 +23,7 @@ HOSTILE = "</script><img src=x onerror=alert(1)>|$&_%{}\\^~#[`*"
 
 
 def row(label, **mean):
-    return Row(label, label, [], {}, mean, {}, {}, {})
+    return Row(label, label, [], {}, {}, np.array([]), mean, {}, {}, {})
 
 
 def read_csv(path):
@@ -229,7 +229,7 @@ def test_refusals_are_one_line_and_write_nothing(tmp_path, capsys):
     assert main([str(a), "--out", str(tmp_path / "new"), "--reference", "vnet"]) == 2
     assert "names no row" in capsys.readouterr().err and not (tmp_path / "new").exists()
     assert main([str(a), "--out", str(a / "config.json" / "x")]) == 2
-    assert "cannot be written" in capsys.readouterr().err
+    assert "is no folder to write to" in capsys.readouterr().err
 
 
 def test_a_damaged_overlay(tmp_path, capsys):

@@ -4,11 +4,12 @@ import math
 import numpy as np
 import pytest
 
+from prnet_jax import compare_tables
 from prnet_jax.compare_rows import find_row, group
 from prnet_jax.compare_runs import read_runs
 from prnet_jax.errors import InputError
 from prnet_jax.metrics import METRICS
-from tests.compare_folders import change_json, probs, write_run
+from tests.compare_folders import change_json, masks, probs, write_run
 
 
 def rows_of(*folders):
@@ -91,6 +92,41 @@ def test_where_data_lies_and_what_was_logged_is_no_other_row(make):
     assert len(rows_of(make("a", seed=0), make("b", seed=1, config=other))) == 1
 
 
+def test_another_window_is_another_row(make):
+    rows = rows_of(make("a", seed=0), make("b", seed=1, window_hu=[-600, 200]))
+    assert [row.label for row in rows] == [
+        "PR-Net (dataset.window_hu not known)",
+        "PR-Net (dataset.window_hu=[-600, 200])",
+    ]
+
+
+def test_a_false_alarm_counts_against_a_network_that_rightly_marks_nothing(make):
+    """The table scores it 0 and leaves the other out; the paired values set 0 against 1."""
+    target = masks()
+    target[:3] = False
+    quiet = target.astype(np.float32)
+    loud = quiet.copy()
+    loud[:2, 4:9, 4:9] = 1
+    prnet, unet = reversed(
+        rows_of(
+            make("a", "prnet", prob=loud, target=target),
+            make("b", "unet", prob=quiet, target=target),
+        )
+    )
+    assert prnet.mean["dsc"] == pytest.approx(9 / 11) and unet.mean["dsc"] == 1
+    assert np.isnan(unet.scores["dsc"][:3]).all()
+    assert unet.paired["dsc"].tolist() == [1.0] * 12
+    assert prnet.paired["dsc"].tolist() == [0.0, 0.0] + [1.0] * 10
+    assert prnet.paired["hd_px"][:3].tolist() == [32 * 2**0.5] * 2 + [0.0]
+    assert np.isnan(prnet.paired["hd_mm"]).all()  # no spacing
+    assert prnet.both_empty.tolist() == [False, False, True] + [False] * 9
+    metric = compare_tables.Metric("dsc", "DSC %", 100, 2)
+    (found,) = compare_tables.compare_to(prnet, [prnet, unet], [metric])
+    assert found["n_images"] == 11  # the image without anything to compare is out
+    assert found["mean_difference"] == pytest.approx(2 / 11)
+    assert found["better"] == "network"
+
+
 def test_thresholds(make):
     """One from validation is each seed's own; a given one and the augmentation tell rows apart."""
     chosen = {"threshold_from": "validation"}
@@ -140,6 +176,7 @@ def test_images_are_matched_by_id(make):
         ("mask", "reader_0"),
         ("split", "validation"),
         ("split_manifest_sha256", "cd34"),
+        ("records", "finding_lungs/default-5e6f7a8b/1.1.0"),
         ("image_size", 64),
         ("empty_policy", "skip_empty"),
     ],

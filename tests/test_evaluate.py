@@ -74,7 +74,9 @@ def test_a_constant_predictor(slices, tiny_config, tmp_path):
     assert json.loads((tmp_path / "summary.json").read_text()) == summary
     with open(tmp_path / "per_image.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["id", "patient_id", *METRICS, "empty", "overlay"]
+    spacing = ["spacing_row_mm", "spacing_column_mm"]
+    assert [float(rows[0][name]) for name in spacing] == list(slices[0]["spacing_mm"])
+    assert list(rows[0]) == ["id", "patient_id", *METRICS, "empty", "overlay", *spacing]
     assert [row["id"] for row in rows] == slices.ids
     np.testing.assert_allclose([float(row["iou"]) for row in rows], share)
     overlays = sorted(path.name for path in (tmp_path / "overlays").glob("*.png"))

@@ -5,13 +5,17 @@ import json
 import shutil
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
+from PIL import Image
 
 from prnet_jax import train
 from prnet_jax.checkpoint import load_variables
 from prnet_jax.compare import main as compare
 from prnet_jax.config import make_config
+from prnet_jax.data.pipeline import open_splits, splits_hash
+from prnet_jax.data.prepare import prepare
 from prnet_jax.evaluate_command import main
 
 
@@ -57,8 +61,7 @@ def test_the_test_split_again_gives_the_same(run, capsys):
     before, rows = summary(run / "test"), (run / "test" / "per_image.csv").read_bytes()
     assert evaluate(run) == 0
     after = summary(run / "test")
-    for changing in ("leakage", "provenance"):
-        before.pop(changing, None), after.pop(changing)
+    before.pop("provenance"), after.pop("provenance")
     assert after == before
     assert (run / "test" / "per_image.csv").read_bytes() == rows
     printed = capsys.readouterr().out
@@ -112,12 +115,85 @@ def test_another_data_set_is_looked_through_for_training_images(run, capsys):
     assert evaluate(run, *fresh, "--option", "seed=7") == 0
     (folder,) = run.glob("lung_phantom-*_test")
     found = summary(folder)
-    assert found["leakage"].startswith("no patient and no image in two splits (10 patients, 10 im")
+    assert found["leakage"].startswith("no patient and no image in two splits (14 patients, 14 im")
     # The seed that it was trained with: two of its training images are in this test split.
     for said in ("is in two splits, train and test of lung_phantom", "has the same pixels as"):
         assert evaluate(run, *fresh) == 2
         assert said in capsys.readouterr().err
         fresh += ("--other-patients",)
+
+
+def test_images_that_chose_the_checkpoint_are_no_test_images(run, capsys):
+    """Slices 8 to 11 were validation images; here they are the test split."""
+    others = ("--option", "num_slices=4,4,4")
+    assert evaluate(run, *others, "--split", "test") == 2
+    assert "is in two splits, validation and test of lung_phantom" in capsys.readouterr().err
+
+
+def test_what_the_run_has_seen_is_said(run, capsys):
+    assert evaluate(run, "--split", "all") == 0
+    said = "the run's own splits; 8 images were trained on; 4 images chose the checkpoint"
+    assert summary(run / "all")["leakage"] == said
+    assert f"leakage    {said}" in capsys.readouterr().out
+    assert evaluate(run, "--split", "validation") == 0
+    said = "the run's own splits; 4 images chose the checkpoint"
+    assert summary(run / "validation")["leakage"] == said
+
+
+def own_images(folder, seed, marked=True):
+    """Six grey pictures with masks, each its own patient, the splits in a table."""
+    generator = np.random.default_rng(seed)
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    lines = ["id,split"]
+    for number, split in enumerate(("train", "validation", "test") * 2):
+        pixels = generator.integers(0, 255, (32, 32)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"images/case{number}.png")
+        Image.fromarray((pixels > 128) * np.uint8(255 * marked)).save(
+            folder / f"masks/case{number}.png"
+        )
+        lines.append(f"case{number},{split}")
+    (folder / "metadata.csv").write_text("\n".join(lines))
+    return str(folder)
+
+
+def test_other_images_under_the_same_names_are_not_the_runs_own(run, tmp_path, capsys):
+    """The splits' hash knows only names: the fingerprint of the files must agree too."""
+    mine, others = own_images(tmp_path / "a", 1), own_images(tmp_path / "b", 2)
+    config = json.loads((run / "config.json").read_text())
+    config["dataset"] |= {"name": "image_folder", "options": {}, "manual_dir": mine}
+    config["dataset"]["window_hu"] = [0.0, 255.0]
+    (run / "config.json").write_text(json.dumps(config))
+    data = ml_collections.ConfigDict(config).dataset
+    builder = prepare("image_folder", data.data_dir, mine)
+    about = {
+        "records": builder.info.full_name,
+        "split_manifest_sha256": splits_hash(open_splits(builder, data)),
+    }
+    (run / "provenance.json").write_text(json.dumps(about))
+    assert evaluate(run) == 0
+    before = contents(run)
+    assert evaluate(run, "--manual-dir", others) == 2
+    assert "other images or splits than image_folder/" in capsys.readouterr().err
+    assert contents(run) == before
+    # Said to be another set it is looked through: same names, but no picture in common.
+    other_set = ("--manual-dir", others, "--option", "slices=all", "--split", "all")
+    assert evaluate(run, *other_set) == 2
+    assert "patient case" in capsys.readouterr().err
+    assert evaluate(run, *other_set, "--other-patients") == 0
+
+
+def test_nothing_marked_and_nothing_found_is_no_crash(run, tmp_path, capsys):
+    blank = own_images(tmp_path / "blank", 3, marked=False)
+    external = ("--dataset", "image_folder", "--manual-dir", blank, "--window", "0", "255")
+    assert evaluate(run, *external, "--empty-policy", "skip_empty", "--split", "all") == 0
+    (folder,) = run.glob("image_folder-*_all*")
+    assert summary(folder)["metrics"]["dsc"]["mean"] is None
+    with open(folder / "thresholds.csv", newline="") as file:
+        assert {row["dsc"] for row in csv.DictReader(file)} == {""}
+    # A threshold from the run's own validation split is no tuning on these images.
+    assert evaluate(run, *external, "--split", "all", "--threshold", "auto-on-validation") == 0
+    assert "their ids are not compared" in capsys.readouterr().out
 
 
 def test_a_summary_says_what_it_is_of(run):
@@ -142,6 +218,10 @@ def other_splits(run):
     path.write_text(json.dumps(json.loads(path.read_text()) | {"split_manifest_sha256": "aa"}))
 
 
+def no_provenance(run):
+    (run / "provenance.json").write_text("[]")
+
+
 def full_out(run):
     (run / "out").mkdir()
     (run / "out" / "mine.txt").touch()
@@ -153,17 +233,23 @@ def full_out(run):
         (shutil.rmtree, (), "is no run directory (it holds no config.json): name one that"),
         (spoilt_config, (), "config.json cannot be read (JSONDecodeError): mend it"),
         (no_checkpoints, (), "is a run without a checkpoint yet"),
-        (other_splits, (), "with other splits or images than lung_phantom/"),
+        (other_splits, (), "other images or splits than lung_phantom/"),
         (None, ("--mask", "lung"), "has no mask 'lung'"),
         (None, ("--dataset", "lungs"), "no data set 'lungs'"),
         (None, ("--option", "sise=64"), "has no option 'sise'; did you mean 'size'?"),
-        (None, ("--empty-policy", "none"), "--empty-policy must be one of penalise, perfect_if"),
-        (None, ("--batch-size", "0"), "must divide by 1 devices"),
-        (full_out, ("--out", "{run}/out"), "out holds files and is not overwritten"),
+        (None, ("--empty-policy", "none"), "policy for empty masks must be one of penalise, perf"),
+        (None, ("--batch-size", "0"), "must be a positive multiple of 1 devices"),
+        (None, ("--out", "{run}/config.json/new"), "config.json is no folder to write to"),
+        (None, ("--window", "400", "-1000"), "window must be (lower, upper), found (400, -1000)"),
+        (None, ("--window", "nan", "5"), "window must be (lower, upper), found (nan, 5)"),
+        (None, ("--option", "seed=abc"), "seed is 'abc'; expected a whole number"),
+        (None, ("--option", "num_slices=5"), "num_slices is 5; expected three whole numbers"),
+        (no_provenance, (), "provenance.json does not say split_manifest_sha256 and records"),
+        (full_out, ("--out", "{run}/out"), "out is there already: name a new or an empty folder"),
         (
             None,
             ("--split", "validation", "--threshold", "auto-on-validation"),
-            "would be tuned on the split that it scores",
+            "would be tuned on images that it scores",
         ),
     ],
 )

@@ -128,7 +128,7 @@ def test_bfloat16_and_accumulation_run(tiny_config, tmp_path):
     ("field", "value", "message"),
     [
         ("dtype", "float16", "config.dtype must be float32 or bfloat16"),
-        ("batch_size", 0, "config.batch_size must divide by 1"),
+        ("batch_size", 0, "config.batch_size must be a positive multiple of 1"),
         ("batch_size", 9, "the train split has only 8 images"),
         ("accumulate_steps", 3, "1 devices x 3 accumulate_steps = 3, found 4"),
         ("dataset.image_size", 36, "sides that divide by 8, found 36x36"),

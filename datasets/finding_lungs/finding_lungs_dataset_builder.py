@@ -50,16 +50,10 @@ def make_config(
     Raises:
         InputError: an option of the wrong type or form, or a folder that cannot be read.
     """
-    if split_seed is not None and (isinstance(split_seed, bool) or not isinstance(split_seed, int)):
-        raise InputError(f"split_seed is {split_seed!r}; expected a whole number or None")
-    if split_seed is not None and split_seed < 0:
-        raise InputError(f"split_seed is {split_seed}; expected 0 or more")
     if not isinstance(include_leaking, bool):
         raise InputError(f"include_leaking is {include_leaking!r}; expected True or False")
-    parts = [] if split_seed is None else [f"seed{split_seed}"]
-    if fold:
-        parts.append("fold{}of{}".format(*splits.parse_fold(fold)))
-    parts = (parts or ["default"]) + ["leaking"] * include_leaking
+    parts = splits.option_names(split_seed, fold) or ["default"]
+    parts += ["leaking"] * include_leaking
     fingerprint = "" if manual_dir is None else fingerprint_of(manual_dir)
     name = "_".join(parts) + (f"-{fingerprint}" if fingerprint else "")
     return FindingLungsConfig(
@@ -153,13 +147,8 @@ def choose_splits(pairs: Iterable[str], config: FindingLungsConfig) -> tuple[dic
         InputError: a spoilt copy, or too few patients.
     """
     ids = {id for id in pairs if config.include_leaking or id not in LEAKING}
-    seed = config.split_seed or 0
-    if config.fold:
-        fold, k = splits.parse_fold(config.fold)
-        drawn = splits.kfold(ids, fold, k, seed, patient_of)
-        return drawn, f"fold {config.fold} of seed {seed}"
-    if config.split_seed is not None:
-        return splits.random_split(ids, None, seed, patient_of), f"random, seed {seed}"
+    if config.fold or config.split_seed is not None:
+        return splits.draw(ids, config.split_seed, config.fold, patient_of)
     manifest = splits.read_manifest(_MANIFEST)
     leaking = ids & set(LEAKING)
     missing, unknown = sorted(manifest.keys() - ids), sorted(ids - leaking - manifest.keys())
@@ -173,5 +162,5 @@ def choose_splits(pairs: Iterable[str], config: FindingLungsConfig) -> tuple[dic
             f"({', '.join((missing + unknown)[:3])}); mend the folder, or set split_seed=0 for a "
             "random split, not comparable with the committed one"
         )
-    drawn = splits.random_split(ids, None, seed, patient_of)
-    return drawn, f"random, seed 0: the committed list does not apply ({difference})"
+    drawn, source = splits.draw(ids, None, "", patient_of)
+    return drawn, f"{source}: the committed list does not apply ({difference})"

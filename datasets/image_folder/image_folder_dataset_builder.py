@@ -62,16 +62,12 @@ def make_config(
     Raises:
         InputError: an option of the wrong type or form, or a folder that cannot be read.
     """
-    _check_whole("split_seed", split_seed, 0)
-    _check_whole("label", label, 1)
+    splits.check_whole("label", label, 1)
     if isinstance(hu_offset, bool) or not isinstance(hu_offset, int):
         raise InputError(f"hu_offset is {hu_offset!r}; expected a whole number")
     if slices not in SLICES:
         raise InputError(f"slices is {slices!r}; expected one of {', '.join(SLICES)}")
-    parts = [] if split_seed is None else [f"seed{split_seed}"]
-    if fold:
-        parts.append("fold{}of{}".format(*splits.parse_fold(fold)))
-    parts = parts or ["default"]
+    parts = splits.option_names(split_seed, fold) or ["default"]
     parts += [] if label is None else [f"label{label}"]
     parts += ["with_mask"] if slices == "with_mask" else []
     parts += [f"{'plus' if hu_offset > 0 else 'minus'}{abs(hu_offset)}"] if hu_offset else []
@@ -177,15 +173,10 @@ def choose_splits(
             f"found {number} patients; train, validation and test need at least one each: add "
             f"more, or tell people apart in the column patient_id of {METADATA}"
         )
-    seed = config.split_seed or 0
-    if config.fold:
-        fold, k = splits.parse_fold(config.fold)
-        drawn = splits.kfold(patients, fold, k, seed, patients)
-        return drawn, f"fold {config.fold} of seed {seed}"
-    if config.split_seed is None and any(entry.split for entry in metadata.values()):
+    asked = config.fold or config.split_seed is not None
+    if not asked and any(entry.split for entry in metadata.values()):
         return _split_of_metadata(patients, metadata), f"the column split of {METADATA}"
-    drawn = splits.random_split(patients, None, seed, patients)
-    return drawn, f"random by patient, seed {seed}"
+    return splits.draw(patients, config.split_seed, config.fold, patients)
 
 
 def _split_of_metadata(
@@ -214,10 +205,3 @@ def _split_text(cases: Mapping[str, list[Case]]) -> str:
 
 def _choices(config: ImageFolderConfig) -> Choices:
     return Choices(config.label, config.slices, config.hu_offset)
-
-
-def _check_whole(name: str, value: int | None, low: int) -> None:
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise InputError(f"{name} is {value!r}; expected a whole number of {low} or more, or None")

@@ -97,7 +97,7 @@ def test_volumes_become_axial_slices(tmp_path, images, masks, slices, capsys):
     text = capsys.readouterr().out
     kept = DEPTH - first
     assert "volumes           3 of 4 to 4 slices" in text
-    assert f"{kept} train / {kept} validation / {kept} test (patients 1 / 1 / 1); random by" in text
+    assert f"{kept} train / {kept} validation / {kept} test (patients 1 / 1 / 1); random" in text
 
 
 def test_dicom_slices_one_by_one_and_their_patients(tmp_path):

@@ -48,15 +48,10 @@ def make_config(
     Raises:
         InputError: an option of the wrong type or form, or a folder that cannot be read.
     """
-    if not _whole(readers_needed) or not 1 <= readers_needed <= READERS:
+    if type(readers_needed) is not int or not 1 <= readers_needed <= READERS:
         raise InputError(f"readers_needed is {readers_needed!r}; expected 1 to {READERS}")
-    if split_seed is not None and (not _whole(split_seed) or split_seed < 0):
-        raise InputError(
-            f"split_seed is {split_seed!r}; expected a whole number of 0 or more, or None"
-        )
     parts = [] if readers_needed == 2 else [f"readers{readers_needed}"]
-    parts += [f"seed{split_seed}"] if split_seed else []
-    parts += ["fold{}of{}".format(*splits.parse_fold(fold))] if fold else []
+    parts += splits.option_names(split_seed, fold)
     fingerprint = "" if manual_dir is None else fingerprint_of(manual_dir)
     name = ("_".join(parts) or "default") + (f"-{fingerprint}" if fingerprint else "")
     return LidcNodulesConfig(
@@ -95,11 +90,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         report = integrity.inspect(layout)
         print(report)
         report.raise_for_defects()
-        split_of, source = choose_splits(report.pairs, self.builder_config)
+        config = self.builder_config
+        split_of, source = splits.draw(report.pairs, config.split_seed, config.fold, patient_of)
         ids = {name: [id for id in split_of if split_of[id] == name] for name in splits.SPLITS}
         patients = {name: len({*map(patient_of, ids[name])}) for name in splits.SPLITS}
-        needed = self.builder_config.readers_needed
-        print(row("mask", f"marked by {needed} or more of {READERS} readers"))
+        print(row("mask", f"marked by {config.readers_needed} or more of {READERS} readers"))
         print(row("split", f"{_shares(patients)} patients, {source}"))
         counts = collections.Counter(split_of.values())
         print(row("", f"{_shares(counts)} slices"), flush=True)
@@ -138,23 +133,6 @@ def fingerprint_of(manual_dir: str | os.PathLike) -> str:
             digest.update(f"{layout.file(id, folder)} {len(data)}\n".encode())
             digest.update(data)
     return digest.hexdigest()[:8]
-
-
-def choose_splits(ids: Iterable[str], config: LidcNodulesConfig) -> tuple[dict[str, str], str]:
-    """The split of each slice, drawn by patient, and one line on how.
-
-    Raises:
-        InputError: too few patients.
-    """
-    seed = config.split_seed or 0
-    if config.fold:
-        fold, k = splits.parse_fold(config.fold)
-        return splits.kfold(ids, fold, k, seed, patient_of), f"fold {config.fold} of seed {seed}"
-    return splits.random_split(ids, None, seed, patient_of), f"random, seed {seed}"
-
-
-def _whole(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _shares(counts: dict[str, int]) -> str:

@@ -272,12 +272,12 @@ def test_name_of_the_config_tells_options_and_files_apart(folder):
         module.make_config(folder, **options).name
         for options in (
             {},
-            {"split_seed": 0},  # the same records
+            {"split_seed": 0},
             {"readers_needed": 3},
             {"split_seed": 1, "fold": "2/5", "readers_needed": 1},
         )
     ]
-    expected = ("default", "default", "readers3", "readers1_seed1_fold2of5")
+    expected = ("default", "seed0", "readers3", "readers1_seed1_fold2of5")
     assert names == [f"{name}-{fingerprint}" for name in expected]
     assert module.make_config().name == "default"
     file = folder / f"{FIRST}/mask-3/slice-1.png"
@@ -290,12 +290,12 @@ def test_name_of_the_config_tells_options_and_files_apart(folder):
 def test_folds_test_each_patient_once():
     tested = collections.Counter()
     for fold in range(1, 6):
-        drawn, source = module.choose_splits(IDS, module.make_config(fold=f"{fold}/5"))
+        drawn, source = splits.draw(IDS, None, f"{fold}/5", module.patient_of)
         assert source == f"fold {fold}/5 of seed 0"
         tested.update({patient_of(id) for id in drawn if drawn[id] == "test"})
         assert drawn.keys() == set(IDS)
     assert tested == dict.fromkeys({id[:14] for id in IDS}, 1)
-    assert module.choose_splits(IDS, module.make_config(split_seed=1))[1] == "random, seed 1"
+    assert splits.draw(IDS, 1, "", module.patient_of)[1] == "random, seed 1"
 
 
 @needs_real
@@ -309,7 +309,7 @@ def test_real_crops():
     assert len(printed) == 17
     for line in printed:
         assert line in text
-    drawn, _ = module.choose_splits(report.pairs, module.make_config())
+    drawn, _ = splits.draw(report.pairs, None, "", module.patient_of)
     patients = {s: len({patient_of(id) for id in drawn if drawn[id] == s}) for s in splits.SPLITS}
     assert patients == {"train": 64, "validation": 8, "test": 8}
     slices = {

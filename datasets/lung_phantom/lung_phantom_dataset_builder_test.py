@@ -128,7 +128,7 @@ def test_build_and_read_back(tmp_path):
             np.testing.assert_array_equal(records.decode_mask(record["mask"]), made.lung)
             np.testing.assert_array_equal(records.decode_mask(record["nodule_mask"]), made.nodule)
             np.testing.assert_array_equal(record["spacing_mm"], np.float32(made.spacing_mm))
-    assert sorted(ids) == [f"phantom_{index:04d}" for index in range(6)]
+    assert sorted(ids) == [f"phantom5_{index:04d}" for index in range(6)]
     assert "tensorflow" not in sys.modules
 
 

@@ -108,6 +108,49 @@ def kfold(
     return _assign(patients, split_of)
 
 
+def draw(
+    ids: Iterable[str], split_seed: int | None, fold: str, patient_of: PatientOf = None
+) -> tuple[dict[str, str], str]:
+    """What a data set's options `split_seed` and `fold` ask for, and one line that says so.
+
+    Args:
+        ids: image ids, in any order.
+        split_seed: None is 0.
+        fold: "2/5" for `kfold`, "" for `random_split` in the default shares.
+        patient_of: as for `random_split`.
+
+    Raises:
+        InputError: as `kfold` and `random_split`.
+    """
+    seed = split_seed or 0
+    if fold:
+        return kfold(ids, *parse_fold(fold), seed, patient_of), f"fold {fold} of seed {seed}"
+    return random_split(ids, None, seed, patient_of), f"random, seed {seed}"
+
+
+def option_names(split_seed: int | None, fold: str) -> list[str]:
+    """The options in the form that they have in a config's name: `seed1`, `fold2of5`.
+
+    Raises:
+        InputError: an option of the wrong type or form.
+    """
+    check_whole("split_seed", split_seed, 0)
+    names = [] if split_seed is None else [f"seed{split_seed}"]
+    return names + (["fold{}of{}".format(*parse_fold(fold))] if fold else [])
+
+
+def check_whole(name: str, value: int | None, low: int) -> None:
+    """Refuses an option that is neither None nor a whole number of `low` or more.
+
+    Raises:
+        InputError: naming the option and the value.
+    """
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int) or value < low:
+        raise InputError(f"{name} is {value!r}; expected a whole number of {low} or more, or None")
+
+
 def parse_fold(text: str) -> tuple[int, int]:
     """The option `fold="2/5"` as (2, 5).
 

@@ -26,7 +26,12 @@ from prnet_jax.metrics.policy import (
     score_image,
     summarize,
 )
-from prnet_jax.metrics.statistics import bootstrap_interval, holm, paired_comparison
+from prnet_jax.metrics.statistics import (
+    bootstrap_interval,
+    holm,
+    mean_of_scored,
+    paired_comparison,
+)
 from prnet_jax.metrics.surface import assd, hausdorff, surface_dice
 
 __all__ = [
@@ -45,6 +50,7 @@ __all__ = [
     "hausdorff",
     "holm",
     "mae",
+    "mean_of_scored",
     "merge_counts",
     "overlap",
     "overlap_from_counts",

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from prnet_jax.metrics.overlap import overlap_from_counts
+from prnet_jax.metrics.statistics import mean_of_scored
 
 THRESHOLDS = np.round(np.arange(0.01, 1.0, 0.01), 2)
 BINS = 15
@@ -85,19 +86,13 @@ def best_threshold(dsc: ArrayLike, thresholds: ArrayLike = THRESHOLDS) -> float:
     Args:
         dsc: float64 [images, T], NaN where an image is not scored.
         thresholds: [T].
+
+    Returns:
+        A threshold; NaN where no image is scored at any.
     """
     thresholds = np.asarray(thresholds, np.float64)
     mean = mean_of_scored(dsc)
     if np.isnan(mean).all():
-        raise ValueError("no image is scored at any threshold")
+        return float("nan")
     best = np.flatnonzero(mean >= np.nanmax(mean) - 1e-12)
     return float(thresholds[best[np.argmin(np.abs(thresholds[best] - 0.5))]])
-
-
-def mean_of_scored(scores: ArrayLike) -> np.ndarray:
-    """The mean over axis 0 of what is not NaN; NaN where nothing is left."""
-    scores = np.asarray(scores, np.float64)
-    scored = ~np.isnan(scores)
-    total = np.where(scored, scores, 0.0).sum(axis=0)
-    number = scored.sum(axis=0)
-    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)

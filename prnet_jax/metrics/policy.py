@@ -265,7 +265,7 @@ def pooled(
         fn=np.sum(~pred & target),
         tn=np.sum(~pred & ~target),
     ) | {"auc": auc(prob, target), "mae": mae(prob, target), "brier": brier(prob, target)}
-    return {"pooled": {name: _json_number(values[name]) for name in PIXEL_METRICS}}
+    return {"pooled": {name: json_number(values[name]) for name in PIXEL_METRICS}}
 
 
 def _empty_state(pred: np.ndarray, target: np.ndarray) -> str:
@@ -338,11 +338,12 @@ def _statistics(values: np.ndarray, low: float, high: float) -> dict[str, float 
     sd = scored.std(ddof=1) if n > 1 else math.nan
     names = ("mean", "sd", "median", "q1", "q3", "ci95_low", "ci95_high")
     found = zip(names, (mean, sd, median, q1, q3, low, high), strict=True)
-    return {name: _json_number(value) for name, value in found} | {
+    return {name: json_number(value) for name, value in found} | {
         "n": n,
         "left_out": values.size - n,
     }
 
 
-def _json_number(value: float) -> float | None:
+def json_number(value: float) -> float | None:
+    """A float for a JSON file, which has no NaN: None there."""
     return None if math.isnan(value) else float(value)

@@ -15,6 +15,15 @@ EXACT_UNTIL = 50  # SciPy's own limit for the exact distribution of the signed-r
 ROUND_TO = 12  # decimals: 0.7 - 0.6 and 0.4 - 0.3 are one difference, not two
 
 
+def mean_of_scored(scores: ArrayLike) -> np.ndarray:
+    """The mean over axis 0 of what is not NaN; NaN where nothing is left."""
+    scores = np.asarray(scores, np.float64)
+    scored = ~np.isnan(scores)
+    total = np.where(scored, scores, 0.0).sum(axis=0)
+    number = scored.sum(axis=0)
+    return np.divide(total, number, out=np.full(total.shape, np.nan), where=number > 0)
+
+
 def bootstrap_interval(
     values: ArrayLike,
     groups: Sequence | None = None,

@@ -8,8 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prnet_jax.data.splits import (
+    draw,
     kfold,
     manifest_hash,
+    option_names,
     paper_shares,
     parse_fold,
     random_split,
@@ -90,10 +92,27 @@ def test_manifest_hash_is_of_the_sorted_lines():
 
 
 def test_read_manifest(tmp_path):
-    path = tmp_path / "splits.csv"
+    path = tmp_path / "csv"
     path.write_text("id,split\na,train\nb,test\n")
     assert read_manifest(path) == {"a": "train", "b": "test"}
     for bad in ("a,train\na,test\n", "a,dev\n"):
         path.write_text("id,split\n" + bad)
         with pytest.raises(ValueError, match="there twice or names no split"):
             read_manifest(path)
+
+
+def test_options_of_a_data_set():
+    ids = [f"p{i}" for i in range(20)]
+    for seed in (None, 0, 3):
+        plain, source = draw(ids, seed, "")
+        assert plain == random_split(ids, None, seed or 0)
+        assert source == f"random, seed {seed or 0}"
+        folded, source = draw(ids, seed, "2/5", lambda id: id[:2])
+        assert folded == kfold(ids, 2, 5, seed or 0, lambda id: id[:2])
+        assert source == f"fold 2/5 of seed {seed or 0}"
+    assert option_names(None, "") == []
+    assert option_names(0, "") == ["seed0"]
+    assert option_names(3, "2/5") == ["seed3", "fold2of5"]
+    for seed, fold in ((-1, ""), (1.0, ""), (True, ""), ("1", ""), (None, "5"), (None, "6/5")):
+        with pytest.raises(InputError, match="; expected "):
+            option_names(seed, fold)
