@@ -8,7 +8,7 @@ quick          phantom, 64x64, 8-16-32-64          2 cores: about two minutes
 lungs          264 CT slices, 256x256, as (none)   for an accelerator
 lungs_small    264 CT slices, 128x128, 16-...-128  2 cores: about a quarter of an hour
 nodules        nodule crops, 128x128, as (none)    for an accelerator
-nodules_small  nodule crops, 64x64, 16-...-128     2 cores: NODULES_TIME
+nodules_small  nodule crops, 64x64, 16-...-128     2 cores: about a quarter of an hour
 own            your images, 256x256, as (none)     for an accelerator
 
 All but the first two need --config.dataset.manual_dir=FOLDER; what lies there is told by the
