@@ -20,7 +20,7 @@ SAME = (
     *("dataset", "records", "mask", "split", "split_manifest_sha256"),
     *("image_size", "empty_policy"),
 )
-_NEEDED = (*SAME, "network", "threshold", "metrics", "counts")
+_NEEDED = (*(n for n in SAME if n != "records"), "network", "threshold", "metrics", "counts")
 _AGAIN = "evaluate again (python -m prnet_jax.evaluate)"
 _AGREE = 1e-6  # a mean in summary.json and that of per_image.csv, relative
 

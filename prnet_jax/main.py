@@ -7,6 +7,7 @@ The same command again goes on with a run that was stopped. Every field of the c
 import difflib
 import pathlib
 import re
+import runpy
 import sys
 
 from absl import app, flags, logging
@@ -80,16 +81,18 @@ def _explain(error: Exception, argv: list[str]) -> str:
     paths = [arg[len("--config.") :].split("=")[0] for arg in argv if arg.startswith("--config.")]
     for path in paths:
         if misspelt in path.split("."):
-            return f"the config has no field {path!r}{_near(path)}"
+            return f"the config has no field {path!r}{_near(path, argv)}"
     return str(error).splitlines()[0]
 
 
-def _near(path: str) -> str:
+def _near(path: str, argv: list[str]) -> str:
     """A hint at fields of the config that are spelt like `path`."""
-    from prnet_jax.config import default_config
     from prnet_jax.run_directory import flat
 
-    fields = list(flat(default_config("prnet").to_dict()))
+    # ml_collections has run the file before it met the field, but does not hand it out yet.
+    text = " ".join(argv)
+    file, _, variant = re.search(r"--config[= ](\S+)", text)[1].partition(":")
+    fields = list(flat(runpy.run_path(file)["get_config"](variant).to_dict()))
     near = difflib.get_close_matches(path, fields, 2)
     near += [field for field in fields if field.split(".")[-1] == path.split(".")[-1]]
     hint = f": did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""

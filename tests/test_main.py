@@ -37,6 +37,10 @@ def main(root, *arguments):
             (QUICK, "--config.dataset.windowhu=3"),
             "no field 'dataset.windowhu': did you mean dataset.window_hu",
         ),
+        (
+            ("--config=configs/prnet.py:nodules", "--config.dataset.options.folds=1/5"),
+            "no field 'dataset.options.folds': did you mean dataset.options.fold",
+        ),
         ((QUICK, "--config.num_epochs=many"), "--config.num_epochs=many: invalid literal"),
         ((QUICK, "--worcdir=x"), "Unknown command line flag 'worcdir'. Did you mean: workdir"),
         ((QUICK, "train"), "unexpected 'train'"),
