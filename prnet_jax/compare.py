@@ -48,7 +48,7 @@ def compare(
     from prnet_jax.compare_page import page
     from prnet_jax.compare_rows import find_row, group
     from prnet_jax.compare_runs import read_runs
-    from prnet_jax.metrics import HIGHER_IS_BETTER, METRICS
+    from prnet_jax.metrics import METRICS
 
     rows = group(read_runs(paths, METRICS))
     against = find_row(rows, reference)
@@ -63,7 +63,7 @@ def compare(
         "table.csv": tables.table_csv(rows, metrics, paper),
         "table.tex": tables.latex(table),
         "statistics.csv": tables.statistics_csv(results),
-        "report.html": page(rows, against, table, metrics, HIGHER_IS_BETTER, results),
+        "report.html": page(rows, against, table, metrics, results),
     }
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -20,6 +20,7 @@ from PIL import Image, features
 from prnet_jax import figures
 from prnet_jax.compare_rows import Row
 from prnet_jax.compare_tables import BEST, SECOND, STATISTICS_NOTE, Metric, Table, n_scored
+from prnet_jax.metrics import HIGHER_IS_BETTER
 
 _PANEL_PX = 384  # longest side of an embedded picture
 _MAX_PANELS = 160  # in all: about 20 kB each
@@ -32,7 +33,6 @@ def page(
     reference: Row,
     table: Table,
     metrics: Sequence[Metric],
-    higher_is_better: Mapping[str, bool],
     statistics: Sequence[Mapping[str, Any]],
 ) -> str:
     """The whole page.
@@ -42,7 +42,6 @@ def page(
         reference: the row that the others were tested against.
         table: the main table.
         metrics: that can be picked.
-        higher_is_better: {metric: bool}.
         statistics: of `prnet_jax.compare_tables.compare_to`.
 
     Raises:
@@ -52,7 +51,7 @@ def page(
     embedded = largest_differences(rows, _number_of_images(len(rows)))
     data = {
         "metrics": [
-            {**metric._asdict(), "higher": higher_is_better[metric.name]} for metric in metrics
+            {**metric._asdict(), "higher": HIGHER_IS_BETTER[metric.name]} for metric in metrics
         ],
         "rows": [
             {

@@ -134,10 +134,7 @@ def write_evaluation(
     figures.contact_sheet(directory / "overview.png", rows, samples(), threshold=threshold)
     _write_table(
         directory / "per_image.csv",
-        [
-            row | {"overlay": overlay.name}
-            for row, overlay in zip(rows, overlays, strict=True)
-        ],
+        [row | {"overlay": overlay.name} for row, overlay in zip(rows, overlays, strict=True)],
         ("id", "patient_id", *METRICS, "empty", "overlay", *_SPACING),
     )
     _write_table(directory / "calibration.csv", _rows_of(reliability))
@@ -236,7 +233,6 @@ def _write_table(
         for row in rows:
             unknown = {k: "" for k, v in row.items() if isinstance(v, float) and math.isnan(v)}
             table.writerow(row | unknown)
-
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import math
 import pathlib
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import ml_collections
 from absl import logging
@@ -71,8 +71,8 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
     if isinstance(arguments.threshold, float):
         config.threshold = arguments.threshold
     own, data = config.dataset, _data(config.dataset, arguments)
-    slices, records, manifest, leaks = _open(workdir, own, data, trained_on, arguments)
-    print(f"leakage    {leaks}", flush=True)
+    opened = _open(workdir, own, data, trained_on, arguments)
+    print(f"leakage    {opened.leaks}", flush=True)
 
     # ---- the network, and the threshold where the validation split is to choose it
     model = make_model(config)
@@ -86,9 +86,7 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
     table = None
     if arguments.threshold == AUTO:
         print("threshold  from the validation split of the run's own data", flush=True)
-        tuned_on = own if _is_other(own, arguments) else data
-        validation = _own_splits(workdir, tuned_on, trained_on)["validation"]
-        table = threshold_table(predict(validation), arguments.empty_policy)
+        table = threshold_table(predict(opened.validation), arguments.empty_policy)
         config.threshold = float(table["best"])
         if math.isnan(config.threshold):
             raise InputError(
@@ -100,18 +98,18 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
     config.dataset = data
     about = {
         **about_run(config, variables),
-        "records": records,
+        "records": opened.records,
         "split": arguments.split,
-        "split_manifest_sha256": manifest,
-        "leakage": leaks,
+        "split_manifest_sha256": opened.manifest,
+        "leakage": opened.leaks,
         "checkpoint_step": step,
         "checkpoint_epoch": epoch_of(workdir, step),
         "tta": arguments.tta,
         "threshold_from": "given" if table is None else "validation",
-        "provenance": provenance(manifest, records, config.seed),
+        "provenance": provenance(opened.manifest, opened.records, config.seed),
     }
-    predictions = predict(slices)
-    directory = arguments.out or workdir / _folder_name(arguments, own, data, records)
+    predictions = predict(opened.slices)
+    directory = arguments.out or workdir / _folder_name(arguments, own, data, opened.records)
     directory.mkdir(parents=True, exist_ok=True)
     # An evaluation that lies elsewhere says itself what it is of.
     if directory.parent != workdir:
@@ -126,15 +124,32 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
     return summary
 
 
+class _Opened(NamedTuple):
+    """What is scored.
+
+    Attributes:
+        slices: of the split.
+        records: the name of their records.
+        manifest: the hash of their splits.
+        leaks: what they share with the images that the run has seen, in words.
+        validation: the validation split of the run's own data; None where these are not here.
+    """
+
+    slices: Any
+    records: str
+    manifest: str
+    leaks: str
+    validation: Any
+
+
 def _open(
     workdir: pathlib.Path,
     own: ml_collections.ConfigDict,
     data: ml_collections.ConfigDict,
     trained_on: Mapping[str, Any],
     arguments: argparse.Namespace,
-) -> tuple[Any, str, str, str]:
-    """The slices to score, the name of their records, the hash of their splits; what they share
-    with the images that the run has seen, in words.
+) -> _Opened:
+    """Opens what is to be scored, and looks for images in it that the run has seen.
 
     Raises:
         InputError: the data cannot be used, or hold what the network was trained or chosen on.
@@ -144,13 +159,15 @@ def _open(
     from prnet_jax.data.prepare import prepare
 
     builder = prepare(data.name, data.data_dir, data.manual_dir, **data.options)
-    split = "train+validation+test" if arguments.split == "all" else arguments.split
-    slices = Slices(builder, split, data)
     splits = open_splits(builder, data)
+    if arguments.split == "all":
+        slices = Slices(builder, "+".join(splits), data)
+    else:
+        slices = splits[arguments.split]
     records, manifest = builder.info.full_name, splits_hash(splits)
 
-    def result(leaks):
-        return slices, records, manifest, leaks
+    def result(leaks, validation):
+        return _Opened(slices, records, manifest, leaks, validation)
 
     if _is_same(records, manifest, trained_on):
         if arguments.threshold == AUTO and arguments.split in ("validation", "all"):
@@ -162,13 +179,15 @@ def _open(
             "validation": f"{len(splits['validation'])} images chose the checkpoint",
         }
         named = [seen[name] for name in seen if arguments.split in (name, "all")]
-        return result("; ".join(["the run's own splits", *named]))
+        return result("; ".join(["the run's own splits", *named]), splits["validation"])
     if not _is_other(own, arguments):
         raise _other_records(workdir, trained_on, records)
     try:
         own_splits = _own_splits(workdir, own, trained_on)
     except InputError as error:
-        return result(f"not looked for, the run's own data are not here: {error}")
+        if arguments.threshold == AUTO:
+            raise
+        return result(f"not looked for, the run's own data are not here: {error}", None)
     here = f"{arguments.split} of {data.name}"
     scored = slices.stored()
     about_patients = ""
@@ -177,7 +196,8 @@ def _open(
         scored = ((id, f"{here}: {patient}", image) for id, patient, image in scored)
         about_patients = "; patients of another source, their ids are not compared"
     seen = {name: own_splits[name].stored() for name in ("train", "validation")}
-    return result(f"{leakage.check({**seen, here: scored})}{about_patients}")
+    leaks = f"{leakage.check({**seen, here: scored})}{about_patients}"
+    return result(leaks, own_splits["validation"])
 
 
 def _own_splits(

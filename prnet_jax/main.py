@@ -90,8 +90,8 @@ def _near(path: str, argv: list[str]) -> str:
     from prnet_jax.run_directory import flat
 
     # ml_collections has run the file before it met the field, but does not hand it out yet.
-    text = " ".join(argv)
-    file, _, variant = re.search(r"--config[= ](\S+)", text)[1].partition(":")
+    named = "\n".join(argv)
+    file, _, variant = re.search(r"^--config[=\n](.+)$", named, re.MULTILINE)[1].partition(":")
     fields = list(flat(runpy.run_path(file)["get_config"](variant).to_dict()))
     near = difflib.get_close_matches(path, fields, 2)
     near += [field for field in fields if field.split(".")[-1] == path.split(".")[-1]]
