@@ -49,6 +49,8 @@ def default_config(network: str) -> ml_collections.ConfigDict:
 
     config.batch_size = 8  # images a step over all devices
     config.accumulate_steps = 1  # parts a batch is cut into, to save memory
+    config.remat = False  # compute norms and activations again in the backward pass, to save memory
+    config.shard_state = False  # spread parameters and optimizer over the devices (FSDP)
     config.num_epochs = 100  # an epoch is images // batch_size steps
     config.learning_rate = 1e-3  # the peak
     config.warmup_epochs = 2.0  # linear from 0; then a cosine to the end
@@ -65,6 +67,15 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     config.eval_batch_size = 8  # images an evaluation step over all devices
     config.threshold = 0.5  # of the probability, for masks
     config.log_every_steps = 10  # lines in metrics.jsonl
+    config.save_every_steps = 0  # besides the end of every epoch; 0: off
+    config.stop_within_s = 30.0  # after SIGTERM or Ctrl-C, saving included
+
+    config.distributed = "auto"  # several processes where a cluster or the next lines say so; "off"
+    config.coordinator = placeholder(str)  # host:port of process 0, where no cluster names it
+    config.num_processes = placeholder(int)  # likewise
+    config.process_id = placeholder(int)  # likewise, from 0
+    config.dead_after_s = 60  # a process that is silent for so long ends the others
+    config.compilation_cache = "~/.cache/prnet_jax"  # of compiled programs; "": none
     return config
 
 
@@ -141,7 +152,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
 
     require("dtype", lambda v: v in ("float32", "bfloat16"), "float32 or bfloat16")
     for field in (
-        *("num_epochs", "accumulate_steps", "log_every_steps"),
+        *("num_epochs", "accumulate_steps", "log_every_steps", "dead_after_s"),
         *("dataset.image_size", "dataset.num_threads"),
     ):
         require(field, lambda v: v >= 1, "1 or more")
@@ -150,8 +161,12 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     require("loss", lambda v: v in ("bce_dice", "infnet"), "bce_dice or infnet")
     require("threshold", lambda v: 0 < v < 1, "between 0 and 1")
     require("ema_decay", lambda v: 0 <= v < 1, "from 0 (off) to below 1")
-    for field in ("weight_decay", "clip_norm", "warmup_epochs", "early_stopping_epochs"):
+    for field in (
+        *("weight_decay", "clip_norm", "warmup_epochs", "early_stopping_epochs"),
+        *("save_every_steps", "stop_within_s"),
+    ):
         require(field, lambda v: v >= 0, "0 or more")
+    require("distributed", lambda v: v in ("auto", "off"), "auto or off")
 
 
 VARIANTS = {

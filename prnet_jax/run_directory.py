@@ -10,12 +10,11 @@ import ml_collections
 from prnet_jax.errors import InputError
 from prnet_jax.writers import METRICS_FILE, read_metrics
 
-# Where things lie and how fast they are read: a run may go on with others of these.
+# Where things lie, and on what and how fast they are computed: a run may go on with others of these.
 _FREE_FIELDS = {
-    "dataset.manual_dir",
-    "dataset.data_dir",
-    "dataset.num_threads",
-    "dataset.cache",
+    *("dataset.manual_dir", "dataset.data_dir", "dataset.num_threads", "dataset.cache"),
+    *("remat", "shard_state", "save_every_steps", "stop_within_s", "compilation_cache"),
+    *("distributed", "coordinator", "num_processes", "process_id", "dead_after_s"),
 }
 
 
