@@ -1,111 +1,255 @@
-"""The only file that knows Orbax: the last and the best state of a run, and a network's variables.
+"""The only file that knows Orbax: the checkpoints of a run, and a network's variables.
 
-A checkpoint is one folder `checkpoints/<step>` that holds the state, the position of the data
-iterator and the clock together; Orbax writes it beside the training and renames it when whole.
+A checkpoint is one folder `checkpoints/<step>`, or `interim/<step>` for one between the ends of
+epochs, that holds the state and the clock together. Orbax writes it beside the training and renames
+it when it is whole; then a seal is written, see `prnet_jax.seals`.
 
 The variables of a network without a run, such as imported weights, are a folder that holds
 network.json (its name and fields) and variables/.
 """
 
+import concurrent.futures
 import contextlib
+import errno
 import json
+import os
 import pathlib
-from collections.abc import Mapping
-from typing import Any
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
 
-import grain
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
-from prnet_jax.errors import InputError
+from prnet_jax import processes, seals
+from prnet_jax.errors import InputError, RunError
 
 _SCORE = "score"
 _NETWORK_FILE = "network.json"
+_SEALS = "seals"
+_SUPERSEDED = "superseded"
+_UNFINISHED = "*.orbax-checkpoint-tmp*"
+_DAMAGED = "damaged"
 
 
 class Checkpoints:
-    """The checkpoints of a run: the newest, and the one with the best score (newest of equals).
+    """The checkpoints of a run: the two newest, the one with the best score (newest of equals), and
+    one without a score from after them.
+
+    A checkpoint that is not as it was written is reported by name and moved to RUN/damaged when
+    the run is opened, so that the one before it counts.
 
     Args:
-        directory: where they lie; made where it does not exist.
+        workdir: the run directory.
     """
 
-    def __init__(self, directory: pathlib.Path):
-        def score(metrics):
-            return metrics[_SCORE]
-
-        self._manager = ocp.CheckpointManager(
-            directory.absolute(),
-            options=ocp.CheckpointManagerOptions(
-                best_fn=score,
-                preservation_policy=keep.AnyPreservationPolicy(
-                    [keep.LatestN(n=1), keep.BestN(get_metric_fn=score, n=1)]
-                ),
-            ),
+    def __init__(self, workdir: pathlib.Path):
+        for line in processes.on_first(lambda: _set_damaged_aside(workdir)):
+            print(line, flush=True)
+        policy = keep.AnyPreservationPolicy(
+            [keep.LatestN(n=2), keep.BestN(get_metric_fn=_score, n=1)]
         )
+        self._scored = _Folder(workdir / "checkpoints", policy)
+        self._interim = _Folder(workdir / "interim", keep.LatestN(n=1))
 
     @property
     def last_step(self) -> int | None:
         """The newest checkpoint's step, or None where there is none."""
-        return self._manager.latest_step()
+        steps = [folder.last_step for folder in (self._scored, self._interim)]
+        return max((step for step in steps if step is not None), default=None)
 
     @property
     def best_step(self) -> int | None:
         """The step of the checkpoint with the best score, or None where there is none."""
-        return self._manager.best_step()
+        return self._scored.manager.best_step()
 
-    def save(
-        self,
-        step: int,
-        state: Any,
-        iterator: grain.DatasetIterator,
-        clock: dict[str, Any],
-        score: float,
-    ) -> None:
+    def save(self, step: int, state: Any, clock: dict[str, Any], score: float | None) -> None:
         """Starts saving after `step` steps; `state` may be donated as soon as this returns.
 
         Args:
             step: the number of steps taken.
             state: a tree of arrays.
-            iterator: whose position is saved.
             clock: numbers and texts, kept as JSON.
-            score: higher is better.
-        """
-        items = ocp.args.Composite(
-            state=ocp.args.StandardSave(state),
-            data=grain.checkpoint.CheckpointSave(iterator),
-            clock=ocp.args.JsonSave(clock),
-        )
-        self._manager.save(step, args=items, metrics={_SCORE: score})
+            score: higher is better; None for a checkpoint to go on from only.
 
-    def restore(self, state: Any, iterator: grain.DatasetIterator) -> tuple[Any, dict[str, Any]]:
-        """The newest checkpoint: state and clock; `iterator` is set to its position.
+        Raises:
+            RunError: this or the one before could not be written; those before are kept.
+        """
+        folder = self._interim if score is None else self._scored
+        folder.save(step, state, clock, score)
+
+    def restore(self, state: Any) -> tuple[Any, dict[str, Any]]:
+        """The newest checkpoint: state and clock; of two of the same step the one with a score.
 
         `state` gives the structure, the dtypes and the placement.
         """
-        items = ocp.args.Composite(
-            state=ocp.args.StandardRestore(_abstract(state)),
-            data=grain.checkpoint.CheckpointRestore(iterator),
-            clock=ocp.args.JsonRestore(),
-        )
-        restored = self._manager.restore(self.last_step, args=items)
-        return restored.state, restored.clock
+        scored = self.last_step == self._scored.last_step
+        return (self._scored if scored else self._interim).restore(self.last_step, state)
 
     def restore_best(self, state: Any) -> Any:
         """The state with the best score, placed like `state`."""
         self.wait()
-        items = ocp.args.Composite(state=ocp.args.StandardRestore(_abstract(state)))
-        return self._manager.restore(self.best_step, args=items).state
+        return self._scored.restore(self.best_step, state)[0]
 
     def wait(self) -> None:
-        """Returns when what was started is on disk."""
-        self._manager.wait_until_finished()
+        """Returns when what was started is on disk and sealed.
 
-    def close(self) -> None:
-        """Waits, and frees what Orbax holds."""
-        self._manager.close()
+        Raises:
+            RunError: it could not be written.
+        """
+        for folder in (self._scored, self._interim):
+            folder.wait()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        """Waits, and frees what Orbax holds; not where another process may be gone for good."""
+        if isinstance(error, jax.errors.JaxRuntimeError):
+            return
+        try:
+            self.wait()
+        finally:
+            for folder in (self._scored, self._interim):
+                folder.manager.close()
+
+
+class _Folder:
+    """The checkpoints in one folder, kept by an Orbax manager and sealed by the first process."""
+
+    def __init__(self, path: pathlib.Path, policy: keep.PreservationPolicy):
+        self._path = path.absolute()
+        self.manager = ocp.CheckpointManager(
+            self._path,
+            options=ocp.CheckpointManagerOptions(
+                best_fn=_score,
+                preservation_policy=policy,
+                # Renamed at once and removed by us: a kill leaves no half of a checkpoint.
+                todelete_subdir=_SUPERSEDED,
+            ),
+        )
+        self._sealer = concurrent.futures.ThreadPoolExecutor(1)
+        self._sealing: concurrent.futures.Future | None = None
+        self._failed = False
+
+    @property
+    def last_step(self) -> int | None:
+        return self.manager.latest_step()
+
+    def save(self, step: int, state: Any, clock: dict[str, Any], score: float | None) -> None:
+        items = ocp.args.Composite(
+            state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock)
+        )
+        metrics = None if score is None else {_SCORE: score}
+        self.wait()
+        with self._telling():
+            self.manager.save(step, args=items, metrics=metrics, force=True)
+        if processes.is_first():
+            self._sealing = self._sealer.submit(self._seal, step)
+
+    def restore(self, step: int, state: Any) -> tuple[Any, dict[str, Any]]:
+        abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+        items = ocp.args.Composite(
+            state=ocp.args.StandardRestore(abstract), clock=ocp.args.JsonRestore()
+        )
+        restored = self.manager.restore(step, args=items)
+        return restored.state, restored.clock
+
+    def wait(self) -> None:
+        with self._telling():
+            self.manager.wait_until_finished()
+            if self._sealing is not None:
+                self._sealing.result()
+                self._sealing = None
+        if processes.is_first():
+            _remove_superseded(self._path)
+
+    def _seal(self, step: int) -> None:
+        """Seals a checkpoint as soon as it is committed."""
+        folder = self._path / str(step)
+        while not folder.exists():
+            if self._failed:
+                return
+            time.sleep(0.01)
+        seals.seal(folder, _seal_of(folder))
+
+    @contextlib.contextmanager
+    def _telling(self) -> Iterator[None]:
+        """Turns what Orbax raises into one line, and frees the space of what is not whole."""
+        try:
+            yield
+        except jax.errors.JaxRuntimeError:
+            self._failed = True
+            raise  # of the devices or another process
+        except Exception as error:
+            self._failed = True
+            if processes.is_first():
+                _remove_unfinished(self._path)
+            raise RunError(
+                f"a checkpoint could not be written to {self._path} ({_reason(error)}): make room, "
+                "then repeat the command; the checkpoints before it are kept"
+            ) from error
+
+
+def _score(metrics: Mapping[str, float]) -> float:
+    return metrics[_SCORE]
+
+
+def _set_damaged_aside(workdir: pathlib.Path) -> list[str]:
+    """Leaves only whole checkpoints in a run; a line on each that was moved."""
+    lines = []
+    for parent in (workdir / "checkpoints", workdir / "interim"):
+        _remove_unfinished(parent)
+        _remove_superseded(parent)
+        for folder in _steps(parent):
+            found = seals.damage(folder, _seal_of(folder))
+            if found is None:
+                continue
+            aside = workdir / _DAMAGED / f"{parent.name}_{folder.name}_{time.time_ns()}"
+            aside.parent.mkdir(exist_ok=True)
+            os.replace(folder, aside)
+            _seal_of(folder).unlink()
+            lines.append(
+                f"Damaged checkpoint {folder}: {found}. Moved to {aside}; the one before it counts."
+            )
+    return lines
+
+
+def _steps(parent: pathlib.Path) -> list[pathlib.Path]:
+    """The folders of the checkpoints in `parent`, oldest first."""
+    found = [p for p in parent.glob("*") if p.name.isdigit()]
+    return sorted(found, key=lambda p: int(p.name))
+
+
+def _seal_of(folder: pathlib.Path) -> pathlib.Path:
+    return folder.parent / _SEALS / f"{folder.name}.json"
+
+
+def _remove_unfinished(parent: pathlib.Path) -> None:
+    for folder in parent.glob(_UNFINISHED):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _remove_superseded(parent: pathlib.Path) -> None:
+    shutil.rmtree(parent / _SUPERSEDED, ignore_errors=True)
+    for path in (parent / _SEALS).glob("*.json"):
+        if not (parent / path.stem).exists():
+            path.unlink()
+
+
+def _reason(error: BaseException) -> str:
+    """What an error comes from, in a few words."""
+    texts = []
+    while error is not None:
+        texts.append(str(error))
+        error = error.__cause__ or error.__context__
+    full = os.strerror(errno.ENOSPC)
+    if any(full in text for text in texts):
+        return f"{full}: the disk is full"
+    return texts[0].splitlines()[0][:200] if texts[0] else "no reason given"
 
 
 def save_variables(
@@ -145,7 +289,13 @@ def load_variables(folder: pathlib.Path) -> dict[str, Any]:
     if (folder / _NETWORK_FILE).is_file():
         return _read_arrays(folder / "variables")
     network_of(folder)  # refuses what is no run
-    state = _read_arrays(folder / "checkpoints" / str(best_step(folder)) / "state")
+    best = folder / "checkpoints" / str(best_step(folder))
+    if found := seals.damage(best, _seal_of(best)):
+        raise InputError(
+            f"the best checkpoint of {folder} is damaged: {found}; copy it again, or repeat the "
+            "run's command, which falls back to the one before it"
+        )
+    state = _read_arrays(best / "state")
     params = state["params"] if state["ema_params"] is None else state["ema_params"]
     return {"params": params, "batch_stats": state["batch_stats"]}
 
@@ -156,12 +306,11 @@ def best_step(workdir: pathlib.Path) -> int:
     Raises:
         InputError: there is none.
     """
-    checkpoints = workdir / "checkpoints"
-    if checkpoints.is_dir():
-        with contextlib.closing(Checkpoints(checkpoints)) as manager:
-            if manager.best_step is not None:
-                return manager.best_step
-    raise InputError(f"{workdir} is a run without a checkpoint yet: let it train for an epoch")
+    steps = _steps(workdir / "checkpoints")
+    scores = {int(path.name): _read_score(path) for path in steps}
+    if not scores:
+        raise InputError(f"{workdir} is a run without a checkpoint yet: let it train for an epoch")
+    return max(scores, key=lambda step: (scores[step], step))
 
 
 def network_of(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
@@ -200,5 +349,13 @@ def _read_arrays(path: pathlib.Path) -> Any:
             ) from None
 
 
-def _abstract(state: Any) -> Any:
-    return jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
+def _read_score(folder: pathlib.Path) -> float:
+    """The score of a checkpoint; read without a manager, which would meddle with a running one."""
+    path = folder / "metrics" / "metrics"
+    try:
+        return float(_score(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} cannot be read ({type(error).__name__}): the checkpoint is damaged; repeat "
+            "the run's command, which sets it aside"
+        ) from None

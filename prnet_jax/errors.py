@@ -1,7 +1,6 @@
-"""The two ways a run ends other than well: a person's mistake, and a run that cannot go on.
+"""The ways a run ends early: a person's mistake, a run that cannot go on, one that shall not.
 
-Commands turn both into one line on standard error and an exit code; everything else is a bug and
-keeps its trace.
+Commands turn them into one line and an exit code; everything else is a bug and keeps its trace.
 """
 
 
@@ -14,3 +13,10 @@ class InputError(ValueError):
 
 class RunError(RuntimeError):
     """A run that cannot go on, such as a loss that is not finite. Commands end with exit code 1."""
+
+
+class Stopped(BaseException):
+    """A run that was asked to end, and did so in order. Commands end with exit code 0.
+
+    Not an `Exception`, as KeyboardInterrupt is none: no library shall take it for a failure.
+    """

@@ -8,7 +8,7 @@ import json
 import math
 import pathlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +16,7 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from prnet_jax import evaluation_curves, figures, writers
+from prnet_jax import evaluation_curves, figures, processes, writers
 from prnet_jax.data.pipeline import Slices
 from prnet_jax.inference import EvalStep, Predictions, predict_split
 from prnet_jax.metrics import (
@@ -65,10 +65,16 @@ def evaluate_split(
     mesh: Mesh,
     directory: pathlib.Path,
     about: dict[str, Any],
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Predicts a split and scores it at `config.threshold`: `predict_split`, `write_evaluation`."""
-    predictions = predict_split(eval_step, variables, slices, config, mesh)
-    return write_evaluation(predictions, directory, about, config.threshold)
+    """Predicts a split in all processes and scores it at `config.threshold` in the first.
+
+    Arguments and errors as for `predict_split` and `write_evaluation`.
+    """
+    predictions = predict_split(eval_step, variables, slices, config, mesh, stop)
+    return processes.on_first(
+        lambda: write_evaluation(predictions, directory, about, config.threshold)
+    )
 
 
 def write_evaluation(

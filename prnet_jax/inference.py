@@ -9,8 +9,9 @@ import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from prnet_jax import figures, writers
+from prnet_jax import figures, processes, writers
 from prnet_jax.data.pipeline import Slices, eval_batches
+from prnet_jax.errors import Stopped
 from prnet_jax.metrics import mean_of_scored, merge_counts, overlap_from_counts
 from prnet_jax.sharding import shard_batch
 
@@ -38,15 +39,23 @@ def run_split(
     slices: Slices,
     config: ml_collections.ConfigDict,
     mesh: Mesh,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[dict[str, np.ndarray]]:
     """The results of `eval_step` for every slice once, in order, a batch at a time.
 
     Padding is taken off; arrays are left where they are until they are read, see
     `prnet_jax.steps.make_eval_step` for their names. With several processes each reads its part of
     a batch, and each gets the results of the whole.
+
+    `stop` is asked before every batch.
+
+    Raises:
+        Stopped: it was true.
     """
     threads = config.dataset.num_threads
     for batch in eval_batches(slices, config.eval_batch_size, threads):
+        if stop():
+            raise Stopped("Stopped during an evaluation.")
         arrays = {name: batch[name] for name in ("image", "mask", "index")}
         results = eval_step(variables, shard_batch(mesh, arrays))
         real = np.flatnonzero(np.asarray(results["index"]) >= 0)
@@ -60,11 +69,17 @@ def predict_split(
     slices: Slices,
     config: ml_collections.ConfigDict,
     mesh: Mesh,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Predictions:
-    """The probabilities of every slice; arguments as for `run_split`."""
+    """The probabilities of every slice; arguments and errors as for `run_split`.
+
+    With several processes all take part, and the first has the result; that of others is empty.
+    """
     probs, masks = [], []
     with writers.progress(len(slices), desc="predict", unit="images") as bar:
-        for results in run_split(eval_step, variables, slices, config, mesh):
+        for results in run_split(eval_step, variables, slices, config, mesh, stop):
+            if not processes.is_first():
+                continue
             for index, prob in zip(results["index"], results["prob"], strict=True):
                 probs.append(prob)
                 masks.append(slices[index]["mask"][..., 0] > 0.5)
@@ -78,8 +93,11 @@ def validate(
     slices: Slices,
     config: ml_collections.ConfigDict,
     mesh: Mesh,
+    stop: Callable[[], bool] = lambda: False,
 ) -> tuple[dict[str, float], np.ndarray]:
     """The figures that steer a training, and a picture of the first slices.
+
+    Arguments and errors as for `run_split`.
 
     Returns:
         {loss, dsc, iou, dsc_pooled}: means over the images, where two empty masks have no DSC and
@@ -88,7 +106,7 @@ def validate(
     """
     found: dict[str, list[np.ndarray]] = {}
     picture = None
-    for results in run_split(eval_step, variables, slices, config, mesh):
+    for results in run_split(eval_step, variables, slices, config, mesh, stop):
         if picture is None:
             few = range(min(4, len(results["index"])))
             image, mask = _pictures(slices, few)

@@ -5,6 +5,7 @@ The same command again goes on with a run that was stopped. Every field of the c
 """
 
 import difflib
+import errno
 import pathlib
 import re
 import runpy
@@ -13,8 +14,10 @@ import sys
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from prnet_jax.errors import InputError, RunError
+from prnet_jax.errors import InputError, RunError, Stopped
+from prnet_jax.preemption import Stop
 
+_DISK = (errno.ENOSPC, errno.EDQUOT)
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The config file, with :variant behind it: configs/prnet.py:quick."
 )
@@ -24,26 +27,40 @@ _WORKDIR = flags.DEFINE_string(
 
 
 def main(argv: list[str]) -> int:
-    """Exit code 0 where the run ended, 2 for a person's mistake, 1 where it could not go on."""
-    try:
-        _parse(argv)
-        # Now, because importing JAX takes a while, which --help need not.
-        from prnet_jax.train import train_and_evaluate
-
-        workdir = pathlib.Path(_WORKDIR.value or _default_workdir())
-        train_and_evaluate(_CONFIG.value, workdir)
-    except SystemExit:  # after --help, which absl ends with 1
-        return 0
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except RunError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from the last checkpoint.", file=sys.stderr)
-        return 130
+    """Exit code 0 where the run ended or was asked to, 2 for a person's mistake, 1 where it could
+    not go on."""
+    with Stop() as stop:
+        try:
+            _run(argv, stop)
+        except SystemExit:  # after --help, which absl ends with 1
+            return 0
+        except Stopped as stopped:
+            print(stopped, file=sys.stderr)
+            return 0
+        except (InputError, RunError) as error:
+            print(f"error: {error}", file=sys.stderr)
+            return 2 if isinstance(error, InputError) else 1
+        except OSError as error:
+            if error.errno not in _DISK:
+                raise
+            print(f"error: {error}: make room, then repeat the command", file=sys.stderr)
+            return 1
     return 0
+
+
+def _run(argv: list[str], stop: Stop) -> None:
+    _parse(argv)
+    config = _CONFIG.value
+    workdir = pathlib.Path(_WORKDIR.value or _default_workdir())
+    # Now, because importing JAX takes a while, which --help need not.
+    from prnet_jax import processes
+    from prnet_jax.config import check_config
+    from prnet_jax.train import train_and_evaluate
+
+    check_config(config)
+    stop.within_s = config.stop_within_s
+    with processes.joined(config):
+        train_and_evaluate(config, workdir, stop.reached)
 
 
 def _parse(argv: list[str]) -> None:

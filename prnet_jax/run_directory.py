@@ -10,12 +10,15 @@ import ml_collections
 from prnet_jax.errors import InputError
 from prnet_jax.writers import METRICS_FILE, read_metrics
 
-# Where things lie, and on what and how fast they are computed: a run may go on with others of these.
+# Where things lie, and on what and how fast they are computed: a run may go on with others.
 _FREE_FIELDS = {
     *("dataset.manual_dir", "dataset.data_dir", "dataset.num_threads", "dataset.cache"),
     *("remat", "shard_state", "save_every_steps", "stop_within_s", "compilation_cache"),
     *("distributed", "coordinator", "num_processes", "process_id", "dead_after_s"),
 }
+
+
+_BEGUN = {"provenance.json", "provenance.json.new", "config.json.new"}
 
 
 def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
@@ -28,7 +31,8 @@ def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir {workdir} is a file: name a folder")
     if not is_run(workdir):
-        if workdir.exists() and any(workdir.iterdir()):
+        # What a kill can leave of a run that was just being begun does not count.
+        if workdir.exists() and any(path.name not in _BEGUN for path in workdir.iterdir()):
             raise InputError(
                 f"--workdir {workdir} holds files but no run (no config.json): name a new folder"
             )
@@ -72,7 +76,7 @@ def open_run(
     """
     check_run(workdir, config)
     path = workdir / "provenance.json"
-    if path.exists():
+    if is_run(workdir) and path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         key = "split_manifest_sha256"
         if before.get(key) != provenance[key]:

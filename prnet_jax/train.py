@@ -1,26 +1,36 @@
 """The training loop, told top to bottom."""
 
-import contextlib
 import json
 import math
 import pathlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+import tensorflow_datasets as tfds
 
-from prnet_jax import benchmark, curves, optim, report, run_directory, sharding, steps, writers
+from prnet_jax import (
+    benchmark,
+    curves,
+    optim,
+    processes,
+    report,
+    run_directory,
+    sharding,
+    steps,
+    writers,
+)
 from prnet_jax.checkpoint import Checkpoints, load_variables, network_of
 from prnet_jax.config import check_config
 from prnet_jax.data import leakage
 from prnet_jax.data.augment import augment
 from prnet_jax.data.pipeline import Slices, open_splits, splits_hash, train_batches
 from prnet_jax.data.prepare import prepare
-from prnet_jax.errors import InputError, RunError
+from prnet_jax.errors import InputError, RunError, Stopped
 from prnet_jax.evaluate import about_run, evaluate_split
 from prnet_jax.inference import validate
 from prnet_jax.models import create_model
@@ -30,20 +40,28 @@ _LONG_HOURS = 1.0  # a training on a CPU that is announced with its time
 
 
 def train_and_evaluate(
-    config: ml_collections.ConfigDict, workdir: pathlib.Path
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+    stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Trains a network, or goes on where a run in `workdir` stopped, and scores the test split.
 
+    A run that was interrupted, however, ends as if it had not been. With several processes all
+    call this; see `prnet_jax.processes`.
+
     Args:
         config: see `prnet_jax.config`.
-        workdir: the run directory, see the README's "Layout".
+        workdir: the run directory, see the README's "Layout"; the same for all processes.
+        stop: asked between steps and between batches of an evaluation, see
+            `prnet_jax.preemption.Stop.reached`.
 
     Returns:
         The content of test/summary.json.
 
     Raises:
         InputError: a setting or a file that cannot be used; nothing was overwritten.
-        RunError: the loss was not finite.
+        RunError: the loss was not finite, or a checkpoint could not be written.
+        Stopped: `stop()` was true; what was reached is saved.
     """
     # ---- what can be refused before anything is read or written
     check_config(config)
@@ -52,13 +70,15 @@ def train_and_evaluate(
     sharding.check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
     model = make_model(config)
     _check_shapes(config, model)
-    run_directory.check_run(workdir, config)
+    processes.on_first(lambda: run_directory.check_run(workdir, config))
     initial = _initial_variables(config, model)
 
     # ---- data
     data = config.dataset
-    builder = prepare(data.name, data.data_dir, data.manual_dir, **data.options)
+    builder = _prepare_once(data)
     slices = open_splits(builder, data)
+    manifest = splits_hash(slices)
+    processes.check_same("the images or splits", f"{builder.info.full_name} {manifest}")
     steps_per_epoch = len(slices["train"]) // config.batch_size
     if steps_per_epoch == 0:
         raise InputError(
@@ -75,21 +95,19 @@ def train_and_evaluate(
         mesh, steps.make_train_step(config, model, optimizer, schedule), donate_state=True
     )
     eval_step = sharding.jit_step(mesh, steps.make_eval_step(config, model), donate_state=False)
-    batches = train_batches(slices["train"], config.batch_size, config.seed, data.num_threads)
 
     # ---- where the run stands
-    about = provenance(splits_hash(slices), builder.info.full_name, config.seed)
-    if not run_directory.is_run(workdir):
-        about["leakage"] = _check_leakage(slices)
-    about = run_directory.open_run(workdir, config, about)
-    clock = {"epochs": 0, "train_s": 0.0, "best_dsc": -1.0, "best_epoch": 0}
-    with contextlib.closing(Checkpoints(workdir / "checkpoints")) as checkpoints:
+    about = processes.on_first(
+        lambda: _open_run(workdir, config, slices, manifest, builder.info.full_name)
+    )
+    with Checkpoints(workdir) as checkpoints:
+        clock = {"epochs": 0, "train_s": 0.0, "best_dsc": -1.0, "best_epoch": 0, "losses": []}
         # Weights come from the run's own newest checkpoint, else config.init_from, else the seed.
         if checkpoints.last_step is not None:
-            state, clock = checkpoints.restore(state, batches)
+            state, clock = checkpoints.restore(state)
         elif initial is not None:
             state = _start_from(initial, state, mesh)
-        start = int(state.step)
+        step = saved = start = int(state.step)
         sizes = {split: len(part) for split, part in slices.items()}
         print(report.beginning(config, workdir, sizes, steps_per_epoch, state.params), flush=True)
         if start:
@@ -98,41 +116,74 @@ def train_and_evaluate(
             _warn_if_long(config, train_step, state, total_steps)
 
         # ---- the loop: step; at the end of an epoch validate, save, then draw the next batch
+        batches = train_batches(
+            slices["train"], config.batch_size, config.seed, data.num_threads, start
+        )
+        new_writer = writers.MetricWriter if processes.is_first() else writers.SilentWriter
         with (
-            writers.MetricWriter(workdir, resume_step=start or None) as writer,
+            new_writer(workdir, start or None, clock["epochs"]) as writer,
             writers.progress(total_steps, initial=start, desc="train") as bar,
         ):
-            log = _TrainLog(writer, bar, config)
+            log = _TrainLog(writer, bar, config, clock["losses"])
             begin = time.perf_counter() - clock["train_s"]
-            for step in range(start + 1, total_steps + 1):
-                if _stopped_early(config, clock):
-                    break
-                batch = next(batches)
-                arrays = {name: batch[name] for name in ("image", "mask", "draw")}
-                state, results = train_step(state, sharding.shard_batch(mesh, arrays))
-                log.add(step, results, batch["id"].tolist())
-                if step % steps_per_epoch:
-                    continue
 
-                log.flush()
-                with bar.paused():
-                    epoch = step // steps_per_epoch
-                    scores, picture = validate(
-                        eval_step, state.eval_variables, slices["validation"], config, mesh
-                    )
-                    writer.scalars(
-                        step, {"epoch": epoch, **{f"val/{k}": v for k, v in scores.items()}}
-                    )
-                    writer.images(step, "validation", picture)
-                    if scores["dsc"] > clock["best_dsc"]:
-                        clock |= {"best_dsc": scores["dsc"], "best_epoch": epoch}
-                    clock |= {"epochs": epoch, "train_s": time.perf_counter() - begin}
-                    checkpoints.save(step, state, batches, clock, scores["dsc"])
-                    bar.write(
-                        f"epoch {epoch}/{config.num_epochs}: validation loss "
-                        f"{scores['loss']:.4f}, DSC {100 * scores['dsc']:.2f} %, "
-                        f"IoU {100 * scores['iou']:.2f} %"
-                    )
+            def save(score: float | None = None) -> None:
+                nonlocal saved
+                clock["losses"] = log.settle()
+                clock["train_s"] = time.perf_counter() - begin
+                writer.sync()
+                checkpoints.save(step, state, clock, score)
+                saved = step
+
+            try:
+                while True:
+                    if step == (clock["epochs"] + 1) * steps_per_epoch:
+                        log.flush()
+                        epoch = step // steps_per_epoch
+                        with bar.paused():
+                            scores, picture = validate(
+                                eval_step,
+                                state.eval_variables,
+                                slices["validation"],
+                                config,
+                                mesh,
+                                stop,
+                            )
+                            writer.scalars(
+                                step, {"epoch": epoch, **{f"val/{k}": v for k, v in scores.items()}}
+                            )
+                            writer.images(step, "validation", picture)
+                            if scores["dsc"] > clock["best_dsc"]:
+                                clock |= {"best_dsc": scores["dsc"], "best_epoch": epoch}
+                            clock["epochs"] = epoch
+                            save(scores["dsc"])
+                            bar.write(
+                                f"epoch {epoch}/{config.num_epochs}: validation loss "
+                                f"{scores['loss']:.4f}, DSC {100 * scores['dsc']:.2f} %, "
+                                f"IoU {100 * scores['iou']:.2f} %"
+                            )
+                    elif (
+                        config.save_every_steps
+                        and step % config.save_every_steps == 0 < step - saved
+                    ):
+                        save()
+                    if step == total_steps or _stopped_early(config, clock):
+                        break
+                    if stop():
+                        raise Stopped("")
+                    batch = next(batches)
+                    arrays = {name: batch[name] for name in ("image", "mask", "draw")}
+                    state, results = train_step(state, sharding.shard_batch(mesh, arrays))
+                    step += 1
+                    log.add(step, results, batch["id"].tolist())
+            except Stopped:
+                if step > saved:
+                    save()
+                checkpoints.wait()
+                raise Stopped(
+                    f"Stopped after step {step} of {total_steps}, saved. The same command goes on "
+                    "from there."
+                ) from None
         if _stopped_early(config, clock):
             print(
                 f"Stopped after epoch {clock['epochs']}: no better validation DSC than that of "
@@ -141,10 +192,8 @@ def train_and_evaluate(
 
         # ---- the test split, by the checkpoint with the best validation DSC
         checkpoints.wait()
-        metrics = writers.read_metrics(workdir / writers.METRICS_FILE)
-        curves.curves(metrics, workdir / "curves.png")
         best_step = checkpoints.best_step
-        summary = _stored_summary(workdir, best_step)
+        summary = processes.on_first(lambda: _curves_and_summary(workdir, best_step))
         if summary is None:
             best = checkpoints.restore_best(state).eval_variables
             scored = {
@@ -158,10 +207,34 @@ def train_and_evaluate(
                 "provenance": about,
             }
             summary = evaluate_split(
-                eval_step, best, slices["test"], config, mesh, workdir / "test", scored
+                eval_step, best, slices["test"], config, mesh, workdir / "test", scored, stop
             )
     print(report.end(config, workdir, summary, clock), flush=True)
     return summary
+
+
+def _prepare_once(data: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
+    """The data set: made by the first process while the others wait, or on each disk of its own."""
+
+    def make():
+        return prepare(data.name, data.data_dir, data.manual_dir, **data.options)
+
+    processes.on_first(lambda: make().info.full_name)
+    return make()
+
+
+def _open_run(
+    workdir: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    slices: Mapping[str, Slices],
+    manifest: str,
+    records: str,
+) -> dict[str, Any]:
+    """The run's provenance: of one that goes on, or of a new one after a search for leaks."""
+    about = provenance(manifest, records, config.seed)
+    if not run_directory.is_run(workdir):
+        about["leakage"] = _check_leakage(slices)
+    return run_directory.open_run(workdir, config, about)
 
 
 def _check_leakage(slices: Mapping[str, Slices]) -> str:
@@ -200,24 +273,30 @@ class _TrainLog:
     """Passes the results of steps on, one step late, so that the device never waits for the host.
 
     Means over `config.log_every_steps` steps go into the writer; a loss that is not finite ends
-    the run.
+    the run. `losses` are those of the steps that a run which goes on has not written yet.
     """
 
-    def __init__(self, writer: writers.MetricWriter, bar: writers.Progress, config):
+    def __init__(
+        self, writer: writers.SilentWriter, bar: writers.Progress, config, losses: list[float]
+    ):
         self._writer = writer
         self._bar = bar
         self._config = config
         self._pending: tuple[int, dict[str, jax.Array], Sequence[str]] | None = None
-        self._losses: list[float] = []
+        self._losses = list(losses)
 
     def add(self, step: int, results: dict[str, jax.Array], ids: Sequence[str]) -> None:
         self._read_pending()
         self._pending = step, results, ids
 
-    def flush(self) -> None:
-        """Reads the last step's results too; every epoch begins a new mean."""
+    def settle(self) -> list[float]:
+        """Reads the last step's results too; the losses that are not written yet."""
         self._read_pending()
-        if self._losses:
+        return list(self._losses)
+
+    def flush(self) -> None:
+        """Writes what is left; every epoch begins a new mean."""
+        if self.settle():
             self._write(*self._last)
 
     def _read_pending(self) -> None:
@@ -327,9 +406,11 @@ def _warn_if_long(
         )
 
 
-def _stored_summary(workdir: pathlib.Path, best_step: int) -> dict[str, Any] | None:
-    """The test split's summary, where it was made with this checkpoint before; not by an older
-    version of this program, which knew fewer metrics."""
+def _curves_and_summary(workdir: pathlib.Path, best_step: int) -> dict[str, Any] | None:
+    """Draws the curves; the test split's summary, where it was made with this checkpoint before;
+    not by an older version of this program, which knew fewer metrics."""
+    metrics = writers.read_metrics(workdir / writers.METRICS_FILE)
+    curves.curves(metrics, workdir / "curves.png")
     path = workdir / "test" / "summary.json"
     if not path.exists():
         return None

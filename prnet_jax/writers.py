@@ -1,6 +1,7 @@
 """What a run leaves while it goes: metrics.jsonl, TensorBoard files, a progress bar."""
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -14,13 +15,36 @@ import numpy as np
 import tensorboardX
 from tqdm import tqdm
 
+from prnet_jax import processes
 from prnet_jax.errors import InputError
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FOLDER = "events"
 
 
-class MetricWriter:
+class SilentWriter:
+    """A `MetricWriter` that writes nothing, for all processes but the first."""
+
+    def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
+        """Does nothing."""
+
+    def images(self, step: int, name: str, image: np.ndarray) -> None:
+        """Does nothing."""
+
+    def sync(self) -> None:
+        """Does nothing."""
+
+    def close(self) -> None:
+        """Does nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.close()
+
+
+class MetricWriter(SilentWriter):
     """Writes scalars to `metrics.jsonl`, and scalars and pictures to TensorBoard's `events/`.
 
     Resuming leaves no step twice: what the interrupted session wrote after the checkpoint is
@@ -31,18 +55,22 @@ class MetricWriter:
         resume_step: the step of the checkpoint that the run goes on from. None: a new run, before
             which nothing counts, so that the lines of a run that was killed before its first
             checkpoint go too.
+        epochs: how many epochs had been validated then. A line with a later `epoch` goes too: that
+            of the same step, where the checkpoint is from before its validation.
 
     Raises:
         InputError: metrics.jsonl is damaged other than by a torn last line.
     """
 
-    def __init__(self, workdir: str | os.PathLike, resume_step: int | None = None):
+    def __init__(
+        self, workdir: str | os.PathLike, resume_step: int | None = None, epochs: int = 0
+    ):
         workdir = Path(workdir)
         workdir.mkdir(parents=True, exist_ok=True)
         path = workdir / METRICS_FILE
         last_step = -1 if resume_step is None else resume_step
         if path.exists():
-            _drop_after(path, last_step)
+            _drop_after(path, last_step, epochs)
         self._file = open(path, "a", encoding="utf-8")
         events = workdir / EVENTS_FOLDER
         self._events = tensorboardX.SummaryWriter(
@@ -74,16 +102,14 @@ class MetricWriter:
             raise ValueError(f"expected uint8 [H, W, 3], got {image.dtype} {image.shape}")
         self._events.add_image(name, image, step, dataformats="HWC")
 
+    def sync(self) -> None:
+        """Returns when the lines are on disk, for a checkpoint not to outlive those before it."""
+        os.fsync(self._file.fileno())
+
     def close(self) -> None:
         """Flushes and closes both."""
         self._file.close()
         self._events.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self.close()
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict]:
@@ -109,9 +135,13 @@ def read_metrics(path: str | os.PathLike) -> list[dict]:
     return records
 
 
-def _drop_after(path: Path, last_step: int) -> None:
-    """Keeps the whole lines up to `last_step`. A kill in between leaves the old file or the new."""
-    kept = [record for record in read_metrics(path) if record["step"] <= last_step]
+def _drop_after(path: Path, last_step: int, epochs: int) -> None:
+    """Keeps the whole lines up to there. A kill in between leaves the old file or the new."""
+    kept = [
+        record
+        for record in read_metrics(path)
+        if record["step"] <= last_step and record.get("epoch", 0) <= epochs
+    ]
     fresh = path.with_name(path.name + ".new")
     with open(fresh, "w", encoding="utf-8") as file:
         file.writelines(json.dumps(record) + "\n" for record in kept)
@@ -196,9 +226,10 @@ def progress(
         initial: where this session begins.
         desc: a word before the bar.
         unit: what is counted, in the plural.
-        file: where to write; standard error if None.
+        file: where to write; standard error if None, of the first process.
     """
-    file = sys.stderr if file is None else file
+    if file is None:
+        file = sys.stderr if processes.is_first() else io.StringIO()
     terminal = file.isatty()
     return Progress(
         total=total,

@@ -1,7 +1,8 @@
 """From prepared records to batches: windowing, resizing, order, sharing among processes (Grain)."""
 
 import math
-from collections.abc import Iterator, Mapping
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import grain
@@ -143,29 +144,56 @@ def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
 
 
 def train_batches(
-    slices: Slices, batch_size: int, seed: int, num_threads: int
-) -> grain.DatasetIterator:
+    slices: Slices, batch_size: int, seed: int, num_threads: int, start_step: int = 0
+) -> Iterator[dict[str, np.ndarray]]:
     """Endless batches in random order, each slice once a pass; passes cross batch borders.
 
     Batch b holds draws b * batch_size and following of a sequence that follows from the seed
-    alone. Each process gets its part of every batch, batch_size / process_count slices, with
-    `draw` [N] int32. The iterator's position can be saved (`grain.checkpoint`).
+    alone, so that it goes on anywhere and in any number of processes. Each process gets the rows
+    of every batch that its devices hold, batch_size / process_count of them, with `draw` [N] int32.
+
+    Args:
+        slices: the split.
+        batch_size: over all processes.
+        seed: of the order.
+        num_threads: that read and resize.
+        start_step: the first batch.
     """
-    data = grain.MapDataset.source(slices).seed(seed).shuffle().repeat()
-    data = data.map_with_index(lambda draw, item: {**item, "draw": np.int32(draw)})
-    data = data[jax.process_index() :: jax.process_count()]
-    data = data.batch(batch_size // jax.process_count())
-    return iter(data.to_iter_dataset(_read_options(num_threads)))
+    order = grain.MapDataset.range(len(slices)).seed(seed).shuffle().repeat()
+
+    def read(draw: int) -> dict[str, Any]:
+        return {**slices[order[draw]], "draw": np.int32(draw)}
+
+    return _batches(read, sys.maxsize, batch_size, num_threads, start_step)
 
 
 def eval_batches(
     slices: Slices, batch_size: int, num_threads: int
 ) -> Iterator[dict[str, np.ndarray]]:
     """Every slice once, in order, with `index` [N] int32; the last batch is padded, index -1."""
-    data = grain.MapDataset.source(_Padded(slices, batch_size))
-    data = data[jax.process_index() :: jax.process_count()]
-    data = data.batch(batch_size // jax.process_count())
-    return iter(data.to_iter_dataset(_read_options(num_threads)))
+    padded = _Padded(slices, batch_size)
+    return _batches(padded.__getitem__, len(padded), batch_size, num_threads)
+
+
+def _batches(
+    read: Callable[[int], dict[str, Any]],
+    number: int,
+    batch_size: int,
+    num_threads: int,
+    start_step: int = 0,
+) -> Iterator[dict[str, np.ndarray]]:
+    """Batches of `read(0)`, `read(1)`, ...; of each this process's rows, which follow each other."""
+    local = batch_size // jax.process_count()
+    first = local * jax.process_index()
+
+    def read_own(i: int) -> dict[str, Any]:
+        step, row = divmod(i, local)
+        return read((start_step + step) * batch_size + first + row)
+
+    data = grain.MapDataset.range(number // batch_size * local - start_step * local)
+    data = data.map(read_own).batch(local)
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
+    return iter(data.to_iter_dataset(options))
 
 
 class _Padded:
@@ -184,10 +212,6 @@ class _Padded:
         first = self._slices[0]
         blank = {name: np.zeros_like(first[name]) for name in ("image", "mask")}
         return {**first, **blank, "index": np.int32(-1)}
-
-
-def _read_options(num_threads: int) -> grain.ReadOptions:
-    return grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=2 * num_threads)
 
 
 def _area_weights(old: int, new: int) -> np.ndarray:
