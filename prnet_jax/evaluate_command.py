@@ -28,7 +28,15 @@ def main(argv: list[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logging.set_verbosity(logging.ERROR)
     try:
-        evaluate_run(arguments)
+        # Now, because importing JAX takes a while, which --help need not.
+        from prnet_jax import processes
+        from prnet_jax.config import default_config
+
+        where = default_config("prnet")  # not the run's: where it was trained does not matter here
+        for field in ("distributed", "coordinator", "num_processes", "process_id"):
+            where[field] = getattr(arguments, field)
+        with processes.joined(where):
+            evaluate_run(arguments)
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -38,11 +46,12 @@ def main(argv: list[str] | None = None) -> int:
 def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Does what the command line asks for; returns the content of summary.json.
 
+    Several processes predict together; the first scores and writes.
+
     Raises:
         InputError: a run, a data set or an option that cannot be used; nothing was overwritten.
     """
-    # Now, because importing JAX takes a while, which --help need not.
-    from prnet_jax import report, sharding, steps
+    from prnet_jax import processes, report, sharding, steps
     from prnet_jax.checkpoint import best_step, load_variables
     from prnet_jax.evaluate import (
         about_run,
@@ -61,7 +70,7 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
     config, trained_on = read_run(workdir)
     find_policy(arguments.empty_policy)
     if arguments.out is not None:
-        check_new_folder("--out", arguments.out)
+        processes.on_first(lambda: check_new_folder("--out", arguments.out))
     variables = load_variables(workdir)
     step = best_step(workdir)
     if arguments.batch_size is not None:
@@ -76,9 +85,10 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
 
     # ---- the network, and the threshold where the validation split is to choose it
     model = make_model(config)
-    eval_step = sharding.jit_step(
-        mesh, steps.make_eval_step(config, model, flips=arguments.tta == "flips"), False
+    eval_step = sharding.jit_eval_step(
+        mesh, steps.make_eval_step(config, model, flips=arguments.tta == "flips")
     )
+    variables = sharding.whole(mesh, variables)
 
     def predict(slices):
         return predict_split(eval_step, variables, slices, config, mesh)
@@ -86,8 +96,14 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
     table = None
     if arguments.threshold == AUTO:
         print("threshold  from the validation split of the run's own data", flush=True)
-        table = threshold_table(predict(opened.validation), arguments.empty_policy)
-        config.threshold = float(table["best"])
+        predictions = predict(opened.validation)
+
+        def tune() -> float:
+            nonlocal table
+            table = threshold_table(predictions, arguments.empty_policy)
+            return float(table["best"])
+
+        config.threshold = processes.on_first(tune)
         if math.isnan(config.threshold):
             raise InputError(
                 f"no image of the validation split is scored under {arguments.empty_policy}: give "
@@ -105,21 +121,25 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
         "checkpoint_step": step,
         "checkpoint_epoch": epoch_of(workdir, step),
         "tta": arguments.tta,
-        "threshold_from": "given" if table is None else "validation",
+        "threshold_from": "validation" if arguments.threshold == AUTO else "given",
         "provenance": provenance(opened.manifest, opened.records, config.seed),
     }
     predictions = predict(opened.slices)
     directory = arguments.out or workdir / _folder_name(arguments, own, data, opened.records)
-    directory.mkdir(parents=True, exist_ok=True)
-    # An evaluation that lies elsewhere says itself what it is of.
-    if directory.parent != workdir:
-        write_whole(directory / "config.json", (workdir / "config.json").read_text("utf-8"))
-    if table is not None:
-        stem = directory / "thresholds_validation"
-        write_thresholds(table, "validation", config.threshold, stem)
-    summary = write_evaluation(
-        predictions, directory, about, config.threshold, arguments.empty_policy
-    )
+
+    def write() -> dict[str, Any]:
+        directory.mkdir(parents=True, exist_ok=True)
+        # An evaluation that lies elsewhere says itself what it is of.
+        if directory.parent != workdir:
+            write_whole(directory / "config.json", (workdir / "config.json").read_text("utf-8"))
+        if table is not None:
+            stem = directory / "thresholds_validation"
+            write_thresholds(table, "validation", config.threshold, stem)
+        return write_evaluation(
+            predictions, directory, about, config.threshold, arguments.empty_policy
+        )
+
+    summary = processes.on_first(write)
     print(report.evaluated(summary, directory), flush=True)
     return summary
 
@@ -329,6 +349,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="a new folder for all")
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the run's")
+    several = parser.add_argument_group("several processes, see the README")
+    several.add_argument("--distributed", choices=("auto", "off"), default="auto")
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
+    several.add_argument("--num-processes", type=int, metavar="N")
+    several.add_argument("--process-id", type=int, metavar="I", help="from 0")
     data = parser.add_argument_group("data, where it is not the run's own")
     data.add_argument("--dataset", metavar="NAME", help="a folder of datasets/")
     data.add_argument(

@@ -6,6 +6,7 @@ The same command again goes on with a run that was stopped. Every field of the c
 
 import difflib
 import errno
+import os
 import pathlib
 import re
 import runpy
@@ -81,7 +82,7 @@ def _parse(argv: list[str]) -> None:
     file = pathlib.Path(_config_file()[0])
     if not file.is_file():
         raise InputError(f"--config {file} is not a file: run from the repository's root")
-    logging.set_verbosity(logging.ERROR)
+    logging.set_verbosity(logging.FATAL)  # errors end in one line of ours
 
 
 def _explain(error: Exception, argv: list[str]) -> str:
@@ -128,4 +129,8 @@ def _default_workdir() -> pathlib.Path:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv))
+    code = main(sys.argv)
+    if code == 1:  # threads of a save that failed would be waited for, for minutes
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)

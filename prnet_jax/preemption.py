@@ -6,8 +6,6 @@ import sys
 import threading
 from typing import Self
 
-from prnet_jax.errors import Stopped
-
 _ABORTED = 130  # the exit code that shells give Ctrl-C
 
 
@@ -17,7 +15,7 @@ class Stop:
     The first SIGTERM or Ctrl-C asks for the end: `reached` becomes true, and what has not ended
     `within_s` seconds later is ended, with exit code 0, since the last checkpoint stands. A second
     Ctrl-C ends at once, with exit code 130. Before `reached` was asked for the first time nothing
-    can be lost, and a signal raises `Stopped`.
+    can be lost, and a signal ends the process.
 
     With several processes SIGTERM belongs to JAX's preemption service, which has all of them end
     at the same point, whichever got it; Ctrl-C is handed on to it.
@@ -65,19 +63,23 @@ class Stop:
         return self._requested
 
     def _handle(self, number: int, frame) -> None:
-        if not self._asked:
-            raise Stopped("Stopped before the training began.")
+        """Nothing: an exception raised anywhere could be taken for another, or be swallowed."""
 
     def _listen(self) -> None:
         interrupts = 0
         while number := os.read(self._pipe[0], 1)[0]:
+            if number not in (signal.SIGTERM, signal.SIGINT):
+                continue
+            if not self._asked:
+                _say("Stopped before the training began. The same command begins it or goes on.")
+                os._exit(0)
             interrupts += number == signal.SIGINT
             if number == signal.SIGINT and (interrupts > 1 or self._requested):
                 _say("Stopped at once. The same command goes on from the last checkpoint.")
                 os._exit(_ABORTED)
             if number == signal.SIGINT and _several_processes():
                 os.kill(os.getpid(), signal.SIGTERM)
-            elif number in (signal.SIGTERM, signal.SIGINT) and not self._requested:
+            elif not self._requested:
                 self._request(signal.Signals(number).name)
         for end in self._pipe:
             os.close(end)
@@ -87,17 +89,17 @@ class Stop:
         timer = threading.Timer(self.within_s, self._give_up)
         timer.daemon = True
         timer.start()
-        first = "saving after the running step, then ending" if self._asked else "ending"
+        again = " again" if name == "SIGINT" else ""
         _say(
-            f"{name}: {first}, within {self.within_s:g} s (config.stop_within_s). Ctrl-C "
-            f"{'again ' if name == 'SIGINT' else ''}ends at once."
+            f"{name}: saving after the running step, then ending, within {self.within_s:g} s "
+            f"(config.stop_within_s). Ctrl-C{again} ends at once."
         )
 
     def _give_up(self) -> None:
         if self._over:
             return
         _say(
-            f"Not saved within {self.within_s:g} s: ended. The same command goes on from the "
+            f"Not done within {self.within_s:g} s, and ended. The same command goes on from the "
             "last checkpoint."
         )
         os._exit(0)

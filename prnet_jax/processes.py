@@ -104,6 +104,27 @@ def on_first(make: Callable[[], Any]) -> Any:
     return told["value"]
 
 
+def together(step: Callable) -> Callable:
+    """A jitted `step` that begins in all processes at once, after each has compiled it.
+
+    A process that waits for another's data gives up after half a minute on CPUs, and compilations
+    can be that far apart. To be called with arguments of the same shapes always.
+    """
+    if jax.process_count() == 1:
+        return step
+    compiled = None
+
+    def run(*arguments):
+        nonlocal compiled
+        if compiled is None:
+            compiled = step.lower(*arguments).compile()
+            _wait_for_all()
+        return compiled(*arguments)
+
+    run.lower = step.lower
+    return run
+
+
 def check_same(what: str, value: str) -> None:
     """Refuses to go on where a process has another `value` than the first.
 
@@ -184,8 +205,10 @@ def _check_explicit(coordinator: str, num_processes: int, process_id: int) -> No
 
 
 def _is_alone() -> bool:
+    """Whether the environment says so; JAX would wait for nobody, or see one of several devices."""
     one = any(os.environ.get(name) == "1" for name in _ONE_PROCESS)
-    return one or any(name in os.environ for name in _NOTEBOOKS)
+    outside_srun = "SLURM_JOB_ID" in os.environ and "SLURM_STEP_NODELIST" not in os.environ
+    return one or outside_srun or any(name in os.environ for name in _NOTEBOOKS)
 
 
 def _set_cache(folder: str) -> None:

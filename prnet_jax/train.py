@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
-import tensorflow_datasets as tfds
 
 from prnet_jax import (
     benchmark,
@@ -75,7 +74,7 @@ def train_and_evaluate(
 
     # ---- data
     data = config.dataset
-    builder = _prepare_once(data)
+    builder = prepare(data.name, data.data_dir, data.manual_dir, **data.options)
     slices = open_splits(builder, data)
     manifest = splits_hash(slices)
     processes.check_same("the images or splits", f"{builder.info.full_name} {manifest}")
@@ -90,11 +89,13 @@ def train_and_evaluate(
     # ---- network and steps
     schedule = optim.make_schedule(config, steps_per_epoch)
     optimizer = optim.make_optimizer(config, schedule)
-    state = sharding.replicate(mesh, lambda: steps.init_state(config, model, optimizer))
-    train_step = sharding.jit_step(
-        mesh, steps.make_train_step(config, model, optimizer, schedule), donate_state=True
+    state = sharding.make_state(
+        mesh, lambda: steps.init_state(config, model, optimizer), config.shard_state
     )
-    eval_step = sharding.jit_step(mesh, steps.make_eval_step(config, model), donate_state=False)
+    train_step = sharding.jit_train_step(
+        mesh, steps.make_train_step(config, model, optimizer, schedule), state
+    )
+    eval_step = sharding.jit_eval_step(mesh, steps.make_eval_step(config, model))
 
     # ---- where the run stands
     about = processes.on_first(
@@ -106,12 +107,13 @@ def train_and_evaluate(
         if checkpoints.last_step is not None:
             state, clock = checkpoints.restore(state)
         elif initial is not None:
-            state = _start_from(initial, state, mesh)
+            state = _start_from(initial, state)
         step = saved = start = int(state.step)
         sizes = {split: len(part) for split, part in slices.items()}
         print(report.beginning(config, workdir, sizes, steps_per_epoch, state.params), flush=True)
         if start:
-            print(f"Going on after step {start} of {total_steps} ({clock['epochs']} epochs).")
+            done = f"step {start} of {total_steps} ({clock['epochs']} epochs)"
+            print(f"Going on after {done}.", flush=True)
         elif jax.default_backend() == "cpu":
             _warn_if_long(config, train_step, state, total_steps)
 
@@ -119,9 +121,8 @@ def train_and_evaluate(
         batches = train_batches(
             slices["train"], config.batch_size, config.seed, data.num_threads, start
         )
-        new_writer = writers.MetricWriter if processes.is_first() else writers.SilentWriter
         with (
-            new_writer(workdir, start or None, clock["epochs"]) as writer,
+            writers.open_writer(workdir, start or None, clock["epochs"]) as writer,
             writers.progress(total_steps, initial=start, desc="train") as bar,
         ):
             log = _TrainLog(writer, bar, config, clock["losses"])
@@ -135,42 +136,38 @@ def train_and_evaluate(
                 checkpoints.save(step, state, clock, score)
                 saved = step
 
+            def end_epoch() -> None:
+                epoch = clock["epochs"] + 1
+                log.flush()
+                with bar.paused():
+                    variables = sharding.whole(mesh, state.eval_variables)
+                    scores, picture = validate(
+                        eval_step, variables, slices["validation"], config, mesh, stop
+                    )
+                    named = {f"val/{name}": score for name, score in scores.items()}
+                    writer.scalars(step, {"epoch": epoch, **named})
+                    writer.images(step, "validation", picture)
+                    if scores["dsc"] > clock["best_dsc"]:
+                        clock.update(best_dsc=scores["dsc"], best_epoch=epoch)
+                    clock["epochs"] = epoch
+                    save(scores["dsc"])
+                    bar.write(
+                        f"epoch {epoch}/{config.num_epochs}: validation loss "
+                        f"{scores['loss']:.4f}, DSC {100 * scores['dsc']:.2f} %, "
+                        f"IoU {100 * scores['iou']:.2f} %"
+                    )
+
+            every = config.save_every_steps
             try:
                 while True:
                     if step == (clock["epochs"] + 1) * steps_per_epoch:
-                        log.flush()
-                        epoch = step // steps_per_epoch
-                        with bar.paused():
-                            scores, picture = validate(
-                                eval_step,
-                                state.eval_variables,
-                                slices["validation"],
-                                config,
-                                mesh,
-                                stop,
-                            )
-                            writer.scalars(
-                                step, {"epoch": epoch, **{f"val/{k}": v for k, v in scores.items()}}
-                            )
-                            writer.images(step, "validation", picture)
-                            if scores["dsc"] > clock["best_dsc"]:
-                                clock |= {"best_dsc": scores["dsc"], "best_epoch": epoch}
-                            clock["epochs"] = epoch
-                            save(scores["dsc"])
-                            bar.write(
-                                f"epoch {epoch}/{config.num_epochs}: validation loss "
-                                f"{scores['loss']:.4f}, DSC {100 * scores['dsc']:.2f} %, "
-                                f"IoU {100 * scores['iou']:.2f} %"
-                            )
-                    elif (
-                        config.save_every_steps
-                        and step % config.save_every_steps == 0 < step - saved
-                    ):
-                        save()
+                        end_epoch()
                     if step == total_steps or _stopped_early(config, clock):
                         break
+                    if every and step % every == 0 and step > saved:
+                        save()
                     if stop():
-                        raise Stopped("")
+                        raise Stopped
                     batch = next(batches)
                     arrays = {name: batch[name] for name in ("image", "mask", "draw")}
                     state, results = train_step(state, sharding.shard_batch(mesh, arrays))
@@ -195,7 +192,7 @@ def train_and_evaluate(
         best_step = checkpoints.best_step
         summary = processes.on_first(lambda: _curves_and_summary(workdir, best_step))
         if summary is None:
-            best = checkpoints.restore_best(state).eval_variables
+            best = sharding.whole(mesh, checkpoints.restore_best(state).eval_variables)
             scored = {
                 **about_run(config, best),
                 "records": builder.info.full_name,
@@ -211,16 +208,6 @@ def train_and_evaluate(
             )
     print(report.end(config, workdir, summary, clock), flush=True)
     return summary
-
-
-def _prepare_once(data: ml_collections.ConfigDict) -> tfds.core.DatasetBuilder:
-    """The data set: made by the first process while the others wait, or on each disk of its own."""
-
-    def make():
-        return prepare(data.name, data.data_dir, data.manual_dir, **data.options)
-
-    processes.on_first(lambda: make().info.full_name)
-    return make()
 
 
 def _open_run(
@@ -373,16 +360,17 @@ def _initial_variables(config: ml_collections.ConfigDict, model) -> dict[str, An
     return variables
 
 
-def _start_from(
-    variables: dict[str, Any], state: steps.TrainState, mesh: jax.sharding.Mesh
-) -> steps.TrainState:
-    """`state` with other weights and running statistics."""
-    variables = jax.device_put(variables, sharding.replicated(mesh))
+def _start_from(variables: dict[str, Any], state: steps.TrainState) -> steps.TrainState:
+    """`state` with other weights and running statistics, placed as before."""
+
+    def like(old, new):
+        return jax.tree.map(lambda a, b: jax.device_put(b, a.sharding), old, new)
+
     params = variables["params"]
     return state.replace(
-        params=params,
-        batch_stats=variables.get("batch_stats", {}),
-        ema_params=None if state.ema_params is None else jax.tree.map(jnp.copy, params),
+        params=like(state.params, params),
+        batch_stats=like(state.batch_stats, variables.get("batch_stats", {})),
+        ema_params=None if state.ema_params is None else like(state.ema_params, params),
     )
 
 

@@ -112,6 +112,15 @@ class MetricWriter(SilentWriter):
         self._events.close()
 
 
+def open_writer(
+    workdir: str | os.PathLike, resume_step: int | None = None, epochs: int = 0
+) -> SilentWriter:
+    """A `MetricWriter` in the first process; in the others one that writes nothing."""
+    if processes.is_first():
+        return MetricWriter(workdir, resume_step, epochs)
+    return SilentWriter()
+
+
 def read_metrics(path: str | os.PathLike) -> list[dict]:
     """The lines of a metrics.jsonl, oldest first; a last line torn by a kill is left out.
 

@@ -83,7 +83,7 @@ def step(variables, batch):  # a bright pixel is foreground
 
 mesh = sharding.make_mesh()
 assert mesh.size == 4
-parts = list(run_split(sharding.jit_step(mesh, step, False), (), slices, config, mesh))
+parts = list(run_split(sharding.jit_eval_step(mesh, step), (), slices, config, mesh))
 index = np.concatenate([part.pop("index") for part in parts])
 merged = {name: int(total) for name, total in merge_counts(parts).items()}
 print(json.dumps([index.tolist(), merged]))

@@ -1,4 +1,4 @@
-"""The scripts of launch/: their syntax, what they call, how they end; Slurm's with real processes."""
+"""The scripts of launch/: syntax, what they call, how they end; Slurm's with real processes."""
 
 import json
 import os
@@ -132,6 +132,8 @@ def test_missing_gcloud_and_srun(root, fake, tmp_path):
 
 
 def tpu(root, fake, *arguments, runs=("0 READY finished",), state=None, **more):
+    if not (root / ".git").exists() and "--" in arguments:
+        pytest.skip("no git checkout, whose files are copied")
     (fake / "runs").write_text("\n".join(runs))
     if state:
         (fake / "state").write_text(state)
@@ -305,7 +307,9 @@ def start(root, fake, script, *arguments, **more):
 def wait_for(holds, running, seconds=60):
     end = time.monotonic() + seconds
     while not holds():
-        assert running.poll() is None and time.monotonic() < end, "did not start"
+        if running.poll() is not None or time.monotonic() > end:
+            running.kill()
+            pytest.fail(f"did not start: {running.communicate()}")
         time.sleep(0.02)
 
 
@@ -616,22 +620,24 @@ def steps(run):
 def test_slurm_two_processes_are_stopped_and_end_as_one_run(root, fake, tmp_path, records_dir):
     run = tmp_path / "my run"
     small = [*TINY, f"--config.dataset.data_dir={records_dir}", "--config.log_every_steps=1"]
-    small += ["--config.eval_batch_size=4", "--config.num_epochs=60", "--config.stop_within_s=60"]
+    small += ["--config.eval_batch_size=4", "--config.num_epochs=20", "--config.stop_within_s=60"]
     small += ["--config.warmup_epochs=1"]
     given = job(tmp_path, 2, SLURM_JOB_END_TIME=str(int(time.time())))
     first = run_slurm(root, fake, given, *small)
-    wait_for(lambda: (run / "metrics.jsonl").exists() and len(steps(run)) > 3, first, 200)
+    wait_for(lambda: (run / "metrics.jsonl").exists() and len(steps(run)) > 3, first, 300)
     for pid in (fake / "pids").read_text().split():  # as `--signal=TERM@90`: the step's processes
         os.kill(int(pid), signal.SIGTERM)
-    said, errors = first.communicate(timeout=120)
+    said, errors = first.communicate(timeout=200)
     assert first.returncode == 0, errors
     assert (fake / "scontrol").read_text() == f"requeue {given['SLURM_JOB_ID']}\n"
-    assert not (run / "test").exists() and steps(run)[-1] < 120
+    assert not (run / "test").exists() and steps(run)[-1] < 40
     second = run_slurm(root, fake, job(tmp_path, 2), *small)
     said, errors = second.communicate(timeout=400)
     assert second.returncode == 0, errors
     assert said.count("| IoU %") == 1 and "Going on after step" in said
-    assert steps(run) == list(range(1, 121))
+    assert steps(run) == list(range(1, 41))
     summary = json.loads((run / "test" / "summary.json").read_text())
-    assert summary["provenance"]["devices"]["count"] == 4
-    assert len(list((run / "events").iterdir())) <= 2  # a file of each start, by one process
+    provenance = json.loads((run / "provenance.json").read_text())
+    assert (provenance["devices"], provenance["processes"]) == ("4 x cpu", 2)
+    assert summary["checkpoint_step"] in steps(run)
+    assert len(list((run / "events").iterdir())) == 2  # a file of each start, by one process

@@ -151,10 +151,10 @@ def test_init_from_starts_with_the_weights_of_a_run(tiny_config, tmp_path, monke
     tiny_config.init_from = str(tmp_path / "first")
     tiny_config.ema_decay = 0.9
     seen = []
-    real = train.sharding.jit_step
+    real = train.sharding.jit_train_step
 
-    def watched(mesh, step, donate_state):
-        compiled = real(mesh, step, donate_state)
+    def watched(mesh, step, state):
+        compiled = real(mesh, step, state)
 
         def run(state, batch):
             seen.append(jax.tree.map(np.asarray, state))
@@ -163,7 +163,7 @@ def test_init_from_starts_with_the_weights_of_a_run(tiny_config, tmp_path, monke
         run.lower = compiled.lower
         return run
 
-    monkeypatch.setattr(train.sharding, "jit_step", watched)
+    monkeypatch.setattr(train.sharding, "jit_train_step", watched)
     train.train_and_evaluate(tiny_config, tmp_path / "second")
     before = load_variables(tmp_path / "first")
     for tree in (seen[0].params, seen[0].ema_params):

@@ -182,7 +182,7 @@ def _batches(
     num_threads: int,
     start_step: int = 0,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of `read(0)`, `read(1)`, ...; of each this process's rows, which follow each other."""
+    """Batches of `read(0)`, `read(1)`, ...; of each the rows that this process has to give."""
     local = batch_size // jax.process_count()
     first = local * jax.process_index()
 

@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from absl import logging
 
 import prnet_jax.datasets
+from prnet_jax import processes
 from prnet_jax.errors import InputError
 
 MANUAL_DIR_VARIABLE = "PRNET_MANUAL_DIR"
@@ -43,6 +44,8 @@ def prepare(
     **options: Any,
 ) -> tfds.core.DatasetBuilder:
     """A data set with its records on disk, made now unless they are there already.
+
+    Of several processes, all of which must call this, the first makes them and the others wait.
 
     A builder's module states `Builder`, `MASKS`, `make_config` (whose parameters are the options,
     each with a default) and, for a data set that a person has to download, `NEEDS_MANUAL_DIR =
@@ -76,12 +79,18 @@ def prepare(
     else:
         config = module.make_config(**options)
     arguments = {"data_dir": data_dir, "config": config, "file_format": "array_record"}
+
+    def make_where_absent() -> None:
+        with _quiet():
+            builder = module.Builder(**arguments)
+            if not builder.data_path.exists():
+                _make(builder, data_dir, manual_dir)
+
+    # The other processes then find the records, or make them on a disk of their own.
+    processes.on_first(make_where_absent)
+    make_where_absent()
     with _quiet():
-        builder = module.Builder(**arguments)
-        if not builder.data_path.exists():
-            _make(builder, data_dir, manual_dir)
-            builder = module.Builder(**arguments)  # reads what is on disk now
-    return builder
+        return module.Builder(**arguments)  # reads what is on disk now
 
 
 def _module(name: str) -> types.ModuleType:

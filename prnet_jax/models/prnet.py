@@ -23,7 +23,9 @@ class ResidualBlock(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         def group(x, kernel_size, index):
-            x = Conv(self.features, kernel_size, dtype=self.dtype, name=f"conv{index}")(x)
+            x = Conv(
+                self.features, kernel_size, dtype=self.dtype, normed=True, name=f"conv{index}"
+            )(x)
             return InstanceNorm(self.norm_affine, dtype=self.dtype, name=f"norm{index}")(x)
 
         shortcut = nn.relu(group(x, 1, 1))

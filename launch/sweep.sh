@@ -1,0 +1,115 @@
+#!/usr/bin/env bash
+# Trains several networks with several seeds, one after the other, and prints a line for each finished run:
+#   bash launch/sweep.sh --variant quick
+#   bash launch/sweep.sh --networks "prnet unet" --seeds "0 1" --variant lungs_small --root runs/lungs -- \
+#     --config.dataset.manual_dir=FOLDER
+#
+#   --networks LIST   NETWORKS   names of configs/, by spaces or commas (all eight)
+#   --seeds LIST      SEEDS      (0 1 2)
+#   --variant NAME    VARIANT    of every config, as behind the colon: quick, lungs, nodules_small, ... (none)
+#   --root FOLDER     ROOT       holds ROOT/NETWORK_SEED, a run directory each, and ROOT/NETWORK_SEED.log (runs/sweep)
+#   -- ARGUMENTS                 of main, for every run
+#                     PYTHON     an interpreter with the project installed; where not set, .venv is made
+#
+# The same command again skips finished runs and goes on with the one that was stopped. A run that fails does not end the sweep,
+# whose exit code is then 1. Ctrl-C or SIGTERM stops the running one, which saves, and ends the sweep with 130 or 143.
+set -euo pipefail
+
+fail() {
+  echo "error: $1" >&2
+  exit 2
+}
+
+networks=${NETWORKS:-prnet unet unetpp attention_unet anamnet awsnet lightunet infnet}
+seeds=${SEEDS:-0 1 2}
+variant=${VARIANT:-}
+root=${ROOT:-runs/sweep}
+while [ $# -gt 0 ]; do
+  case $1 in
+    --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    --networks | --seeds | --variant | --root)
+      [ $# -gt 1 ] || fail "$1 needs a value, see bash launch/sweep.sh --help"
+      printf -v "${1#--}" %s "$2"
+      shift 2
+      ;;
+    --) shift && break ;;
+    *) fail "unexpected '$1': arguments of main stand behind --, see bash launch/sweep.sh --help" ;;
+  esac
+done
+for argument; do
+  case $argument in
+    --config | --config=* | --config.seed* | --workdir*) fail "$argument is set by the sweep itself: see --networks, --seeds, --variant, --root" ;;
+  esac
+done
+[[ $root = /* ]] || root=$PWD/$root
+cd "$(dirname "$0")/.."
+read -ra networks <<<"${networks//,/ }"
+read -ra seeds <<<"${seeds//,/ }"
+[ ${#networks[@]} -gt 0 ] && [ ${#seeds[@]} -gt 0 ] || fail "no runs: --networks and --seeds need one name or number or more"
+for network in "${networks[@]}"; do
+  [ -f "configs/$network.py" ] || fail "no network '$network': choose of $(cd configs && echo *.py | sed 's/\.py//g')"
+done
+for seed in "${seeds[@]}"; do
+  [[ $seed =~ ^[0-9]+$ ]] || fail "--seeds must be whole numbers, found '$seed'"
+done
+# shellcheck source=launch/forward.sh
+. launch/forward.sh
+if [ -n "${PYTHON:-}" ]; then
+  python=$PYTHON
+  command -v "$python" >/dev/null || fail "PYTHON=$python is not there: name an interpreter with the project installed, or none"
+else
+  # shellcheck source=launch/environment.sh
+  . launch/environment.sh
+  make_environment .venv
+fi
+mkdir -p "$root"
+
+# line NETWORK SEED RUN NOTE: what a finished run came to.
+line() {
+  "$python" - "$@" <<'PYTHON'
+import json, sys
+network, seed, run, note = sys.argv[1:]
+try:
+    metrics = json.load(open(f"{run}/test/summary.json", encoding="utf-8"))["metrics"]
+    dsc, iou = (100 * metrics[name]["mean"] for name in ("dsc", "iou"))
+except (OSError, ValueError, KeyError, TypeError) as error:
+    sys.exit(f"{network:<15} seed {seed:<3} FAILED  {run}/test/summary.json cannot be read ({type(error).__name__})")
+print(f"{network:<15} seed {seed:<3} DSC {dsc:6.2f} %  IoU {iou:6.2f} %  {note}")
+PYTHON
+}
+
+started=$SECONDS
+finished=()
+failed=()
+for seed in "${seeds[@]}"; do
+  for network in "${networks[@]}"; do
+    run=$root/${network}_$seed
+    log=$run.log
+    since=$SECONDS
+    note='finished before'
+    if [ ! -e "$run/test/summary.json" ]; then
+      echo "--- $(date '+%Y-%m-%d %H:%M:%S') $network seed $seed" >>"$log"
+      run_and_forward "$python" -m prnet_jax.main --config "configs/$network.py${variant:+:$variant}" \
+        --config.seed="$seed" --workdir "$run" "$@" >>"$log" 2>&1
+      minutes=$(((SECONDS - since) * 10 / 60))
+      note="$((minutes / 10)).$((minutes % 10)) min"
+      if [ -n "$signalled" ]; then
+        printf '%-15s seed %-3s stopped; the same command goes on with it\n' "$network" "$seed"
+        exit $((128 + $(kill -l "$signalled")))
+      fi
+      if [ "$code" -ne 0 ] || [ ! -e "$run/test/summary.json" ]; then
+        reason=$(grep '^error: ' "$log" | tail -n 1) || reason=$(grep -v '^ *$' "$log" | tail -n 1)
+        printf '%-15s seed %-3s FAILED  exit code %s: %s (%s)\n' "$network" "$seed" "$code" "$reason" "$log"
+        failed+=("$run")
+        continue
+      fi
+    fi
+    if line "$network" "$seed" "$run" "$note"; then finished+=("$run"); else failed+=("$run"); fi
+  done
+done
+echo "${#finished[@]} finished, ${#failed[@]} failed, $(((SECONDS - started) / 60)) minutes."
+if [ ${#finished[@]} -gt 1 ]; then
+  # ROOT may hold runs of other sweeps, and failed ones: name those that are meant.
+  echo "Compare them: $(printf '%q ' "$python" -m prnet_jax.compare "${finished[@]}" --out "${root}_comparison")"
+fi
+[ ${#failed[@]} -eq 0 ]

@@ -1,0 +1,330 @@
+"""Runs that are killed at random moments, or find the disk full, end as one left alone.
+
+`pytest -s tests/test_faults.py` prints the table.
+"""
+
+import concurrent.futures
+import dataclasses
+import random
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+
+from tests.runs import (
+    Starter,
+    command_line,
+    differences,
+    metrics_lines,
+    newest_step,
+    steps_in,
+    until,
+    what_is_left,
+)
+
+pytestmark = pytest.mark.slow
+
+STEPS_PER_EPOCH = 4
+KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
+# Where runs are killed; in random order, and the moments within are random too.
+PLAN = [
+    *[("start-up", number) for number in (KILL, TERM, KILL)],
+    *[("train", number) for number in (KILL, TERM, INT, KILL, TERM)],
+    *[("in a save", number) for number in (KILL, TERM, KILL, KILL, INT, KILL)],
+    *[("before the seal", number) for number in (KILL, KILL, TERM)],
+    *[("validation", number) for number in (KILL, TERM, KILL, INT)],
+    *[("test", number) for number in (KILL, TERM, KILL, TERM, INT, KILL)],
+]
+AT_ONCE = 2  # runs beside each other
+
+
+@dataclasses.dataclass
+class Killed:
+    """One kill and what became of it."""
+
+    victim: int
+    phase: str
+    signal: int
+    logged: int  # the last step in metrics.jsonl
+    committed: int  # the newest checkpoint, once the process was gone
+    promised: int | None  # where the process said that it stands
+    code: int
+    found: int | None = None  # where the next start went on
+
+    @property
+    def lost(self) -> int:
+        """Steps that are taken again, of those that are known of."""
+        return max(self.logged, self.committed) - self.found
+
+    @property
+    def as_expected(self) -> bool:
+        if self.signal == KILL:
+            ended = self.code == -KILL
+        else:
+            ended = self.code == 0 and self.promised in (None, self.found)
+            if self.phase not in ("start-up", "test"):
+                ended = ended and self.promised is not None and self.lost == 0
+        return ended and self.found == self.committed
+
+    def __str__(self) -> str:
+        name = {KILL: "kill -9", TERM: "SIGTERM", INT: "Ctrl-C"}[self.signal]
+        return (
+            f"{self.victim:>6}  {self.phase:<16} {name:<8} {self.code:>4} {self.logged:>7} "
+            f"{self.committed:>10} {self.found:>8} {self.lost:>5}  "
+            f"{'yes' if self.as_expected else 'NO'}"
+        )
+
+
+HEADER = "victim  where            signal   exit  logged  committed  goes on  lost  as expected"
+
+
+def test_a_run_killed_at_random_ends_like_an_undisturbed_one(tmp_path, records_dir):
+    """At least 25 kills over several victims, each of which ends by itself at last."""
+    begin = time.monotonic()
+    chance = random.Random(1)
+    plans = [chance.sample(PLAN[i::AT_ONCE], len(PLAN[i::AT_ONCE])) for i in range(AT_ONCE)]
+    with Starter(tmp_path) as starter:
+        straight = tmp_path / "straight"
+        starter.finish(command_line(straight, records_dir))
+        expected = what_is_left(straight)
+        trained = [line["step"] for line in expected["metrics"] if "train/loss" in line]
+        validated = [line["step"] for line in expected["metrics"] if "val/dsc" in line]
+        assert trained == sorted({*range(3, 21, 3), *range(4, 21, 4)})
+        assert validated == list(range(4, 21, 4))
+
+        def torment(number):
+            """Victims one after the other, until the plan is done."""
+            plan, results = plans[number], []
+            while plan:
+                victim = number + AT_ONCE * len(results)
+                assert victim < 20, f"these never came: {plan}"
+                workdir = tmp_path / f"victim_{victim}"
+                kills = _torment(starter, victim, workdir, records_dir, plan)
+                results.append((victim, kills, differences(what_is_left(workdir), expected)))
+            return results
+
+        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+            results = sorted(sum(pool.map(torment, range(AT_ONCE)), []))
+    kills = [kill for _, found, _ in results for kill in found]
+    print(f"\n{HEADER}", *kills, sep="\n")
+    for victim, found, differ in results:
+        print(
+            f"victim {victim}: {len(found)} kills; checkpoints, metrics.jsonl, summary.json and "
+            f"per_image.csv {'equal bit by bit' if not differ else f'DIFFER: {differ}'}"
+        )
+    print(f"{len(kills)} kills, {time.monotonic() - begin:.0f} s")
+    assert all(differ == [] for _, _, differ in results)
+    assert all(kill.as_expected for kill in kills)
+    assert len(kills) == len(PLAN) >= 25
+
+
+def _torment(starter, victim, workdir, records_dir, plan) -> list[Killed]:
+    """Kills a run as the plan says until it has ended; what was done is taken off the plan."""
+    chance = random.Random(victim)
+    kills: list[Killed] = []
+    tried = set()
+    while True:
+        # What comes last in a run, last; nothing twice that this run was too far for.
+        open_ones = [item for item in plan if item[0] not in tried]
+        where, number = min(open_ones, key=lambda item: item[0] == "test", default=(None, None))
+        process = starter.start(command_line(workdir, records_dir))
+        phase = _strike(process, workdir, where, number, chance) if where else None
+        code = process.wait()
+        gone_on = re.search(r"Going on after step (\d+) of", process.out)
+        if kills and kills[-1].found is None:
+            said_so = gone_on or "train:" in process.err
+            kills[-1].found = int(gone_on[1]) if gone_on else 0 if said_so else None
+        if phase is None:
+            assert code == 0, f"{process.out}\n{process.err}"
+            if where is None or where == "test":
+                return kills
+            tried.add(where)
+            continue
+        plan.remove((where, number))
+        if "Stopped before the training began" in process.err:
+            phase = "start-up"
+        said = re.search(r"Stopped after step (\d+) of", process.err)
+        kill = Killed(
+            victim,
+            phase,
+            number,
+            max((line["step"] for line in metrics_lines(workdir)), default=0),
+            newest_step(workdir),
+            int(said[1]) if said else None,
+            code,
+        )
+        for before in kills:
+            if before.found is None:  # this start was killed before it said where it goes on
+                before.found = kill.committed
+        kills.append(kill)
+
+
+def _strike(process, workdir, where, number, chance) -> str | None:
+    """Waits for the moment and sends the signal; the phase, or None where the run ended before."""
+    log = workdir / "metrics.jsonl"
+    folders = (workdir / "checkpoints", workdir / "interim")
+
+    def begun():
+        return "\nrun  " in process.out
+
+    def unfinished():
+        return any(any(folder.glob("*.orbax-checkpoint-tmp*")) for folder in folders)
+
+    def without_seal():
+        return {
+            folder / str(step)
+            for folder in folders
+            for step in steps_in(folder)
+            if not (folder / "seals" / f"{step}.json").exists()
+        }
+
+    before = without_seal()  # by kills before
+
+    def unsealed():
+        return without_seal() - before
+
+    def in_validation():
+        lines = metrics_lines(workdir)
+        last = lines[-1] if lines else {"step": 1}
+        return last["step"] % STEPS_PER_EPOCH == 0 and "val/dsc" not in last
+
+    def wait(holds):
+        until(lambda: process.code is not None or holds(), 120)
+
+    if where == "start-up":
+        time.sleep(chance.uniform(0.0, 3.0))
+        where = "train" if begun() else where
+    else:
+        size = log.stat().st_size if log.exists() else 0
+        wait(begun)
+        if where == "train":
+            # Once it moves, so that there is something to lose.
+            wait(lambda: log.exists() and log.stat().st_size != size)
+            time.sleep(chance.uniform(0.0, 0.3))
+        elif where == "test":
+            wait(lambda: "predict:" in process.err)
+            time.sleep(chance.uniform(0.0, 1.5))
+        else:
+            holds = {
+                "in a save": unfinished,
+                "before the seal": unsealed,
+                "validation": in_validation,
+            }[where]
+            wait(holds)
+            # Held, so that it is still there when the signal comes.
+            process.send(signal.SIGSTOP)
+            while process.code is None and not holds():
+                process.send(signal.SIGCONT)
+                wait(holds)
+                process.send(signal.SIGSTOP)
+    if process.code is not None or "\nevents  " in process.out:
+        return None  # all is done and said
+    process.send(number)
+    process.send(signal.SIGCONT)
+    return where
+
+
+# ---- a full disk
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a disk of its own, of so many KiB, and gives its folder."""
+    mounted = []
+
+    def mount(size_kib):
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size_kib}k", "tmpfs", str(folder)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True)
+        except OSError as error:
+            pytest.skip(f"no disk can be mounted: {error}")
+        if done.returncode:
+            pytest.skip(f"no disk can be mounted: {done.stderr.strip()}")
+        mounted.append(folder)
+        return folder
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(path):
+    """Takes all the room that is left."""
+    with open(path, "wb", buffering=0) as file:
+        try:
+            while True:
+                file.write(bytes(1 << 16))
+        except OSError:
+            pass
+
+
+def ended_by_a_full_disk(process):
+    """Expects exit code 1 soon, and one line on it."""
+    assert process.wait(90) == 1, process.err
+    lines = [line for line in process.err.splitlines() if line and not PROGRESS.match(line)]
+    assert len(lines) == 1 and lines[0].startswith("error: "), process.err
+    assert "No space left on device" in lines[0] and "make room" in lines[0]
+    return lines[0]
+
+
+PROGRESS = re.compile(r"(train|leakage|predict|score|overlays): ")
+
+
+def test_a_full_disk_ends_in_one_line_and_loses_nothing(tmp_path, records_dir, small_disk):
+    disk = small_disk(16 << 10)
+    workdir = disk / "run"
+    with Starter(tmp_path) as starter:
+        starter.finish(command_line(tmp_path / "straight", records_dir))
+        process = starter.start(command_line(workdir, records_dir))
+        assert until(lambda: newest_step(workdir) >= 4)
+        fill(disk / "others")
+        print("\n" + ended_by_a_full_disk(process))
+        stood = newest_step(workdir)
+        assert 4 <= stood < 20
+        assert not list(workdir.glob("*/*.orbax-checkpoint-tmp*"))
+        # Still no room: the same again, and nothing is lost by it.
+        ended_by_a_full_disk(starter.start(command_line(workdir, records_dir)))
+        assert newest_step(workdir) >= stood
+        (disk / "others").unlink()
+        again = starter.finish(command_line(workdir, records_dir))
+        print(f"after room was made: going on after step {stood}")
+        assert f"Going on after step {newest_step_said(again)} of 20" in again.out
+        assert newest_step_said(again) >= stood
+        assert "Damaged" not in again.out
+        assert differences(what_is_left(workdir), what_is_left(tmp_path / "straight")) == []
+
+
+def newest_step_said(process) -> int:
+    return int(re.search(r"Going on after step (\d+) of", process.out)[1])
+
+
+def test_no_room_for_a_line_of_metrics(tmp_path, records_dir, small_disk):
+    """metrics.jsonl on a disk of one page, the rest on another."""
+    workdir, page = tmp_path / "run", small_disk(4)
+    fields = {"log_every_steps": 1}
+    with Starter(tmp_path) as starter:
+        starter.finish(command_line(tmp_path / "straight", records_dir, **fields))
+        process = starter.start(command_line(workdir, records_dir, **fields))
+        # Taken over before the first line is written.
+        assert until(lambda: "\nrun  " in process.out)
+        process.send(signal.SIGSTOP)
+        assert not metrics_lines(workdir)
+        process.send(KILL)
+        process.wait()
+        (workdir / "metrics.jsonl").unlink(missing_ok=True)
+        (workdir / "metrics.jsonl").symlink_to(page / "metrics.jsonl")
+        process = starter.start(command_line(workdir, records_dir, **fields))
+        print("\n" + ended_by_a_full_disk(process))
+        stood = newest_step(workdir)
+        assert stood >= 4
+        # Room: a file of its own again.
+        lines = (workdir / "metrics.jsonl").read_bytes()
+        (workdir / "metrics.jsonl").unlink()
+        (workdir / "metrics.jsonl").write_bytes(lines)
+        again = starter.finish(command_line(workdir, records_dir, **fields))
+        assert newest_step_said(again) == stood
+        assert differences(what_is_left(workdir), what_is_left(tmp_path / "straight")) == []
