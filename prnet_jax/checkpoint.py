@@ -33,6 +33,7 @@ _SEALS = "seals"
 _SUPERSEDED = "superseded"
 _UNFINISHED = "*.orbax-checkpoint-tmp*"
 _DAMAGED = "damaged"
+_TRIES = 25
 
 
 class Checkpoints:
@@ -155,7 +156,15 @@ class _Folder:
         items = ocp.args.Composite(
             state=ocp.args.StandardRestore(abstract), clock=ocp.args.JsonRestore()
         )
-        restored = self.manager.restore(step, args=items)
+        try:
+            restored = self.manager.restore(step, args=items)
+        except jax.errors.JaxRuntimeError:
+            raise
+        except Exception as error:
+            raise RunError(
+                f"the checkpoint {self._path / str(step)} cannot be read ({_reason(error)}): move "
+                "it away, then repeat the command, which goes on from the one before it"
+            ) from error
         return restored.state, restored.clock
 
     def wait(self) -> None:
@@ -205,6 +214,8 @@ def _set_damaged_aside(workdir: pathlib.Path) -> list[str]:
         _remove_unfinished(parent)
         _remove_superseded(parent)
         for folder in _steps(parent):
+            if not _seal_of(folder).exists():  # its writer was killed in the moment before
+                seals.seal(folder, _seal_of(folder))
             found = seals.damage(folder, _seal_of(folder))
             if found is None:
                 continue
@@ -229,8 +240,14 @@ def _seal_of(folder: pathlib.Path) -> pathlib.Path:
 
 
 def _remove_unfinished(parent: pathlib.Path) -> None:
-    for folder in parent.glob(_UNFINISHED):
-        shutil.rmtree(folder, ignore_errors=True)
+    """Removes what a save left that failed or was killed; its threads may still be writing."""
+    for _ in range(_TRIES):
+        found = list(parent.glob(_UNFINISHED))
+        if not found:
+            return
+        for folder in found:
+            shutil.rmtree(folder, ignore_errors=True)
+        time.sleep(0.2)
 
 
 def _remove_superseded(parent: pathlib.Path) -> None:

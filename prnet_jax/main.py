@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import runpy
+import signal
 import sys
 
 from absl import app, flags, logging
@@ -130,6 +131,7 @@ def _default_workdir() -> pathlib.Path:
 
 if __name__ == "__main__":
     code = main(sys.argv)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # too late: all is done
     if code == 1:  # threads of a save that failed would be waited for, for minutes
         sys.stdout.flush()
         os._exit(code)

@@ -11,10 +11,12 @@ from prnet_jax.errors import InputError
 from prnet_jax.writers import METRICS_FILE, read_metrics
 
 # Where things lie, and on what and how fast they are computed: a run may go on with others.
-_FREE_FIELDS = {
+_FREE_FIELDS = {"remat", "shard_state", "save_every_steps"}
+# Of these every process of a run may have its own.
+_LOCAL_FIELDS = {
     *("dataset.manual_dir", "dataset.data_dir", "dataset.num_threads", "dataset.cache"),
-    *("remat", "shard_state", "save_every_steps", "stop_within_s", "compilation_cache"),
     *("distributed", "coordinator", "num_processes", "process_id", "dead_after_s"),
+    *("stop_within_s", "compilation_cache"),
 }
 
 
@@ -47,7 +49,7 @@ def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     differ = [
         field
         for field in sorted(before.keys() | now.keys())
-        if field not in _FREE_FIELDS and before.get(field) != now.get(field)
+        if field not in _FREE_FIELDS | _LOCAL_FIELDS and before.get(field) != now.get(field)
     ]
     if differ:
         shown = ", ".join(f"{f} was {before.get(f)!r}, is {now.get(f)!r}" for f in differ[:3])
@@ -56,6 +58,12 @@ def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
             f"--workdir {workdir} holds a run of another config ({shown}{more}): "
             "repeat its command to go on with it, or name a new --workdir"
         )
+
+
+def settings_of(config: ml_collections.ConfigDict) -> str:
+    """What all processes of a run must be told alike, as text to compare."""
+    fields = flat(json.loads(config.to_json()))
+    return json.dumps({k: v for k, v in sorted(fields.items()) if k not in _LOCAL_FIELDS})
 
 
 def is_run(workdir: pathlib.Path) -> bool:

@@ -69,6 +69,7 @@ def train_and_evaluate(
     sharding.check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
     model = make_model(config)
     _check_shapes(config, model)
+    processes.check_same("the settings", run_directory.settings_of(config))
     processes.on_first(lambda: run_directory.check_run(workdir, config))
     initial = _initial_variables(config, model)
 

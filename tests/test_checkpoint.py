@@ -23,7 +23,10 @@ def state_at(step: int) -> dict:
     """A small state, other at every step."""
     return {
         "step": jnp.int32(step),
-        "params": {"kernel": jnp.arange(24.0).reshape(4, 6) + step, "bias": jnp.full(3, 0.5 * step)},
+        "params": {
+            "kernel": jnp.arange(24.0).reshape(4, 6) + step,
+            "bias": jnp.full(3, 0.5 * step),
+        },
         "batch_stats": {"mean": jnp.full((5,), step, jnp.bfloat16)},
         "ema_params": None,
     }
