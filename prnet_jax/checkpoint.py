@@ -15,7 +15,9 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
@@ -105,17 +107,24 @@ class Checkpoints:
             folder.wait()
 
     def __enter__(self) -> Self:
+        # Threads of a save that failed would fill the screen after its error was told.
+        sys.unraisablehook = _without_closed_loops
         return self
 
     def __exit__(self, kind, error, trace) -> None:
         """Waits, and frees what Orbax holds; not where another process may be gone for good."""
         if isinstance(error, jax.errors.JaxRuntimeError):
             return
-        try:
-            self.wait()
-        finally:
-            for folder in (self._scored, self._interim):
+        failed = None
+        for folder in (self._scored, self._interim):
+            try:
+                folder.wait()
+            except RunError as raised:
+                failed = raised
+            with contextlib.suppress(Exception):  # Orbax tells again what it told before
                 folder.manager.close()
+        if failed is not None and error is None:
+            raise failed
 
 
 class _Folder:
@@ -146,6 +155,7 @@ class _Folder:
         )
         metrics = None if score is None else {_SCORE: score}
         self.wait()
+        processes.on_first(lambda: self._check_room(state))
         with self._telling():
             self.manager.save(step, args=items, metrics=metrics, force=True)
         if processes.is_first():
@@ -170,11 +180,22 @@ class _Folder:
     def wait(self) -> None:
         with self._telling():
             self.manager.wait_until_finished()
-            if self._sealing is not None:
-                self._sealing.result()
-                self._sealing = None
+            sealing, self._sealing = self._sealing, None
+            if sealing is not None:
+                sealing.result()
         if processes.is_first():
             _remove_superseded(self._path)
+
+    def _check_room(self, state: Any) -> None:
+        """Refuses before anything is written, where the disk says that it is too full."""
+        needed = sum(array.nbytes for array in jax.tree.leaves(state))
+        disk = shutil.disk_usage(self._path)
+        if disk.total and disk.free < needed:  # some network disks say nothing: 0 of 0
+            raise RunError(
+                f"a checkpoint of {needed / 1e6:,.1f} MB does not fit on the disk of {self._path} "
+                f"({disk.free / 1e6:,.1f} MB free): make room, then repeat the command; the "
+                "checkpoints before it are kept"
+            )
 
     def _seal(self, step: int) -> None:
         """Seals a checkpoint as soon as it is committed."""
@@ -201,6 +222,12 @@ class _Folder:
                 f"a checkpoint could not be written to {self._path} ({_reason(error)}): make room, "
                 "then repeat the command; the checkpoints before it are kept"
             ) from error
+
+
+def _without_closed_loops(unraisable: Any) -> None:
+    """Python's own hook, but for what Orbax's writers say once their save has failed."""
+    if str(unraisable.exc_value) != "Event loop is closed":
+        sys.__unraisablehook__(unraisable)
 
 
 def _score(metrics: Mapping[str, float]) -> float:
@@ -259,14 +286,10 @@ def _remove_superseded(parent: pathlib.Path) -> None:
 
 def _reason(error: BaseException) -> str:
     """What an error comes from, in a few words."""
-    texts = []
-    while error is not None:
-        texts.append(str(error))
-        error = error.__cause__ or error.__context__
     full = os.strerror(errno.ENOSPC)
-    if any(full in text for text in texts):
+    if full in "".join(traceback.format_exception(error)):
         return f"{full}: the disk is full"
-    return texts[0].splitlines()[0][:200] if texts[0] else "no reason given"
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
 
 
 def save_variables(

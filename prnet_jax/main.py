@@ -4,6 +4,7 @@ The same command again goes on with a run that was stopped. Every field of the c
 --config.FIELD=VALUE; prnet_jax/config.py lists them with their meaning.
 """
 
+import contextlib
 import difflib
 import errno
 import os
@@ -12,6 +13,8 @@ import re
 import runpy
 import signal
 import sys
+import traceback
+from collections.abc import Iterator
 
 from absl import app, flags, logging
 from ml_collections import config_flags
@@ -19,7 +22,6 @@ from ml_collections import config_flags
 from prnet_jax.errors import InputError, RunError, Stopped
 from prnet_jax.preemption import Stop
 
-_DISK = (errno.ENOSPC, errno.EDQUOT)
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The config file, with :variant behind it: configs/prnet.py:quick."
 )
@@ -42,11 +44,6 @@ def main(argv: list[str]) -> int:
         except (InputError, RunError) as error:
             print(f"error: {error}", file=sys.stderr)
             return 2 if isinstance(error, InputError) else 1
-        except OSError as error:
-            if error.errno not in _DISK:
-                raise
-            print(f"error: {error}: make room, then repeat the command", file=sys.stderr)
-            return 1
     return 0
 
 
@@ -61,8 +58,18 @@ def _run(argv: list[str], stop: Stop) -> None:
 
     check_config(config)
     stop.within_s = config.stop_within_s
-    with processes.joined(config):
+    with processes.joined(config), _naming_a_full_disk():
         train_and_evaluate(config, workdir, stop.reached)
+
+
+@contextlib.contextmanager
+def _naming_a_full_disk() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise RunError(f"{error}: make room, then repeat the command") from error
 
 
 def _parse(argv: list[str]) -> None:
@@ -130,7 +137,11 @@ def _default_workdir() -> pathlib.Path:
 
 
 if __name__ == "__main__":
-    code = main(sys.argv)
+    try:
+        code = main(sys.argv)
+    except Exception:
+        traceback.print_exc()
+        code = 1
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # too late: all is done
     if code == 1:  # threads of a save that failed would be waited for, for minutes
         sys.stdout.flush()

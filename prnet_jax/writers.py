@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any, Self, TextIO
 
 import numpy as np
-import tensorboardX
+from tensorboardX import summary
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
 from tqdm import tqdm
 
 from prnet_jax import processes
@@ -20,6 +22,7 @@ from prnet_jax.errors import InputError
 
 METRICS_FILE = "metrics.jsonl"
 EVENTS_FOLDER = "events"
+_FLUSH_S = 30.0
 
 
 class SilentWriter:
@@ -73,13 +76,14 @@ class MetricWriter(SilentWriter):
             _drop_after(path, last_step, epochs)
         self._file = open(path, "a", encoding="utf-8")
         events = workdir / EVENTS_FOLDER
-        self._events = tensorboardX.SummaryWriter(
-            str(events),
-            purge_step=last_step + 1 if events.exists() else None,
-            flush_secs=30,
-            # The name is otherwise made of seconds: a quick restart would overwrite the file.
-            filename_suffix=f".{time.time_ns()}",
-        )
+        again = events.exists()
+        events.mkdir(exist_ok=True)
+        # The name is otherwise made of seconds: a quick restart would overwrite the file.
+        self._events = EventsWriter(str(events / "events"), f".{time.time_ns()}")
+        self._flushed = 0.0
+        if again:  # has TensorBoard drop what is later in the files before
+            start = SessionLog(status=SessionLog.START)
+            self._event(last_step + 1, session_log=start)
 
     def scalars(self, step: int, values: Mapping[str, float | None]) -> None:
         """Appends one line, flushed: {"step": ..., "time": seconds since 1970, **values}.
@@ -90,7 +94,7 @@ class MetricWriter(SilentWriter):
         for name, value in values.items():
             if value is not None and math.isfinite(value):
                 line[name] = value if isinstance(value, int) else float(value)
-                self._events.add_scalar(name, line[name], step)
+                self._event(step, summary=summary.scalar(name, line[name]))
             else:
                 line[name] = None
         self._file.write(json.dumps(line, allow_nan=False) + "\n")
@@ -100,7 +104,14 @@ class MetricWriter(SilentWriter):
         """Shows one picture in TensorBoard: uint8 [H, W, 3]."""
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"expected uint8 [H, W, 3], got {image.dtype} {image.shape}")
-        self._events.add_image(name, image, step, dataformats="HWC")
+        self._event(step, summary=summary.image(name, image, dataformats="HWC"))
+
+    def _event(self, step: int, **content: Any) -> None:
+        """Passes one on to TensorBoard, which sees it within half a minute if more follow."""
+        self._events.write_event(Event(step=step, wall_time=time.time(), **content))
+        if time.monotonic() - self._flushed > _FLUSH_S:
+            self._events.flush()
+            self._flushed = time.monotonic()
 
     def sync(self) -> None:
         """Returns when the lines are on disk, for a checkpoint not to outlive those before it."""
