@@ -11,7 +11,8 @@
 #   -- ARGUMENTS                 of main, for every run
 #                     PYTHON     an interpreter with the project installed; where not set, .venv is made
 #
-# The same command again skips finished runs and goes on with the one that was stopped. A run that fails does not end the sweep,
+# The same command again skips finished runs and goes on with the one that was stopped; another command on the same ROOT is put to
+# main, which refuses a run of other settings and repeats the figures of one of the same. A run that fails does not end the sweep,
 # whose exit code is then 1. Ctrl-C or SIGTERM stops the running one, which saves, and ends the sweep with 130 or 143.
 set -euo pipefail
 
@@ -73,7 +74,10 @@ try:
     metrics = json.load(open(f"{run}/test/summary.json", encoding="utf-8"))["metrics"]
     dsc, iou = (100 * metrics[name]["mean"] for name in ("dsc", "iou"))
 except (OSError, ValueError, KeyError, TypeError) as error:
-    sys.exit(f"{network:<15} seed {seed:<3} FAILED  {run}/test/summary.json cannot be read ({type(error).__name__})")
+    sys.exit(
+        f"{network:<15} seed {seed:<3} FAILED  {run}/test/summary.json cannot be read ({type(error).__name__}): "
+        "delete it and repeat the command"
+    )
 print(f"{network:<15} seed {seed:<3} DSC {dsc:6.2f} %  IoU {iou:6.2f} %  {note}")
 PYTHON
 }
@@ -87,7 +91,9 @@ for seed in "${seeds[@]}"; do
     log=$run.log
     since=$SECONDS
     note='finished before'
-    if [ ! -e "$run/test/summary.json" ]; then
+    # Written behind a run that ended well.
+    done="--- finished by: $variant $(printf '%q ' "$@")"
+    if [ ! -e "$run/test/summary.json" ] || ! grep -qxF -- "$done" "$log"; then
       echo "--- $(date '+%Y-%m-%d %H:%M:%S') $network seed $seed" >>"$log"
       run_and_forward "$python" -m prnet_jax.main --config "configs/$network.py${variant:+:$variant}" \
         --config.seed="$seed" --workdir "$run" "$@" >>"$log" 2>&1
@@ -98,11 +104,14 @@ for seed in "${seeds[@]}"; do
         exit $((128 + $(kill -l "$signalled")))
       fi
       if [ "$code" -ne 0 ] || [ ! -e "$run/test/summary.json" ]; then
-        reason=$(grep '^error: ' "$log" | tail -n 1) || reason=$(grep -v '^ *$' "$log" | tail -n 1)
+        # Of this attempt, whose lines stand behind the last "---".
+        said=$(tac "$log" | sed '/^--- /q' | tac)
+        reason=$(grep '^error: ' <<<"$said" | tail -n 1) || reason=$(grep -v '^ *$' <<<"$said" | tail -n 1)
         printf '%-15s seed %-3s FAILED  exit code %s: %s (%s)\n' "$network" "$seed" "$code" "$reason" "$log"
         failed+=("$run")
         continue
       fi
+      echo "$done" >>"$log"
     fi
     if line "$network" "$seed" "$run" "$note"; then finished+=("$run"); else failed+=("$run"); fi
   done

@@ -16,16 +16,18 @@
 #   --bucket NAME     TPU_BUCKET    a bucket to mount with gcsfuse on all workers; make it with --enable-hierarchical-namespace
 #   --nfs HOST:PATH   TPU_NFS       or an NFS share, such as Filestore's, to mount
 #   --workdir PATH    TPU_WORKDIR   the run directory on the workers (runs/NAME on the share, else in the home folder)
-#   --git URL[@REV]   TPU_GIT       clone that on the workers; else the files here that git knows or does not ignore are copied
+#   --git URL[@REV]   TPU_GIT       clone that on the workers (REV: a branch, tag or commit without a slash); else the files here that
+#                                   git knows or does not ignore are copied
 #   --python VERSION  TPU_PYTHON    (3.12)
-#   --retry N         TPU_RETRY     so often a preempted or lost VM is made again and the run goes on (0)
+#   --retry N         TPU_RETRY     so often a preempted or lost VM is made again and the run goes on (0); RETRY_S: seconds before it (60)
 #   --delete                        after a run: delete the VM once the run is finished, if there is a share; without a run: now
 #   --stop                          stop the run on all workers
 #   -- ARGUMENTS                    of main
 #
 # Runs are written by plain file operations, so all workers of a pod need one mounted folder: a type of several hosts needs
 # --bucket or --nfs. Without a share the run lies on the VM's disk, which goes when a spot VM is preempted: --retry needs one too.
-# Ctrl-C stops the run on the workers; it saves. No VM is deleted unless --delete says so or a dead one is made again.
+# Ctrl-C stops the run on the workers; it saves. A lost connection does not stop it. No VM is deleted unless --delete says so or a
+# dead one is made again.
 # shellcheck disable=SC2016  # $HOME, $USER and $$ in single quotes are the workers'
 set -euo pipefail
 
@@ -64,6 +66,7 @@ command -v gcloud >/dev/null || fail "gcloud is not on the PATH: install it (htt
 [[ $retry =~ ^[0-9]+$ ]] || fail "--retry must be a whole number, found '$retry'"
 [ -z "$bucket" ] || [ -z "$nfs" ] || fail "--bucket and --nfs: one share is mounted, give one of them"
 share=$bucket$nfs
+printf -v quoted_share %q "$share"
 if [ -n "$run" ]; then
   [ $# -gt 0 ] || fail "nothing behind --: give main's arguments, such as --config configs/prnet.py"
   [ -z "$stop" ] || fail "--stop takes no arguments of main"
@@ -97,50 +100,59 @@ else
 fi
 where=(--zone="$zone" --quiet)
 [ -z "$project" ] || where+=(--project="$project")
+printf -v delete_command 'bash launch/tpu_vm.sh --name %q --zone %q %s--delete' "$name" "$zone" "${project:+--project $(printf %q "$project") }"
 
 tpu() { gcloud compute tpus tpu-vm "$@" "${where[@]}"; }
 # on WORKER|all COMMAND: runs a line of shell there.
 # The flags end a connection to a VM that is gone, after two minutes.
 on() { tpu ssh "$name" --worker="$1" --command="$2" --ssh-flag=-oServerAliveInterval=30 --ssh-flag=-oServerAliveCountMax=4; }
-# state: READY, PREEMPTED, ...; nothing where there is no such VM.
-state() {
-  local said
-  if said=$(tpu describe "$name" --format='value(state)' 2>&1); then
-    echo "${said##*$'\n'}"
-  elif [[ $said != *NOT_FOUND* && $said != *'not found'* ]]; then
-    fail "gcloud cannot tell the state of $name: ${said##*$'\n'}"
+# tell: sets $state (READY, PREEMPTED, ...; empty where there is no such VM) and $found_type.
+tell() {
+  local said errors
+  errors=$(mktemp)
+  state='' found_type=''
+  if said=$(tpu describe "$name" --format='value(state,acceleratorType)' 2>"$errors"); then
+    read -r state found_type <<<"$said"
+  elif ! grep -qi 'NOT_FOUND\|not found' "$errors"; then
+    echo "error: gcloud cannot tell the state of $name: $(tail -n 1 "$errors")" >&2
+    rm "$errors"
+    return 1
   fi
+  rm "$errors"
 }
 
 # How the two clients are installed where they are missing.
-nfs_client='{ command -v mount.nfs || { sudo apt-get update -qq && sudo apt-get install -qq -y nfs-common; }; } >/dev/null'
+apt='sudo apt-get -o DPkg::Lock::Timeout=300 -qq'
+nfs_client="{ command -v mount.nfs || { $apt update && $apt install -y nfs-common; }; } >/dev/null"
 key=/usr/share/keyrings/gcsfuse.asc packages=https://packages.cloud.google.com/apt
 gcsfuse='{ command -v gcsfuse || { curl -fsS '$packages'/doc/apt-key.gpg | sudo tee '$key' &&
 echo "deb [signed-by='$key'] '$packages' gcsfuse-$(lsb_release -cs) main" | sudo tee /etc/apt/sources.list.d/gcsfuse.list &&
-sudo apt-get update -qq && sudo apt-get install -qq -y gcsfuse; }; } >/dev/null'
+'"$apt update && $apt"' install -y gcsfuse; }; } >/dev/null'
 
 stop_run() {
   # The lock is held as long as a run is; its owner's id is in the other file.
   on all 'flock --nonblock ~/prnet_jax.lock true || kill -TERM "$(cat ~/prnet_jax.pid)"; flock --timeout 120 ~/prnet_jax.lock true'
 }
 
+# These two return 1 where a later try may help.
 ensure_vm() {
-  local now
-  now=$(state)
-  case $now in
+  tell || return 1
+  case $state in
     READY) echo "Reusing $name in $zone." ;;
-    STOPPED) tpu start "$name" ;;
+    STOPPED) tpu start "$name" || return 1 ;;
     PREEMPTED | TERMINATED)
-      echo "$name is $now: making it again."
-      tpu delete "$name"
-      now=''
+      echo "$name is $state: making it again."
+      tpu delete "$name" || return 1
+      state=''
       ;;
     '') ;;
-    *) fail "$name is $now: wait until it is READY, or delete it" ;;
+    *) echo "error: $name is $state: wait until it is READY, or delete it" >&2 && return 1 ;;
   esac
-  if [ -z "$now" ]; then
-    echo "Creating $name: $type, ${price:+spot, }$zone. It costs money until: bash launch/tpu_vm.sh --name $name --zone $zone --delete"
-    tpu create "$name" --accelerator-type="$type" --version="$version" ${price:+"$price"} ${create_flags[@]+"${create_flags[@]}"}
+  if [ -z "$state" ]; then
+    echo "Creating $name: $type, ${price:+spot, }$zone. It costs money until: $delete_command"
+    tpu create "$name" --accelerator-type="$type" --version="$version" ${price:+"$price"} ${create_flags[@]+"${create_flags[@]}"} || return 1
+  elif [ "${found_type##*/}" != "$type" ]; then
+    fail "$name is of type ${found_type##*/}, not $type: give --type ${found_type##*/}, or another --name"
   fi
 }
 
@@ -152,17 +164,20 @@ install_here() {
     printf -v checkout 'git init --quiet ~/prnet_jax && git -C ~/prnet_jax fetch --quiet %q %q && git -C ~/prnet_jax checkout --quiet --force FETCH_HEAD' \
       "$url" "${revision:-HEAD}"
   else
-    tpu scp "$archive" "$name:prnet_jax.tgz" --worker=all
+    tpu scp "$archive" "$name:prnet_jax.tgz" --worker=all || return 1
     checkout='mkdir -p ~/prnet_jax && tar -xzf ~/prnet_jax.tgz -C ~/prnet_jax'
   fi
   mounting=:
   # Owned by the user who runs main; gcsfuse without its caches, because the workers read what the first of them writes.
-  if [ -n "$bucket" ]; then
-    printf -v mounting '%s && { mountpoint -q %s || { sudo mkdir -p %s && sudo chown "$USER" %s && %s %q %s; }; }' \
-      "$gcsfuse" $mount $mount $mount 'gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0' "$bucket" $mount
-  elif [ -n "$nfs" ]; then
-    printf -v mounting '%s && { mountpoint -q %s || { sudo mkdir -p %s && sudo mount -t nfs %q %s; }; } && %s' \
-      "$nfs_client" $mount $mount "$nfs" $mount "sudo mkdir -p $mount/runs && sudo chown \"\$USER\" $mount/runs"
+  if [ -n "$share" ]; then
+    mounting="sudo mkdir -p $mount && "
+    if [ -n "$bucket" ]; then
+      mounting+="$gcsfuse && { mountpoint -q $mount || { sudo chown \"\$USER\" $mount && gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 $quoted_share $mount; }; }"
+    else
+      mounting+="$nfs_client && { mountpoint -q $mount || sudo mount -t nfs $quoted_share $mount; }"
+      mounting+=" && sudo mkdir -p $mount/runs $mount/records && sudo chown \"\$USER\" $mount/runs $mount/records"
+    fi
+    mounting+=" && { findmnt --noheadings --output SOURCE $mount | grep -qxF $quoted_share || { echo error: $mount holds another share >&2; false; }; }"
   fi
   # The images' own Python is older than 3.11; uv brings one.
   on all "$checkout && $mounting && cd ~/prnet_jax && python3 -m pip install --user --quiet uv &&
@@ -181,45 +196,62 @@ archive=''
 if [ -z "$git" ]; then
   git rev-parse --is-inside-work-tree >/dev/null 2>&1 || fail "$PWD is no git checkout, so what to copy is not known: clone the repository, or give --git URL"
   archive=$(mktemp -d)/prnet_jax.tgz
-  trap 'rm -rf "$(dirname "$archive")"' EXIT
   # A file that git knows and that was deleted here is not there to be copied.
   git ls-files -z --cached --others --exclude-standard | while IFS= read -rd '' file; do [ ! -e "$file" ] || printf '%s\0' "$file"; done |
     tar -czf "$archive" --null --files-from=-
 fi
+billed=yes
+goodbye() {
+  [ -z "$archive" ] || rm -rf "$(dirname "$archive")"
+  [ -z "$billed" ] || echo "$name stays, where it was made, and costs money until: $delete_command" >&2
+}
+trap goodbye EXIT
+trap 'exit 130' INT TERM HUP
+
 printf -v arguments '%q ' "$@"
-# The lock keeps a lost connection's run and the next one apart.
-command="cd ~/prnet_jax && exec 9>~/prnet_jax.lock && flock 9 && echo \$\$ >~/prnet_jax.pid && exec bash launch/worker.sh $remote_workdir $arguments"
-tries=0
+# On a worker: one run at a time; what it says goes to a file, which is shown as it grows, so that a lost connection does not end it.
+# gcloud repeats a command whose connection was lost: $$ and the try tell it that this one was done.
+# run_command TRY
+run_command() {
+  echo "cd ~/prnet_jax && exec 9>~/prnet_jax.lock && flock 9 && { [ \"\$(cat ~/prnet_jax.done 2>/dev/null)\" != $$.$1 ] || exit 0; }
+setsid bash launch/worker.sh $remote_workdir $arguments >~/prnet_jax.log 2>&1 & echo \$! >~/prnet_jax.pid
+tail -n +1 -f --pid=\$! ~/prnet_jax.log 9>&- & wait %1; code=\$?; wait; [ \$code != 0 ] || echo $$.$1 >~/prnet_jax.done; exit \$code"
+}
+
+try=0 pause=${RETRY_S:-60}
 while :; do
-  ensure_vm
-  install_here
-  stopped=''
-  # In the background, so that Ctrl-C reaches this shell at once and gcloud goes on showing how the run ends.
-  on all "$command" &
-  child=$!
-  trap 'stopped=yes; stop_run' INT TERM
-  code=0
-  wait "$child" || code=$?
-  trap - INT TERM
-  if [ -n "$stopped" ]; then
-    wait "$child" || true
-    echo "Stopped. The same command goes on. $name stays and costs money: bash launch/tpu_vm.sh --name $name --zone $zone --delete"
-    exit 130
+  code=255 stopped=''
+  if ensure_vm && install_here; then
+    # In a process group of its own, so that Ctrl-C reaches this shell alone and gcloud goes on showing how the run ends.
+    set -m
+    on all "$(run_command $try)" </dev/null &
+    child=$!
+    set +m
+    trap 'stopped=yes; stop_run || true' INT TERM HUP
+    code=0
+    wait "$child" || code=$?
+    if [ -n "$stopped" ]; then
+      wait "$child" || true
+      echo "Stopped. The same command goes on."
+      exit 130
+    fi
+    trap 'exit 130' INT TERM HUP
+    # gcloud's exit code does not always say how all workers ended; the summary does.
+    if [ "$code" -eq 0 ] && on 0 "test -e $remote_workdir/test/summary.json && echo finished" | grep -q finished; then break; fi
+    [ "$code" -ne 2 ] || fail "main refused its arguments, see above"
   fi
-  # gcloud's exit code does not always say how all workers ended; the summary does.
-  if [ "$code" -eq 0 ] && on 0 "test -e $remote_workdir/test/summary.json && echo finished" | grep -q finished; then break; fi
-  now=$(state)
-  [ "$code" -ne 2 ] || fail "main refused its arguments, see above; $name stays and costs money"
-  if [ "$tries" -ge "$retry" ]; then
-    echo "error: the run ended with code $code before it was finished, and $name is ${now:-gone}: the same command goes on with it" >&2
-    exit 1
-  fi
-  tries=$((tries + 1))
-  echo "The run ended with code $code, $name is ${now:-gone}: try $tries of $retry."
+  [ "$try" -lt "$retry" ] || { echo "error: ended with code $code before the run was finished: the same command goes on with it" >&2 && exit 1; }
+  sleep "$pause"  # gcloud learns late of a preemption
+  # A VM that is well: the run itself failed, and would again.
+  [ "$code" -ne 1 ] || ! tell || [ "$state" != READY ] || { echo "error: the run failed, see above: mend it, then repeat the command" >&2 && exit 1; }
+  try=$((try + 1))
+  pause=$((pause < 300 ? 2 * pause : 600))
+  echo "Try $try of $retry."
 done
+echo 'Finished.'
 if [ -n "$delete" ]; then
   tpu delete "$name"
-else
-  echo "Finished. $name stays and costs money: bash launch/tpu_vm.sh --name $name --zone $zone --delete"
-  [ -n "$share" ] || echo "Fetch the run: gcloud compute tpus tpu-vm scp --recurse --zone=$zone --worker=0 $name:${workdir:-runs/$name} ."
+  billed=''
+elif [ -z "$share" ]; then
+  echo "Fetch the run: gcloud compute tpus tpu-vm scp --recurse ${where[*]} --worker=0 $name:${workdir:-runs/$name} ."
 fi
