@@ -11,6 +11,7 @@ network.json (its name and fields) and variables/.
 import concurrent.futures
 import contextlib
 import errno
+import fcntl
 import json
 import os
 import pathlib
@@ -40,17 +41,26 @@ _TRIES = 25
 
 class Checkpoints:
     """The checkpoints of a run: the two newest, the one with the best score (newest of equals), and
-    one without a score from after them.
+    the newest of those without a score.
 
     A checkpoint that is not as it was written is reported by name and moved to RUN/damaged when
-    the run is opened, so that the one before it counts.
+    the run is opened; those before it count.
 
     Args:
         workdir: the run directory.
+
+    Raises:
+        RunError: another process of this machine has them open.
     """
 
     def __init__(self, workdir: pathlib.Path):
-        for line in processes.on_first(lambda: _set_damaged_aside(workdir)):
+        self._held = contextlib.ExitStack()
+
+        def take_over() -> list[str]:
+            self._held.enter_context(_held(workdir))
+            return _set_damaged_aside(workdir)
+
+        for line in processes.on_first(take_over):
             print(line, flush=True)
         policy = keep.AnyPreservationPolicy(
             [keep.LatestN(n=2), keep.BestN(get_metric_fn=_score, n=1)]
@@ -81,6 +91,8 @@ class Checkpoints:
         Raises:
             RunError: this or the one before could not be written; those before are kept.
         """
+        # Also of the other folder: two saves at once would meet at the same barriers of Orbax.
+        self.wait()
         folder = self._interim if score is None else self._scored
         folder.save(step, state, clock, score)
 
@@ -113,7 +125,10 @@ class Checkpoints:
 
     def __exit__(self, kind, error, trace) -> None:
         """Waits, and frees what Orbax holds; not where another process may be gone for good."""
+        self._held.close()
         if isinstance(error, jax.errors.JaxRuntimeError):
+            for folder in (self._scored, self._interim):
+                folder.failed = True
             return
         failed = None
         for folder in (self._scored, self._interim):
@@ -139,11 +154,14 @@ class _Folder:
                 preservation_policy=policy,
                 # Renamed at once and removed by us: a kill leaves no half of a checkpoint.
                 todelete_subdir=_SUPERSEDED,
+                multiprocessing_options=ocp.options.MultiprocessingOptions(
+                    barrier_sync_key_prefix=path.name
+                ),
             ),
         )
         self._sealer = concurrent.futures.ThreadPoolExecutor(1)
         self._sealing: concurrent.futures.Future | None = None
-        self._failed = False
+        self.failed = False
 
     @property
     def last_step(self) -> int | None:
@@ -154,7 +172,6 @@ class _Folder:
             state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock)
         )
         metrics = None if score is None else {_SCORE: score}
-        self.wait()
         processes.on_first(lambda: self._check_room(state))
         with self._telling():
             self.manager.save(step, args=items, metrics=metrics, force=True)
@@ -201,7 +218,7 @@ class _Folder:
         """Seals a checkpoint as soon as it is committed."""
         folder = self._path / str(step)
         while not folder.exists():
-            if self._failed:
+            if self.failed:
                 return
             time.sleep(0.01)
         seals.seal(folder, _seal_of(folder))
@@ -212,10 +229,10 @@ class _Folder:
         try:
             yield
         except jax.errors.JaxRuntimeError:
-            self._failed = True
+            self.failed = True
             raise  # of the devices or another process
         except Exception as error:
-            self._failed = True
+            self.failed = True
             if processes.is_first():
                 _remove_unfinished(self._path)
             raise RunError(
@@ -237,7 +254,8 @@ def _score(metrics: Mapping[str, float]) -> float:
 def _set_damaged_aside(workdir: pathlib.Path) -> list[str]:
     """Leaves only whole checkpoints in a run; a line on each that was moved."""
     lines = []
-    for parent in (workdir / "checkpoints", workdir / "interim"):
+    parents = (workdir / "checkpoints", workdir / "interim")
+    for parent in parents:
         _remove_unfinished(parent)
         _remove_superseded(parent)
         for folder in _steps(parent):
@@ -250,10 +268,40 @@ def _set_damaged_aside(workdir: pathlib.Path) -> list[str]:
             aside.parent.mkdir(exist_ok=True)
             os.replace(folder, aside)
             _seal_of(folder).unlink()
-            lines.append(
-                f"Damaged checkpoint {folder}: {found}. Moved to {aside}; the one before it counts."
-            )
+            lines.append(f"Damaged checkpoint {folder}: {found}. Moved to {aside}.")
+    if lines:
+        left = [folder.name for parent in parents for folder in _steps(parent)]
+        newest = max(left, key=int, default=None)
+        lines.append(
+            f"The newest whole checkpoint is of step {newest}."
+            if left
+            else "No checkpoint is left: the run begins anew."
+        )
     return lines
+
+
+@contextlib.contextmanager
+def _held(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps others on this machine away from a run; network disks mostly cannot do this.
+
+    Raises:
+        RunError: another has it.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    folder = os.open(workdir, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise RunError(
+            f"another process is training in {workdir}: wait until it has ended, or stop it"
+        ) from None
+    except OSError:
+        pass  # no such locks on this disk
+    try:
+        yield
+    finally:
+        os.close(folder)
 
 
 def _steps(parent: pathlib.Path) -> list[pathlib.Path]:
@@ -279,8 +327,8 @@ def _remove_unfinished(parent: pathlib.Path) -> None:
 
 def _remove_superseded(parent: pathlib.Path) -> None:
     shutil.rmtree(parent / _SUPERSEDED, ignore_errors=True)
-    for path in (parent / _SEALS).glob("*.json"):
-        if not (parent / path.stem).exists():
+    for path in (parent / _SEALS).glob("*.json*"):
+        if path.suffix == ".new" or not (parent / path.stem).exists():
             path.unlink()
 
 
@@ -316,8 +364,12 @@ def save_variables(
     (folder / _NETWORK_FILE).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
 
 
-def load_variables(folder: pathlib.Path) -> dict[str, Any]:
-    """A network's variables: from `save_variables`, or the best of a run directory.
+def load_variables(folder: pathlib.Path, step: int | None = None) -> dict[str, Any]:
+    """A network's variables: from `save_variables`, or of a run directory.
+
+    Args:
+        folder: one of the two.
+        step: of a run directory's checkpoint; None: the best.
 
     Returns:
         {"params": ..., "batch_stats": ...} of NumPy arrays, whatever devices they were saved from;
@@ -329,13 +381,13 @@ def load_variables(folder: pathlib.Path) -> dict[str, Any]:
     if (folder / _NETWORK_FILE).is_file():
         return _read_arrays(folder / "variables")
     network_of(folder)  # refuses what is no run
-    best = folder / "checkpoints" / str(best_step(folder))
-    if found := seals.damage(best, _seal_of(best)):
+    checkpoint = folder / "checkpoints" / str(best_step(folder) if step is None else step)
+    if found := seals.damage(checkpoint, _seal_of(checkpoint)):
         raise InputError(
-            f"the best checkpoint of {folder} is damaged: {found}; copy it again, or repeat the "
+            f"the checkpoint {checkpoint} is damaged: {found}; copy it again, or repeat the "
             "run's command, which falls back to the one before it"
         )
-    state = _read_arrays(best / "state")
+    state = _read_arrays(checkpoint / "state")
     params = state["params"] if state["ema_params"] is None else state["ema_params"]
     return {"params": params, "batch_stats": state["batch_stats"]}
 

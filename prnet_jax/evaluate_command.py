@@ -8,6 +8,7 @@
 import argparse
 import math
 import pathlib
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -16,15 +17,17 @@ import ml_collections
 from absl import logging
 
 from prnet_jax.arguments import check_new_folder, name_and_value
-from prnet_jax.errors import InputError
+from prnet_jax.errors import InputError, RunError
 
 AUTO = "auto-on-validation"
 TTA = ("none", "flips")
+# Of these every process may have its own.
+_LOCAL = ("data_dir", "manual_dir", "distributed", "coordinator", "num_processes", "process_id")
 _SPLITS = ("test", "validation", "train", "all")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0, or 2 for a person's mistake."""
+    """Exit code 0, 2 for a person's mistake, 1 where the other processes were not found."""
     arguments = _parser().parse_args(argv)
     logging.set_verbosity(logging.ERROR)
     try:
@@ -36,10 +39,12 @@ def main(argv: list[str] | None = None) -> int:
         for field in ("distributed", "coordinator", "num_processes", "process_id"):
             where[field] = getattr(arguments, field)
         with processes.joined(where):
+            # JAX's preemption service, which an evaluation does not need, would swallow it.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             evaluate_run(arguments)
-    except InputError as error:
+    except (InputError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2
+        return 2 if isinstance(error, InputError) else 1
     return 0
 
 
@@ -68,11 +73,13 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
     # ---- what can be refused before anything is computed
     workdir = arguments.workdir
     config, trained_on = read_run(workdir)
+    choices = {k: v for k, v in vars(arguments).items() if k not in _LOCAL}
+    processes.check_same("the arguments", repr(sorted(choices.items())))
     find_policy(arguments.empty_policy)
     if arguments.out is not None:
         processes.on_first(lambda: check_new_folder("--out", arguments.out))
-    variables = load_variables(workdir)
-    step = best_step(workdir)
+    step = processes.on_first(lambda: best_step(workdir))  # a training may be going on
+    variables = load_variables(workdir, step)
     if arguments.batch_size is not None:
         config.eval_batch_size = arguments.batch_size
     mesh = sharding.make_mesh()
@@ -81,6 +88,7 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
         config.threshold = arguments.threshold
     own, data = config.dataset, _data(config.dataset, arguments)
     opened = _open(workdir, own, data, trained_on, arguments)
+    processes.check_same("the images or splits", f"{opened.records} {opened.manifest}")
     print(f"leakage    {opened.leaks}", flush=True)
 
     # ---- the network, and the threshold where the validation split is to choose it

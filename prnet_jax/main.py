@@ -59,6 +59,7 @@ def _run(argv: list[str], stop: Stop) -> None:
     check_config(config)
     stop.within_s = config.stop_within_s
     with processes.joined(config), _naming_a_full_disk():
+        stop.share_sigterm()
         train_and_evaluate(config, workdir, stop.reached)
 
 
@@ -142,7 +143,8 @@ if __name__ == "__main__":
     except Exception:
         traceback.print_exc()
         code = 1
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # too late: all is done
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # too late: all is done
     if code == 1:  # threads of a save that failed would be waited for, for minutes
         sys.stdout.flush()
         os._exit(code)

@@ -9,6 +9,7 @@ import itertools
 import json
 import os
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -25,6 +26,8 @@ _EXPLICIT = ("coordinator", "num_processes", "process_id")
 _ONE_PROCESS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")  # "1" there: nobody to wait for
 _NOTEBOOKS = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")  # one machine, whatever its TPU says
 _LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000  # as for a data set that the first process makes
+# In what JAX says when another process is gone; an error of this one's devices has other words.
+_LOST = re.compile("gloo|unavailable|heartbeat|socket|connection|peer|barrier|coordination", re.I)
 _calls = itertools.count()
 
 
@@ -36,12 +39,13 @@ def joined(config: ml_collections.ConfigDict) -> Iterator[None]:
     three explicit fields say it where none of these does. To be entered before anything is
     computed. Inside, only the first process prints.
 
-    A process that fails leaves without a farewell, and the others with it: at once where they are
-    waiting for what it should have computed, else after `config.dead_after_s`.
+    Of several processes one that fails ends here, with a line or a trace and exit code 1 or 2, and
+    the others with it: at once where they are waiting for what it should have computed, else after
+    `config.dead_after_s`.
 
     Raises:
-        InputError: incomplete or contradicting fields, or processes that cannot be reached.
-        RunError: another process ended.
+        InputError: incomplete or contradicting fields, or other numbers of devices.
+        RunError: processes that cannot be reached.
     """
     _set_cache(config.compilation_cache)
     _find_others(config)
@@ -49,6 +53,12 @@ def joined(config: ml_collections.ConfigDict) -> Iterator[None]:
         yield
         return
     try:
+        if jax.device_count() != jax.process_count() * jax.local_device_count():
+            raise InputError(
+                f"every process must have as many devices as the others: here are "
+                f"{jax.local_device_count()} of {jax.device_count()}, with {jax.process_count()} "
+                "processes"
+            )
         if is_first():
             yield
         else:
@@ -56,11 +66,10 @@ def joined(config: ml_collections.ConfigDict) -> Iterator[None]:
                 yield
     except Exception as error:
         # Not raised further: at its exit JAX would wait minutes for processes that are no more.
-        if isinstance(error, jax.errors.JaxRuntimeError):
-            reason = f"({str(error).splitlines()[0][:200]})"
+        if isinstance(error, jax.errors.JaxRuntimeError) and _LOST.search(str(error)):
             error = RunError(
-                f"another process ended or cannot be reached {reason}: start all again by the same "
-                "command, which goes on from the last checkpoint"
+                f"another process ended or cannot be reached ({_first_line(error)}): start all "
+                "again by the same command, which goes on from the last checkpoint"
             )
         if isinstance(error, (InputError, RunError)):
             print(f"error: process {jax.process_index()}: {error}", file=sys.stderr)
@@ -147,10 +156,11 @@ def _find_others(config: ml_collections.ConfigDict) -> None:
     if config.distributed == "off" or jax.distributed.is_initialized():
         return
     if given and len(given) < len(_EXPLICIT):
-        missing = " and ".join(f"config.{name}" for name in _EXPLICIT if name not in given)
+        missing = " and ".join(name for name in _EXPLICIT if name not in given)
         raise InputError(f"{missing} must be given too, so that the processes find each other")
     if given:
         _check_explicit(**given)
+        print("Looking for {num_processes} processes at {coordinator}.".format(**given), flush=True)
     elif _is_alone():
         return
     try:
@@ -163,15 +173,13 @@ def _find_others(config: ml_collections.ConfigDict) -> None:
             initialization_timeout=max(300, config.dead_after_s),
             heartbeat_timeout_seconds=config.dead_after_s,
         )
-    except ValueError:
-        if given:
-            raise
-        return  # no cluster here
     except Exception as error:
-        raise InputError(
-            f"the processes of this run did not find each other "
-            f"({str(error).splitlines()[0][:200]}): start all of them, name the coordinator by "
-            "--config.coordinator, or set --config.distributed=off for this machine alone"
+        if not given and "coordinator_address should be defined" in str(error):
+            return  # no cluster here
+        raise RunError(
+            f"the processes of this run did not find each other ({_first_line(error)}): start all "
+            "of them, say where they are by coordinator, num_processes and process_id, or set "
+            "distributed to off for this machine alone"
         ) from error
 
 
@@ -196,12 +204,15 @@ def _from_first(text: str) -> str:
 def _check_explicit(coordinator: str, num_processes: int, process_id: int) -> None:
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
-        raise InputError(f"config.coordinator must be host:port, found {coordinator!r}")
+        raise InputError(f"coordinator must be host:port, found {coordinator!r}")
     if num_processes < 1 or not 0 <= process_id < num_processes:
         raise InputError(
-            f"config.process_id must be from 0 to below config.num_processes {num_processes}, "
-            f"found {process_id}"
+            f"process_id must be from 0 to below num_processes {num_processes}, found {process_id}"
         )
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
 def _is_alone() -> bool:

@@ -1,5 +1,6 @@
 """The training loop, told top to bottom."""
 
+import datetime
 import json
 import math
 import pathlib
@@ -59,7 +60,8 @@ def train_and_evaluate(
 
     Raises:
         InputError: a setting or a file that cannot be used; nothing was overwritten.
-        RunError: the loss was not finite, or a checkpoint could not be written.
+        RunError: the loss or the gradient was not finite, a checkpoint could not be written, or
+            another process is training in `workdir`.
         Stopped: `stop()` was true; what was reached is saved.
     """
     # ---- what can be refused before anything is read or written
@@ -102,7 +104,9 @@ def train_and_evaluate(
     about = processes.on_first(
         lambda: _open_run(workdir, config, slices, manifest, builder.info.full_name)
     )
+    processes.check_same("the run directories, which must be one,", run_directory.state_of(workdir))
     with Checkpoints(workdir) as checkpoints:
+        processes.check_same("the checkpoints", f"{checkpoints.last_step} {checkpoints.best_step}")
         clock = {"epochs": 0, "train_s": 0.0, "best_dsc": -1.0, "best_epoch": 0, "losses": []}
         # Weights come from the run's own newest checkpoint, else config.init_from, else the seed.
         if checkpoints.last_step is not None:
@@ -221,6 +225,7 @@ def _open_run(
     """The run's provenance: of one that goes on, or of a new one after a search for leaks."""
     about = provenance(manifest, records, config.seed)
     if not run_directory.is_run(workdir):
+        about["begun"] = datetime.datetime.now(datetime.UTC).isoformat()
         about["leakage"] = _check_leakage(slices)
     return run_directory.open_run(workdir, config, about)
 
@@ -260,8 +265,9 @@ def make_model(config: ml_collections.ConfigDict):
 class _TrainLog:
     """Passes the results of steps on, one step late, so that the device never waits for the host.
 
-    Means over `config.log_every_steps` steps go into the writer; a loss that is not finite ends
-    the run. `losses` are those of the steps that a run which goes on has not written yet.
+    Means over `config.log_every_steps` steps go into the writer; a loss or a gradient that is not
+    finite ends the run. `losses` are those of the steps that a run which goes on has not written
+    yet.
     """
 
     def __init__(
@@ -293,11 +299,12 @@ class _TrainLog:
         step, results, ids = self._pending
         self._pending = None
         loss = float(results["loss"])
-        if not math.isfinite(loss):
-            raise RunError(
-                f"the loss is {loss} at step {step}, images {', '.join(ids)}: look at these, or "
-                "lower config.learning_rate; the last checkpoint is kept"
-            )
+        for name, value in (("loss", loss), ("gradient's norm", float(results["grad_norm"]))):
+            if not math.isfinite(value):
+                raise RunError(
+                    f"the {name} is {value} at step {step}, images {', '.join(ids)}: look at "
+                    "these, or lower config.learning_rate; the last checkpoint is kept"
+                )
         self._losses.append(loss)
         self._last = step, results
         self._bar.update(1, loss=loss, images=self._config.batch_size)

@@ -141,6 +141,12 @@ def test_unfinished_saves_go_when_a_run_is_opened_but_a_reader_leaves_them(tmp_p
     assert not any(folder.exists() for folder in unfinished)
 
 
+def test_two_cannot_train_in_one_folder(tmp_path):
+    with Checkpoints(tmp_path), pytest.raises(RunError, match="another process is training in"):
+        Checkpoints(tmp_path)
+    assert restored(tmp_path) is None
+
+
 def test_what_cannot_be_written_is_said_in_one_line(tmp_path):
     save(tmp_path, {2: 0.5})
     with pytest.raises(RunError) as raised, Checkpoints(tmp_path) as checkpoints:
@@ -213,13 +219,12 @@ def test_damage_to_any_file_is_reported_and_the_one_before_counts(
         DAMAGES[damage](folder / name)
         capsys.readouterr()
         assert restored(workdir) == 3, name
-        printed = capsys.readouterr().out.splitlines()
-        assert len(printed) == 1
+        printed, newest = capsys.readouterr().out.splitlines()
+        assert newest == "The newest whole checkpoint is of step 3."
         what = "is missing" if damage == "deleted" else "has other bytes than were written"
         (aside,) = (workdir / "damaged").iterdir()
-        assert printed[0] == (
-            f"Damaged checkpoint {folder}: {folder / name} {what}. Moved to {aside}; the one "
-            "before it counts."
+        assert printed == (
+            f"Damaged checkpoint {folder}: {folder / name} {what}. Moved to {aside}."
         )
         left = [path for path in files if damage != "deleted" or path != name]
         assert files_of(aside) == left
@@ -367,6 +372,7 @@ def test_a_run_ends_the_same_after_damage(stopped, tmp_path, capsys, broken, beg
     printed = capsys.readouterr().out
     assert printed.count("Damaged checkpoint") == len(broken)
     assert f"Going on after step {begin} of 4" in printed if begin else "Going on" not in printed
+    assert ("No checkpoint is left: the run begins anew." in printed) == (not begin)
     assert differences(what_is_left(workdir), expected) == []
 
 

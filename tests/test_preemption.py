@@ -14,6 +14,7 @@ from tests.runs import (
     Starter,
     command_line,
     differences,
+    free_port,
     metrics_lines,
     newest_step,
     until,
@@ -283,3 +284,31 @@ def test_two_ctrl_c_end_a_compilation_at_once(tmp_path, records_dir, starter):
     assert time.monotonic() - begin < 2
     assert "Stopped at once. The same command goes on from the last checkpoint." in process.err
     assert "Traceback" not in process.err
+
+
+DISTRIBUTED = f"""
+import jax
+jax.distributed.initialize("127.0.0.1:{free_port()}", 1, 0)
+stop.share_sigterm()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_beside_jax_preemption_service(number):
+    process = small(DISTRIBUTED + WORK)
+    wait_for(process, "asking False")
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0 and out == "reached\nleft\n", err
+    assert err.count("SIGTERM: saving after the running step, then ending, within 5 s") == 1
+
+
+def test_the_bound_holds_from_the_signal_on_beside_jax_preemption_service():
+    process = small(DISTRIBUTED + "stop.reached(); busy()", within_s=0.5)
+    wait_for(process, "busy")
+    begin = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert time.monotonic() - begin < 5
+    assert "Not done within 0.5 s, and ended." in err

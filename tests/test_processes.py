@@ -48,13 +48,14 @@ class Machines:
         fields = {**FIELDS, **fields}
         return self.starter(devices).start(command_line(workdir, self._records_dir, **fields))
 
-    def pair(self, workdir, records_dir=None, second=None, **fields):
+    def pair(self, workdir, records_dir=None, second=None, second_workdir=None, **fields):
         """Two processes of one run; `second` are fields of the second alone."""
         fields |= {"coordinator": f"127.0.0.1:{free_port()}", "num_processes": 2}
         started = []
         for index in range(2):
             own = {**FIELDS, **fields, "process_id": index, **((second or {}) if index else {})}
-            argv = command_line(workdir, records_dir or self._records_dir, **own)
+            folder = second_workdir if index and second_workdir else workdir
+            argv = command_line(folder, records_dir or self._records_dir, **own)
             started.append(self.starter(2).start(argv))
         return started
 
@@ -214,6 +215,16 @@ def test_a_process_that_dies_ends_the_other(machines, topologies, tmp_path, kill
 
 
 @pytest.mark.slow
+def test_folders_that_are_not_one_are_refused(machines, tmp_path):
+    """As where the run directory is not on storage that all processes see."""
+    first, second = tmp_path / "first", tmp_path / "second"
+    pair = machines.pair(first, second_workdir=second)
+    for process in pair:
+        assert process.wait(120) == 2, process.err
+        assert "the run directories, which must be one, of process 1" in process.err
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fields", "second", "message"),
     [
@@ -241,15 +252,15 @@ def test_what_does_not_go_together_is_refused_by_both(
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"coordinator": "127.0.0.1:1"}, "config.num_processes and config.process_id must be"),
-        ({"num_processes": 2, "process_id": 0}, "config.coordinator must be given too"),
+        ({"coordinator": "127.0.0.1:1"}, "error: num_processes and process_id must be"),
+        ({"num_processes": 2, "process_id": 0}, "error: coordinator must be given too"),
         (
             {"coordinator": "nowhere", "num_processes": 2, "process_id": 0},
-            "config.coordinator must be host:port, found 'nowhere'",
+            "error: coordinator must be host:port, found 'nowhere'",
         ),
         (
             {"coordinator": "127.0.0.1:1", "num_processes": 2, "process_id": 2},
-            "config.process_id must be from 0 to below config.num_processes 2, found 2",
+            "error: process_id must be from 0 to below num_processes 2, found 2",
         ),
         ({"distributed": "on"}, "config.distributed must be auto or off, found 'on'"),
     ],
@@ -302,13 +313,33 @@ print("done", me)
 """
 
 
+_SAVES = """
+import pathlib, sys
+import jax, jax.numpy as jnp
+jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
+from prnet_jax import sharding
+from prnet_jax.checkpoint import Checkpoints
+
+mesh = sharding.make_mesh()
+state = sharding.make_state(mesh, lambda: {"step": jnp.int32(1), "w": jnp.ones((64, 1024))})
+with Checkpoints(pathlib.Path(sys.argv[3])) as checkpoints:
+    for step in range(1, 31):
+        checkpoints.save(step, state, {"step": step}, None if step % 2 else 0.5)
+    checkpoints.wait()
+    assert checkpoints.last_step == 30
+print("done", jax.process_index())
+"""
+
+
 @pytest.mark.slow
-def test_on_first_and_check_same_in_two_processes():
+@pytest.mark.parametrize("program", [_SMALL, _SAVES], ids=["on_first, check_same", "saves"])
+def test_the_parts_in_two_processes(program, tmp_path):
+    """Saves with and without a score, one right after the other, do not meet in Orbax."""
     address = f"127.0.0.1:{free_port()}"
     env = {**os.environ, **TWO_DEVICES, "PYTHONPATH": str(ROOT)}
     started = [
         subprocess.Popen(
-            [sys.executable, "-c", _SMALL, address, str(index)],
+            [sys.executable, "-c", program, address, str(index), str(tmp_path / "run")],
             env=env,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

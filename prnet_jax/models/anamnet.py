@@ -15,7 +15,7 @@ class SingleConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = Conv(self.features, dtype=self.dtype, name="0")(x)
+        x = Conv(self.features, dtype=self.dtype, normed=train, name="0")(x)
         return nn.relu(BatchNorm(dtype=self.dtype, name="1")(x, train))
 
 

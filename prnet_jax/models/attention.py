@@ -66,8 +66,13 @@ class GatedConv(nn.Module):
 
     @nn.compact
     def __call__(self, high: jax.Array, low: jax.Array, train: bool) -> jax.Array:
-        gate = Conv(self.features, self.kernel_size, dtype=self.dtype, name="gate")(high)
-        feature = Conv(self.features, self.kernel_size, dtype=self.dtype, name="feature")(low)
+        def conv(x, name):
+            normed = self.norm and train
+            return Conv(
+                self.features, self.kernel_size, dtype=self.dtype, normed=normed, name=name
+            )(x)
+
+        gate, feature = conv(high, "gate"), conv(low, "feature")
         if self.norm:
             gate = BatchNorm(dtype=self.dtype, name="gate_norm")(gate, train)
             feature = BatchNorm(dtype=self.dtype, name="feature_norm")(feature, train)
@@ -117,7 +122,7 @@ class ProgressiveAttention(nn.Module):
             gc = GatedConv(width, self.gate_kernel, self.gate_norm, self.dtype, name=name)
             return gc(high, low, train)
 
-        f1 = Conv(width, dtype=self.dtype, name="conv")(x)
+        f1 = Conv(width, dtype=self.dtype, normed=self.norm and train, name="conv")(x)
         if self.norm:
             f1 = BatchNorm(dtype=self.dtype, name="norm")(f1, train)
         g1 = gated(attend(self.dilations[0], "dsa1"), f1, "gc1")

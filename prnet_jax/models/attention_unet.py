@@ -80,7 +80,8 @@ def gated_decoder_maps(
     maps = []
     for level in reversed(range(len(skips))):
         number = level + 2  # the reference counts from 1 and names a stage by its input's level
-        x = Conv(widths[level], dtype=dtype, name=f"Up{number}.up.1")(upsample_nearest(x))
+        conv = Conv(widths[level], dtype=dtype, normed=train, name=f"Up{number}.up.1")
+        x = conv(upsample_nearest(x))
         x = nn.relu(BatchNorm(dtype=dtype, name=f"Up{number}.up.2")(x, train))
         gate = AttentionGate(gate_widths[level], dtype=dtype, name=f"Att{number}")
         x = jnp.concatenate((gate(x, skips[level], train), x), axis=-1)

@@ -287,9 +287,7 @@ def _add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
     return (x.astype(jnp.promote_types(x.dtype, jnp.float32)) + bias).astype(x.dtype)
 
 
-def _convolve_single(
-    x: jax.Array, kernel: jax.Array, pads: list[int], dilation: int
-) -> jax.Array:
+def _convolve_single(x: jax.Array, kernel: jax.Array, pads: list[int], dilation: int) -> jax.Array:
     """The convolution of one channel to one, as a sum of shifted images.
 
     XLA's own crashes the process on CPU (jax 0.10.2) where LightUNet's float64 input gradient is

@@ -30,7 +30,7 @@ class GroupedConv(nn.Module):
     dtype: Dtype | None = None
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         channels = x.shape[-1]
         colour = channels == 3 and self.channels_per_group != 1
         groups = 1 if colour else channels // min(channels, self.channels_per_group)
@@ -39,8 +39,9 @@ class GroupedConv(nn.Module):
                 f"lightunet cannot part {channels} channels into {groups} equal groups: "
                 f"channels_per_group is {self.channels_per_group}, choose one that divides them"
             )
-        x = Conv(channels, groups=groups, dtype=self.dtype, name="conv.0")(x)
-        return Conv(self.features, 1, dtype=self.dtype, name="conv.1")(x)
+        # Through the 1x1 convolution the first's bias too is a constant to the norm that follows.
+        x = Conv(channels, groups=groups, dtype=self.dtype, normed=train, name="conv.0")(x)
+        return Conv(self.features, 1, dtype=self.dtype, normed=train, name="conv.1")(x)
 
 
 class LightDoubleConv(nn.Module):
@@ -56,12 +57,14 @@ class LightDoubleConv(nn.Module):
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         lighter = self.variant == "lighter"
         if lighter:
-            first = GroupedConv(self.mid_features, self.channels_per_group, self.dtype, name="0")
+            x = GroupedConv(self.mid_features, self.channels_per_group, self.dtype, name="0")(
+                x, train
+            )
         else:
-            first = Conv(self.mid_features, dtype=self.dtype, name="0")
-        x = nn.relu(BatchNorm(dtype=self.dtype, name="1")(first(x), train))
+            x = Conv(self.mid_features, dtype=self.dtype, normed=train, name="0")(x)
+        x = nn.relu(BatchNorm(dtype=self.dtype, name="1")(x, train))
         per_group = self.channels_per_group if lighter else 1
-        x = GroupedConv(self.features, per_group, self.dtype, name="3")(x)
+        x = GroupedConv(self.features, per_group, self.dtype, name="3")(x, train)
         return nn.relu(BatchNorm(dtype=self.dtype, name="4")(x, train))
 
 

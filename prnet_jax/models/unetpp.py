@@ -49,7 +49,8 @@ class UNetPlusPlus(nn.Module):
 
         def node(x, i, j):
             for index in (1, 2):
-                conv = Conv(self.widths[i], dtype=self.dtype, name=f"conv{i}_{j}.conv{index}")
+                name = f"conv{i}_{j}.conv{index}"
+                conv = Conv(self.widths[i], dtype=self.dtype, normed=train, name=name)
                 norm = BatchNorm(dtype=self.dtype, name=f"conv{i}_{j}.bn{index}")
                 x = nn.relu(norm(conv(x), train))
             return x
