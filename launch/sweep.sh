@@ -91,10 +91,11 @@ for seed in "${seeds[@]}"; do
     log=$run.log
     since=$SECONDS
     note='finished before'
-    # Written behind a run that ended well.
-    done="--- finished by: $variant $(printf '%q ' "$@")"
-    if [ ! -e "$run/test/summary.json" ] || ! grep -qxF -- "$done" "$log"; then
+    # The log's last such line says by what command the run was finished.
+    mark="--- finished by: $variant $(printf '%q ' "$@")"
+    if [ ! -e "$run/test/summary.json" ] || [ "$(grep -s '^--- finished by: ' "$log" | tail -n 1)" != "$mark" ]; then
       echo "--- $(date '+%Y-%m-%d %H:%M:%S') $network seed $seed" >>"$log"
+      begin=$(wc -l <"$log")
       run_and_forward "$python" -m prnet_jax.main --config "configs/$network.py${variant:+:$variant}" \
         --config.seed="$seed" --workdir "$run" "$@" >>"$log" 2>&1
       minutes=$(((SECONDS - since) * 10 / 60))
@@ -104,14 +105,13 @@ for seed in "${seeds[@]}"; do
         exit $((128 + $(kill -l "$signalled")))
       fi
       if [ "$code" -ne 0 ] || [ ! -e "$run/test/summary.json" ]; then
-        # Of this attempt, whose lines stand behind the last "---".
-        said=$(tac "$log" | sed '/^--- /q' | tac)
+        said=$(tail -n "+$begin" "$log")
         reason=$(grep '^error: ' <<<"$said" | tail -n 1) || reason=$(grep -v '^ *$' <<<"$said" | tail -n 1)
         printf '%-15s seed %-3s FAILED  exit code %s: %s (%s)\n' "$network" "$seed" "$code" "$reason" "$log"
         failed+=("$run")
         continue
       fi
-      echo "$done" >>"$log"
+      echo "$mark" >>"$log"
     fi
     if line "$network" "$seed" "$run" "$note"; then finished+=("$run"); else failed+=("$run"); fi
   done

@@ -19,7 +19,7 @@
 #   --git URL[@REV]   TPU_GIT       clone that on the workers (REV: a branch, tag or commit without a slash); else the files here that
 #                                   git knows or does not ignore are copied
 #   --python VERSION  TPU_PYTHON    (3.12)
-#   --retry N         TPU_RETRY     so often a preempted or lost VM is made again and the run goes on (0); RETRY_S: seconds before it (60)
+#   --retry N         TPU_RETRY     tries after the first: a lost VM is made again, and the run goes on (0); RETRY_S: seconds before (60)
 #   --delete                        after a run: delete the VM once the run is finished, if there is a share; without a run: now
 #   --stop                          stop the run on all workers
 #   -- ARGUMENTS                    of main
@@ -179,20 +179,33 @@ install_here() {
     fi
     mounting+=" && { findmnt --noheadings --output SOURCE $mount | grep -qxF $quoted_share || { echo error: $mount holds another share >&2; false; }; }"
   fi
-  # The images' own Python is older than 3.11; uv brings one.
-  on all "$checkout && $mounting && cd ~/prnet_jax && python3 -m pip install --user --quiet uv &&
+  # Not under a run that is still going. The images' own Python is older than 3.11; uv brings one.
+  on all "{ flock --nonblock ~/prnet_jax.lock true || { echo A run is going on: waiting for its end.; flock ~/prnet_jax.lock true; }; } &&
+$checkout && $mounting && cd ~/prnet_jax && python3 -m pip install --user --quiet uv &&
 { [ -x .venv/bin/python ] || python3 -m uv venv --quiet --python $(printf %q "$python") .venv; } &&
 python3 -m uv pip install --quiet --python .venv/bin/python --editable '.[tpu]'"
 }
 
+delete_vm() {
+  tpu delete "$name"
+  deleted=yes
+}
+
+archive='' deleted=''
+goodbye() {
+  [ -z "$archive" ] || rm -rf "$(dirname "$archive")"
+  [ -n "$deleted" ] || echo "If there is a VM $name it costs money until: $delete_command" >&2
+}
+trap goodbye EXIT
+trap 'exit 130' INT TERM HUP
+
 if [ -n "$stop" ]; then stop_run; fi
 if [ -z "$run" ]; then
-  if [ -n "$delete" ]; then tpu delete "$name"; fi
+  if [ -n "$delete" ]; then delete_vm; fi
   exit 0
 fi
 
 cd "$(dirname "$0")/.."
-archive=''
 if [ -z "$git" ]; then
   git rev-parse --is-inside-work-tree >/dev/null 2>&1 || fail "$PWD is no git checkout, so what to copy is not known: clone the repository, or give --git URL"
   archive=$(mktemp -d)/prnet_jax.tgz
@@ -200,31 +213,35 @@ if [ -z "$git" ]; then
   git ls-files -z --cached --others --exclude-standard | while IFS= read -rd '' file; do [ ! -e "$file" ] || printf '%s\0' "$file"; done |
     tar -czf "$archive" --null --files-from=-
 fi
-billed=yes
-goodbye() {
-  [ -z "$archive" ] || rm -rf "$(dirname "$archive")"
-  [ -z "$billed" ] || echo "$name stays, where it was made, and costs money until: $delete_command" >&2
-}
-trap goodbye EXIT
-trap 'exit 130' INT TERM HUP
 
 printf -v arguments '%q ' "$@"
-# On a worker: one run at a time; what it says goes to a file, which is shown as it grows, so that a lost connection does not end it.
-# gcloud repeats a command whose connection was lost: $$ and the try tell it that this one was done.
-# run_command TRY
+# run_command ID: for a worker. One run at a time. What it says goes to a file, which is shown as it grows, and the run has a
+# session of its own: a lost connection ends neither. gcloud then repeats the command, which by its ID knows a run that has ended.
 run_command() {
-  echo "cd ~/prnet_jax && exec 9>~/prnet_jax.lock && flock 9 && { [ \"\$(cat ~/prnet_jax.done 2>/dev/null)\" != $$.$1 ] || exit 0; }
-setsid bash launch/worker.sh $remote_workdir $arguments >~/prnet_jax.log 2>&1 & echo \$! >~/prnet_jax.pid
-tail -n +1 -f --pid=\$! ~/prnet_jax.log 9>&- & wait %1; code=\$?; wait; [ \$code != 0 ] || echo $$.$1 >~/prnet_jax.done; exit \$code"
+  cat <<COMMAND
+cd ~/prnet_jax && exec 9>~/prnet_jax.lock && flock 9 || exit
+if read -r id code <~/prnet_jax.ended && [ "\$id" = $1 ]; then exit "\$code"; fi 2>/dev/null
+: >~/prnet_jax.log
+setsid bash launch/worker.sh $remote_workdir $arguments >>~/prnet_jax.log 2>&1 &
+run=\$!
+echo \$run >~/prnet_jax.pid
+tail -n +1 -f --pid=\$run ~/prnet_jax.log 9>&- &
+wait \$run
+code=\$?
+echo "$1 \$code" >~/prnet_jax.ended
+exec 9>&-
+wait
+exit \$code
+COMMAND
 }
 
 try=0 pause=${RETRY_S:-60}
 while :; do
-  code=255 stopped=''
+  code='' stopped=''
   if ensure_vm && install_here; then
     # In a process group of its own, so that Ctrl-C reaches this shell alone and gcloud goes on showing how the run ends.
     set -m
-    on all "$(run_command $try)" </dev/null &
+    on all "$(run_command "$$.$(date +%s)")" </dev/null &
     child=$!
     set +m
     trap 'stopped=yes; stop_run || true' INT TERM HUP
@@ -240,18 +257,22 @@ while :; do
     if [ "$code" -eq 0 ] && on 0 "test -e $remote_workdir/test/summary.json && echo finished" | grep -q finished; then break; fi
     [ "$code" -ne 2 ] || fail "main refused its arguments, see above"
   fi
-  [ "$try" -lt "$retry" ] || { echo "error: ended with code $code before the run was finished: the same command goes on with it" >&2 && exit 1; }
-  sleep "$pause"  # gcloud learns late of a preemption
-  # A VM that is well: the run itself failed, and would again.
-  [ "$code" -ne 1 ] || ! tell || [ "$state" != READY ] || { echo "error: the run failed, see above: mend it, then repeat the command" >&2 && exit 1; }
+  if [ "$try" -ge "$retry" ]; then
+    echo "error: the run is not finished${code:+ (exit code $code)}, see above; the same command goes on with it" >&2
+    exit 1
+  fi
+  sleep "$pause" # gcloud learns late of a preemption
+  if [ "$code" = 1 ] && tell && [ "$state" = READY ]; then
+    echo "error: the run failed on a VM that is well, see above: mend it, then repeat the command" >&2
+    exit 1
+  fi
   try=$((try + 1))
   pause=$((pause < 300 ? 2 * pause : 600))
   echo "Try $try of $retry."
 done
 echo 'Finished.'
 if [ -n "$delete" ]; then
-  tpu delete "$name"
-  billed=''
+  delete_vm
 elif [ -z "$share" ]; then
   echo "Fetch the run: gcloud compute tpus tpu-vm scp --recurse ${where[*]} --worker=0 $name:${workdir:-runs/$name} ."
 fi

@@ -7,7 +7,7 @@ from typing import NamedTuple
 _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
 # The result's type stands before the kind. `-done` repeats what `-start` began and is no match.
 _INSTRUCTION = re.compile(rf"^\s*(?:ROOT )?%?[\w.-]+ = (.+?) ({'|'.join(_KINDS)})(-start)?\(")
-_ARRAY = re.compile(r"\b(pred|bf16|[fsuc]\d+)\[([\d,]*)\]")
+_ARRAY = re.compile(r"\b(pred|bf16|f\d+e\w+|[fsuc]\d+)\[([\d,]*)\]")
 _MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
 
 
@@ -18,7 +18,7 @@ class Collective(NamedTuple):
         kind: "all-reduce", "all-gather", "reduce-scatter", "all-to-all" or "collective-permute".
         arrays: (dtype, shape) of each array, as it is where it is whole: what an all-gather makes,
             what a reduce-scatter is given.
-        group: how many devices take part together; 0: all.
+        group: how many devices take part together.
         op_name: the path of the operation in the JAX program; of several that were fused, of one.
     """
 
@@ -30,19 +30,27 @@ class Collective(NamedTuple):
     @property
     def bytes(self) -> int:
         """Bytes of all arrays."""
-        return sum(_itemsize(dtype) * math.prod(shape) for dtype, shape in self.arrays)
+        return sum(_bits(dtype) * math.prod(shape) // 8 for dtype, shape in self.arrays)
 
-    def sent_bytes(self, devices: int) -> float:
+    @property
+    def sent_bytes(self) -> float:
         """Bytes that each device sends in a ring of its group."""
-        n = self.group or devices
+        n = self.group
         rounds = {"all-reduce": 2.0 * (n - 1) / n, "collective-permute": 1.0}
         return rounds.get(self.kind, (n - 1) / n) * self.bytes
 
 
-def collectives(program: str) -> list[Collective]:
+def collectives(program: str, devices: int) -> list[Collective]:
     """The collectives in the text of a compiled program (`jax.stages.Compiled.as_text`).
 
     One that is split in start and done counts once, and so does one in the body of a loop.
+
+    Args:
+        program: the text.
+        devices: for which it was compiled.
+
+    Raises:
+        ValueError: a collective that this cannot read; better than one that counts as nothing.
     """
     found = []
     for line in program.splitlines():
@@ -58,7 +66,9 @@ def collectives(program: str) -> list[Collective]:
             arrays = [a for a in arrays if a != ("u32", ())]  # its two counters
         if start and kind != "all-reduce":
             arrays = arrays[len(arrays) // 2 :]  # operands come first, then results
-        group = _group(line)
+        if not arrays:
+            raise ValueError(f"no arrays are known in {line.strip()[:200]!r}")
+        group = _group(line, devices)
         if kind == "reduce-scatter":  # the result is one part of what was given
             arrays = [(dtype, (group, *shape)) for dtype, shape in arrays]
         name = re.search(r'op_name="([^"]*)"', line)
@@ -66,8 +76,8 @@ def collectives(program: str) -> list[Collective]:
     return found
 
 
-def _group(line: str) -> int:
-    """How many devices take part together; 0 where the line says all, or pairs."""
+def _group(line: str, devices: int) -> int:
+    """How many devices take part together; all where the line says nothing, or pairs."""
     if match := _MESH.search(line):
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
         return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", match[2]))
@@ -75,8 +85,10 @@ def _group(line: str) -> int:
         return int(match[1])
     if match := re.search(r"replica_groups=\{\{([\d,]+)\}", line):
         return match[1].count(",") + 1
-    return 0
+    if "replica_groups=" in line and "replica_groups={}" not in line:
+        raise ValueError(f"unknown replica_groups in {line.strip()[:200]!r}")
+    return devices
 
 
-def _itemsize(dtype: str) -> int:
-    return 1 if dtype == "pred" else int(re.sub(r"\D", "", dtype)) // 8
+def _bits(dtype: str) -> int:
+    return 8 if dtype == "pred" else int(re.search(r"\d+", dtype)[0])  # f8e4m3fn has 8

@@ -4,7 +4,7 @@ Sources and conventions: the section "Scale" of launch/README.md.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from prnet_jax.collectives import Collective
@@ -29,13 +29,25 @@ class Machine(NamedTuple):
     latency_s: Callable[[int], float]
 
 
+def grid(number: int) -> tuple[int, int]:
+    """The most nearly square grid of `number` devices: 8 -> (2, 4)."""
+    rows = max(d for d in range(1, math.isqrt(number) + 1) if number % d == 0)
+    return rows, number // rows
+
+
+def _hops(number: int) -> int:
+    """From one chip of a v5e slice to the farthest; only the whole pod of 256 is a torus."""
+    rows, columns = grid(number)
+    return rows // 2 + columns // 2 if number == 256 else rows + columns - 2
+
+
 # The latencies are assumptions.
 MACHINES = (
     Machine(
         "TPU v5e",
         peak=197e12,
-        bandwidth=lambda n: 100e9 if n > 2 else 50e9,
-        latency_s=lambda n: 1e-6 * 2 * (sum(grid(n)) - 2),
+        bandwidth=lambda n: {2: 50e9, 256: 200e9}.get(n, 100e9),
+        latency_s=lambda n: 1e-6 * 2 * _hops(n),
     ),
     Machine(
         "H100",
@@ -46,14 +58,14 @@ MACHINES = (
 )
 
 
-def communication_s(found: Iterable[Collective], devices: int, machine: Machine) -> float:
+def communication_s(found: Sequence[Collective], machine: Machine) -> float:
     """Seconds of a step's collectives, one after the other, nothing computed meanwhile."""
-    if devices == 1:
-        return 0.0
-    return sum(
-        c.sent_bytes(devices) / machine.bandwidth(devices) + machine.latency_s(devices)
-        for c in found
-    )
+    return sum(c.sent_bytes / machine.bandwidth(c.group) for c in found) + waiting_s(found, machine)
+
+
+def waiting_s(found: Sequence[Collective], machine: Machine) -> float:
+    """Seconds that they would take without any bytes."""
+    return sum(machine.latency_s(c.group) for c in found)
 
 
 def least_batch(seconds: float, image_s: float, share: float = SHARE) -> int:
@@ -65,9 +77,3 @@ def least_batch(seconds: float, image_s: float, share: float = SHARE) -> int:
         share: c / (c + b t) for c seconds of communication and b images of t seconds.
     """
     return max(1, math.ceil(round(seconds * (1 - share) / share / image_s, 9)))
-
-
-def grid(number: int) -> tuple[int, int]:
-    """The most nearly square grid of `number` devices: 8 -> (2, 4)."""
-    rows = max(d for d in range(1, math.isqrt(number) + 1) if number % d == 0)
-    return rows, number // rows

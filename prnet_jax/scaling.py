@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from prnet_jax.arguments import name_and_value
 from prnet_jax.collectives import Collective
 from prnet_jax.errors import InputError
-from prnet_jax.interconnect import MACHINES, SHARE, communication_s, least_batch
+from prnet_jax.interconnect import MACHINES, SHARE, communication_s, least_batch, waiting_s
 from prnet_jax.scaling_step import Step, compile_step, image_flops, read_config
 
 _DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -25,28 +25,26 @@ _COMPILE_SIDE = 32  # of the image; what is sent does not depend on it
 _UTILISATIONS = (0.2, 0.4, 0.6)  # of the peak, by the computation
 
 
-def _sent_table(steps: dict[int, Step]) -> Iterable[str]:
-    """One line a number of devices."""
-    yield (
-        "| devices | gradient | BatchNorm forward | BatchNorm backward | other | "
-        "collectives | bytes | as the formula says |"
+_SENT_HEADER = """\
+| devices | gradient | BatchNorm forward | BatchNorm backward | other | collectives | bytes | \
+as the formula says |
+|--:|--:|--:|--:|--:|--:|--:|---|"""
+
+
+def _sent_row(devices: int, step: Step) -> str:
+    cells = []
+    for purpose in ("gradient", "forward", "backward"):
+        cells.append(_cell([c for c in step.collectives if step.purpose(c) == purpose]))
+    other = [c for c in step.collectives if step.purpose(c) == "other"]
+    kinds = dict.fromkeys(c.kind for c in other)
+    cells.append(
+        "; ".join(f"{kind} {_cell([c for c in other if c.kind == kind])}" for kind in kinds) or "-"
     )
-    yield "|--:|--:|--:|--:|--:|--:|--:|---|"
-    for devices, step in steps.items():
-        cells = []
-        for purpose in ("gradient", "forward", "backward"):
-            cells.append(_cell([c for c in step.collectives if step.purpose(c) == purpose]))
-        other = [c for c in step.collectives if step.purpose(c) == "other"]
-        kinds = dict.fromkeys(c.kind for c in other)
-        cells.append(
-            "; ".join(f"{kind} {_cell([c for c in other if c.kind == kind])}" for kind in kinds)
-            or "-"
-        )
-        total = sum(c.bytes for c in step.collectives)
-        expected = step.expected_bytes() if devices > 1 else 0
-        agrees = "yes" if total == expected else f"no: {expected:,}"
-        row = (devices, *cells, len(step.collectives), f"{total:,}", agrees)
-        yield f"| {' | '.join(map(str, row))} |"
+    total = sum(c.bytes for c in step.collectives)
+    expected = step.expected_bytes() if devices > 1 else 0
+    agrees = "yes" if total == expected else f"no: {expected:,}"
+    row = (devices, *cells, len(step.collectives), f"{total:,}", agrees)
+    return f"| {' | '.join(map(str, row))} |"
 
 
 def _cell(found: Sequence[Collective]) -> str:
@@ -62,8 +60,8 @@ def _time_table(steps: dict[int, Step], flops: float) -> Iterable[str]:
         for devices, step in steps.items():
             if devices == 1:
                 continue
-            seconds = communication_s(step.collectives, devices, machine)
-            waiting = len(step.collectives) * machine.latency_s(devices)
+            seconds = communication_s(step.collectives, machine)
+            waiting = waiting_s(step.collectives, machine)
             speeds = [use * machine.peak for use in _UTILISATIONS]
             batches = [least_batch(seconds, flops / speed) for speed in speeds]
             times = (f"{1e3 * (seconds - waiting):.2f}", f"{1e3 * waiting:.2f}")
@@ -88,21 +86,23 @@ def _run(arguments: argparse.Namespace) -> None:
 
     jax.config.update("jax_platforms", "cpu")
     flops = image_flops(config)
+    size = config.dataset.image_size
+    compiler = "the TPU compiler (v5e)" if arguments.tpu else "the CPU compiler"
     steps = {}
     for devices in arguments.devices:
         print(f"compiling for {devices} devices", file=sys.stderr, flush=True)
-        steps[devices] = compile_step(
+        step = compile_step(
             arguments.config, fields, devices, arguments.compile_size, arguments.tpu
         )
-    step = next(iter(steps.values()))
-    size = config.dataset.image_size
-    compiler = "the TPU compiler (v5e)" if arguments.tpu else "the CPU compiler"
-    print(
-        f"{arguments.config}: {step.parameters:,} parameters ({step.still:,} without a gradient), "
-        f"{step.channels:,} channels in {len(step.norms)} BatchNorms; {flops / 1e9:.1f} GFLOP an "
-        f"image of {size}x{size}; jax {jax.__version__}, {compiler}\n"
-    )
-    print("\n".join(_sent_table(steps)))
+        if not steps:
+            print(
+                f"{arguments.config}: {step.parameters:,} parameters ({step.still:,} without a "
+                f"gradient), {step.channels:,} channels in {len(step.norms)} BatchNorms; "
+                f"{flops / 1e9:.1f} GFLOP an image of {size}x{size}; jax {jax.__version__}, "
+                f"{compiler}\n\n{_SENT_HEADER}"
+            )
+        print(_sent_row(devices, step), flush=True)
+        steps[devices] = step
     print(
         f"\nThe smallest batch a device with which communication takes {SHARE:.0%} of the step or "
         "less, by the share of the peak that computing reaches. Computed, not measured.\n"

@@ -23,7 +23,7 @@ class Step(NamedTuple):
         collectives: what it sends.
         parameters: numbers in the network's parameters.
         still: those of them whose gradient is zero whatever the batch, such as a bias before a
-            BatchNorm; nobody need send it.
+            norm; nobody need send it.
         channels: channels of all its BatchNorms.
         norms: the paths of its BatchNorms, as in `Collective.op_name`.
     """
@@ -105,7 +105,7 @@ def _compile_here(
         if path[-1].key == "mean"
     ]
     return Step(
-        collectives(program),
+        collectives(program, devices),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
         still=_still_parameters(config, state),
         channels=sum(leaf.size for _, leaf in means),

@@ -130,34 +130,44 @@ def test_missing_gcloud_and_srun(root, fake, tmp_path):
 
 # tpu_vm.sh
 
+DELETE = "bash launch/tpu_vm.sh --name vm --zone us-central1-a --project p --delete"
 
-def tpu(root, fake, *arguments, runs=("0 READY finished",), state=None, **more):
+
+def tpu(root, fake, *arguments, runs=("0 READY finished",), state=None, fails=(), **more):
     if not (root / ".git").exists() and "--" in arguments:
         pytest.skip("no git checkout, whose files are copied")
+    prepare(fake, runs, state, fails)
+    options = ("--name", "vm", "--project", "p", *arguments)
+    return launch(root, fake, "tpu_vm.sh", *options, **{"RETRY_S": "0"} | more)
+
+
+def prepare(fake, runs, state=None, fails=()):
+    for path in fake.iterdir():
+        if path.is_file():
+            path.unlink()
     (fake / "runs").write_text("\n".join(runs))
+    (fake / "fails").write_text("\n".join(fails))
     if state:
         (fake / "state").write_text(state)
-    return launch(root, fake, "tpu_vm.sh", "--name", "vm", *arguments, **more)
 
 
 def verbs(fake):
-    """What was asked of the VM after the archive was made; ssh by what it was for."""
-    names = []
-    for call in calls(fake):
-        verb, text = call[3], " ".join(call)
-        if verb == "ssh":
-            run = "run" if "worker.sh" in text else "install"
-            verb = "finished?" if "echo finished" in text else run
-        names.append(verb)
-    return " ".join(names)
+    """What was asked of the VM; ssh by what it was for."""
+    return " ".join((fake / "kinds").read_text().split())
 
 
 def options(call):
     return {a.partition("=")[0]: a.partition("=")[2] for a in call if a.startswith("--")}
 
 
+def commands(fake):
+    """What ssh was to run, by what it was for."""
+    pairs = zip(verbs(fake).split(), calls(fake), strict=True)
+    return {kind: options(call)["--command"] for kind, call in pairs if call[3] == "ssh"}
+
+
 def test_tpu_vm_is_created_and_runs_on_all_workers(root, fake):
-    nfs = ("--nfs", "10.0.0.2:/share", "--type", "v5litepod-16", "--project", "p")
+    nfs = ("--nfs", "10.0.0.2:/share", "--type", "v5litepod-16")
     done = tpu(root, fake, *nfs, "--create-flag", "--network=my net", "--", "--config=a.py:b")
     assert done.returncode == 0, done.stderr
     assert verbs(fake) == "describe create scp install run finished?"
@@ -171,59 +181,114 @@ def test_tpu_vm_is_created_and_runs_on_all_workers(root, fake):
     assert workers == ["all", "all", "all", "0"]
     assert "mount -t nfs 10.0.0.2:/share /mnt/prnet" in options(install)["--command"]
     assert "/mnt/prnet/runs/vm --config=a.py:b" in options(run)["--command"]
-    assert "costs money until" in done.stdout and "vm stays and costs money" in done.stdout
+    assert f"It costs money until: {DELETE}\n" in done.stdout
+    assert done.stderr == f"If there is a VM vm it costs money until: {DELETE}\n"
 
 
 def test_tpu_vm_is_reused_and_deleted_when_asked(root, fake):
     done = tpu(root, fake, "--on-demand", "--bucket", "b", "--delete", "--", "-x", state="READY")
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     assert verbs(fake) == "describe scp install run finished? delete"
-    assert "gcsfuse --implicit-dirs" in options(calls(fake)[2])["--command"]
-    (fake / "calls").unlink()
-    done = tpu(root, fake, "--on-demand", "--", "-x", runs=["0 READY finished"])
+    assert "gcsfuse --implicit-dirs" in commands(fake)["install"]
+    done = tpu(root, fake, "--on-demand", "--", "-x")
     assert verbs(fake).startswith("describe create") and "--spot" not in calls(fake)[1]
+    assert "--recurse --zone=us-central1-a --quiet --project=p --worker=0 vm:" in done.stdout
+    done = tpu(root, fake, "--", "-x", state="STOPPED")
+    assert done.returncode == 0 and verbs(fake).startswith("describe start scp")
+
+
+def test_tpu_vm_of_another_type_or_share_is_not_reused(root, fake):
+    given = ("--nfs", "h:/s", "--type", "v5litepod-16", "--", "-x")
+    done = tpu(root, fake, *given, state="READY")
+    assert done.returncode == 2 and verbs(fake) == "describe"
+    assert "vm is of type v5litepod-8, not v5litepod-16" in done.stderr
+    tpu(root, fake, "--nfs", "h:/s", "--", "-x", state="READY")
+    mount = re.search(r"&& (sudo mkdir .*) && cd ~", commands(fake)["install"], re.DOTALL)[1]
+    for mounted, code in (("h:/s", 0), ("h:/other", 1)):
+        stubs = "sudo() { :; }; mountpoint() { :; }; mount.nfs() { :; }; "
+        stubs += f"findmnt() {{ echo {mounted}; }}; "
+        done = subprocess.run(["bash", "-c", stubs + mount], capture_output=True, text=True)
+        assert done.returncode == code
+        assert ("/mnt/prnet holds another share" in done.stderr) == bool(code)
 
 
 def test_tpu_vm_is_made_again_after_preemption_and_goes_on(root, fake):
-    ends = ["255 PREEMPTED", "75 READY", "0 PREEMPTED", "0 READY finished"]
-    done = tpu(root, fake, "--nfs", "h:/s", "--retry", "3", "--", "-x", runs=ends)
+    ends = ["255 PREEMPTED", "75 READY", "0 PREEMPTED", "1 PREEMPTED", "0 READY finished"]
+    done = tpu(root, fake, "--nfs", "h:/s", "--retry", "4", "--", "-x", runs=ends)
     assert done.returncode == 0, done.stderr
     once = "scp install run"
     assert verbs(fake) == (
-        f"describe create {once} describe "  # the state after the run
-        f"describe delete create {once} describe "
-        f"describe {once} finished? describe "
+        f"describe create {once} "
+        f"describe delete create {once} "
+        f"describe {once} finished? "
+        f"describe delete create {once} describe "  # exit code 1: the VM's fault?
         f"describe delete create {once} finished?"
     )
-    commands = {options(c)["--command"] for c in calls(fake) if "worker.sh" in " ".join(c)}
-    assert len(commands) == 1
 
 
-def test_tpu_vm_gives_up_after_its_tries_and_at_once_at_a_mistake(root, fake):
-    ends = ["255 PREEMPTED", "255 PREEMPTED"]
-    done = tpu(root, fake, "--nfs", "h:/s", "--retry", "1", "--", "-x", runs=ends)
-    assert done.returncode == 1 and "before it was finished, and vm is PREEMPTED" in done.stderr
-    assert verbs(fake).count("run") == 2
-    (fake / "calls").unlink()
-    done = tpu(root, fake, "--nfs", "h:/s", "--retry", "9", "--", "-x", runs=["2 READY"])
-    assert done.returncode == 2 and "main refused its arguments" in done.stderr
-    assert verbs(fake).count("run") == 1
+@pytest.mark.parametrize("kind", ["describe", "create", "scp", "install", "run", "finished?"])
+def test_tpu_vm_tries_again_where_that_may_help(root, fake, kind):
+    # As fake gcloud's failures are: the exit code 1, and of main's run another.
+    runs = ["137 READY"] if kind == "run" else ["0 READY finished"]
+    fails = [] if kind == "run" else [f"{kind} 1"]
+    given = ("--nfs", "h:/s", "--", "-x")
+    done = tpu(root, fake, *given, runs=runs, fails=fails)
+    assert done.returncode == 1
+    assert "error: the run is not finished" in done.stderr
+    assert done.stderr.endswith(f"costs money until: {DELETE}\n")
+    runs.append("0 READY finished")
+    done = tpu(root, fake, "--retry", "1", *given, runs=runs, fails=fails)
+    assert done.returncode == 0 and "Try 1 of 1." in done.stdout, done.stderr
+    assert verbs(fake).count(kind) == 2
 
 
-def test_tpu_vm_that_cannot_be_asked_or_is_in_between(root, fake):
-    done = tpu(root, fake, "--", "-x", state="CREATING")
-    assert done.returncode == 2 and "vm is CREATING: wait until it is READY" in done.stderr
-    (fake / "denied").touch()
-    done = tpu(root, fake, "--", "-x")
-    assert done.returncode == 2 and "PERMISSION_DENIED: no rights" in done.stderr
-    assert verbs(fake) == "describe describe"
+@pytest.mark.parametrize(
+    ("runs", "state", "fails", "code", "says"),
+    [
+        (["255 PREEMPTED"] * 3, None, [], 1, "the run is not finished (exit code 255)"),
+        (["2 READY"], None, [], 2, "main refused its arguments"),
+        (["1 READY"], None, [], 1, "the run failed on a VM that is well"),
+        (["1 READY"] * 3, None, [f"describe {n}" for n in range(2, 9)], 1, "PERMISSION_DENIED"),
+        ([], "REPAIRING", [], 1, "vm is REPAIRING: wait until it is READY"),
+        ([], "PREEMPTED", [f"delete {n}" for n in range(1, 9)], 1, "no delete today"),
+        (["0 READY finished"], None, ["delete 1"], 1, "no delete today"),
+    ],
+)
+def test_tpu_vm_that_fails_names_the_command_that_ends_its_cost(
+    root, fake, runs, state, fails, code, says
+):
+    given = ("--nfs", "h:/s", "--retry", "2", "--delete", "--", "-x")
+    done = tpu(root, fake, *given, runs=runs, state=state, fails=fails)
+    assert done.returncode == code and says in done.stderr
+    assert done.stderr.endswith(f"costs money until: {DELETE}\n")
+    tries = 1 if says.startswith(("main", "the run failed", "no delete")) and runs else len(runs)
+    if tries < 3 or fails == []:
+        assert verbs(fake).split().count("run") == tries
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_tpu_vm_stops_the_run_and_names_the_command_that_ends_its_cost(root, fake, number):
+    if not (root / ".git").exists():
+        pytest.skip("no git checkout, whose files are copied")
+    prepare(fake, ["wait"])
+    given = ("--name", "vm", "--project", "p", "--nfs", "h:/s", "--retry", "9", "--", "-x")
+    running = start(root, fake, "tpu_vm.sh", *given)
+    os.killpg(running.pid, number)  # all of the terminal's foreground group, as Ctrl-C does
+    said, _ = running.communicate(timeout=20)
+    assert running.returncode == 130
+    assert verbs(fake).endswith("run stop")
+    assert "Stopped. The same command goes on." in said
+    assert said.endswith(f"costs money until: {DELETE}\n")
 
 
 def test_tpu_vm_delete_and_stop_alone(root, fake):
-    assert tpu(root, fake, "--stop", state="READY").returncode == 0
-    assert "kill -TERM" in options(calls(fake)[0])["--command"]
-    assert tpu(root, fake, "--delete").returncode == 0
-    assert [call[3] for call in calls(fake)] == ["ssh", "delete"]
+    done = tpu(root, fake, "--stop", state="READY")
+    assert done.returncode == 0 and done.stderr.endswith(f"{DELETE}\n")
+    assert verbs(fake) == "stop"
+    done = tpu(root, fake, "--stop", fails=["stop 1"])
+    assert done.returncode == 1 and done.stderr.endswith(f"{DELETE}\n")
+    done = tpu(root, fake, "--delete")
+    assert (done.returncode, done.stderr, verbs(fake)) == (0, "", "delete")
 
 
 def test_tpu_vm_copies_what_git_does_not_ignore(root, fake):
@@ -237,18 +302,101 @@ def test_tpu_vm_copies_what_git_does_not_ignore(root, fake):
     worker = fake / "home"
     worker.mkdir()
     shutil.copy(fake / "archive.tgz", worker / "prnet_jax.tgz")
-    odd = ["--config=a b.py", "it's $HOME; `date`", "*", ""]
-    (fake / "calls").unlink()
+    odd = ["--config=a b.py", "it's $HOME; `date`", "*", "", "two\nlines"]
     done = tpu(root, fake, "--workdir", "/mnt/my runs/a", "--", *odd)
-    install, run = (options(call)["--command"] for call in calls(fake)[-3:-1])
-    unpack = install.split(" && : && ")[0]
-    home = environment(fake) | {"HOME": str(worker), "PYTHON": "printf"}
-    subprocess.run(["bash", "-c", unpack], env=home, check=True)
+    install = commands(fake)["install"]
+    assert subprocess.run(["bash", "-n", "-c", install]).returncode == 0
+    home = environment(fake) | {"HOME": str(worker)}
+    subprocess.run(["bash", "-c", install.split(" && : && ")[0]], env=home, check=True)
     assert (worker / "prnet_jax" / "prnet_jax" / "main.py").exists()
     (worker / "prnet_jax" / "launch" / "worker.sh").write_text('printf "<%s>" "$@"')
-    done = subprocess.run(["bash", "-c", run], env=home, capture_output=True, text=True)
+    run = ["bash", "-c", commands(fake)["run"]]
+    done = subprocess.run(run, env=home, capture_output=True, text=True)
     assert done.stdout == "".join(f"<{a}>" for a in ["/mnt/my runs/a", *odd])
-    assert subprocess.run(["bash", "-n", "-c", install], env=home).returncode == 0
+
+
+WORKER = """
+trap 'echo saved; exit 75' TERM
+echo started | tee -a ~/starts
+until [ -e ~/go ]; do sleep 0.02; done
+echo the last line
+echo ended >>~/ends
+exit 7
+"""
+
+
+@pytest.fixture
+def worker(root, fake):
+    """Makes a worker whose main says "started", waits for the file `go` and ends with 7."""
+    home = fake / "home"
+    (home / "prnet_jax" / "launch").mkdir(parents=True)
+    (home / "prnet_jax" / "launch" / "worker.sh").write_text(WORKER)
+    assert tpu(root, fake, "--", "-x").returncode == 0
+    run = commands(fake)["run"]
+    tpu(root, fake, "--stop")
+    return home, run, commands(fake)["stop"]
+
+
+def on_worker(home, command):
+    """A line of shell as ssh runs it."""
+    return subprocess.Popen(
+        ["bash", "-c", command],
+        env=os.environ | {"HOME": str(home)},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def is_locked(home):
+    return subprocess.run(["flock", "--nonblock", home / "prnet_jax.lock", "true"]).returncode == 1
+
+
+def test_tpu_worker_runs_once_and_gives_its_exit_code_again(worker):
+    home, run, _ = worker
+    first = on_worker(home, run)
+    assert first.stdout.readline() == "started\n"
+    assert is_locked(home)
+    repeated = on_worker(home, run)  # by gcloud, at once
+    (home / "go").touch()
+    assert first.communicate(timeout=20)[0] == "the last line\n"
+    assert first.returncode == 7 and not is_locked(home)
+    assert (repeated.communicate(timeout=20)[0], repeated.returncode) == ("", 7)
+    later = on_worker(home, run)
+    assert (later.communicate(timeout=20)[0], later.returncode) == ("", 7)
+    assert (home / "starts").read_text() == "started\n"
+    mark = re.search(r"= (\d+\.\d+) \]", run)[1]
+    another = on_worker(home, run.replace(mark, "1.1"))
+    assert another.communicate(timeout=20)[0] == "started\nthe last line\n"
+    assert another.returncode == 7
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGHUP])
+def test_tpu_worker_goes_on_where_the_connection_is_lost(worker, number):
+    home, run, _ = worker
+    ssh = on_worker(home, run)
+    assert ssh.stdout.readline() == "started\n"
+    ssh.stdout.close()
+    if number:  # as from a terminal that is gone; without it only nobody reads on
+        os.killpg(ssh.pid, number)
+    (home / "go").touch()
+    assert ssh.wait(20) == (-number if number else 7)
+    end = time.monotonic() + 20
+    while is_locked(home) and time.monotonic() < end:
+        time.sleep(0.02)
+    assert (home / "ends").read_text() == "ended\n" and not is_locked(home)
+    assert (home / "prnet_jax.log").read_text() == "started\nthe last line\n"
+
+
+def test_tpu_worker_is_stopped(worker):
+    home, run, stop = worker
+    ssh = on_worker(home, run)
+    assert ssh.stdout.readline() == "started\n"
+    assert on_worker(home, stop).wait(20) == 0
+    assert (ssh.communicate(timeout=20)[0], ssh.returncode) == ("saved\n", 75)
+    assert on_worker(home, stop).wait(20) == 0  # nothing to stop
 
 
 def test_tpu_vm_clones_a_revision(root, fake, tmp_path):
@@ -268,7 +416,7 @@ def test_tpu_vm_clones_a_revision(root, fake, tmp_path):
     for revision, text in (("@one", "one"), ("", "two"), ("@one", "one")):
         tpu(root, fake, "--git", f"{origin}{revision}", "--", "-x")
         assert "scp" not in verbs(fake)
-        install = options([c for c in calls(fake) if c[3] == "ssh"][-3])["--command"]
+        install = commands(fake)["install"]
         subprocess.run(["bash", "-c", install.split(" && : && ")[0]], env=home, check=True)
         assert (tmp_path / "prnet_jax" / "file").read_text() == text
 
@@ -367,12 +515,40 @@ def test_sweep_is_stopped_once_and_saves(root, fake, tmp_path, number):
 
 
 def test_sweep_names_a_damaged_summary(root, fake, tmp_path):
-    for name in ("unet_0", "unet_1", "prnet_0", "prnet_1"):
-        (tmp_path / "my sweep" / name / "test").mkdir(parents=True)
-        (tmp_path / "my sweep" / name / "test" / "summary.json").write_text("{")
+    assert sweep(root, fake, tmp_path).returncode == 0
+    for path in (tmp_path / "my sweep").glob("*/test/summary.json"):
+        path.write_text("{")
     done = sweep(root, fake, tmp_path)
     assert done.returncode == 1 and "0 finished, 4 failed" in done.stdout
-    assert "unet_0/test/summary.json cannot be read (JSONDecodeError)" in done.stderr
+    assert "unet_0/test/summary.json cannot be read (JSONDecodeError): delete it" in done.stderr
+
+
+def test_sweep_asks_main_where_another_command_finished_the_run(root, fake, tmp_path):
+    def mains(*arguments, **more):
+        before = len((fake / "mains").read_text().splitlines()) if (fake / "mains").exists() else 0
+        done = sweep(root, fake, tmp_path, "--seeds", "0", *arguments, **more)
+        assert "finished before" not in done.stdout or done.returncode == 0
+        return len((fake / "mains").read_text().splitlines()) - before
+
+    assert mains("--", "--config.note=a b") == 2
+    assert mains("--", "--config.note=a b") == 0
+    assert mains("--", "--config.note=a", "b") == 2
+    assert mains("--variant", "quick", "--", "--config.note=a", "b") == 2
+    # The marks of the first command are still in the logs, but not the last ones.
+    assert mains("--", "--config.note=a b") == 2
+    assert mains("--", "--config.note=c", FAKE_FAILS="unet prnet") == 2
+    assert mains("--", "--config.note=a b") == 0
+
+
+def test_sweep_gives_this_attempts_reason(root, fake, tmp_path):
+    (tmp_path / "my sweep").mkdir()
+    old = "error: of another time\n" + "much\n" * 100_000
+    (tmp_path / "my sweep" / "unet_0.log").write_text(old)
+    given = ("--seeds", "0", "--networks", "unet")
+    done = sweep(root, fake, tmp_path, *given, FAKE_FAILS="unet")
+    assert "exit code 1: error: the loss is nan at step 3 (" in done.stdout
+    done = sweep(root, fake, tmp_path, *given, FAKE_STOPPED="1")  # ends with 0, says nothing
+    assert "exit code 0: --- " in done.stdout and "0 finished, 1 failed" in done.stdout
 
 
 # gke_jobset.yaml
@@ -507,6 +683,10 @@ def test_jobset_fits_the_slice_and_main(jobset, root):
         with config.unlocked():
             config.update_from_flattened_dict({path: type_of(config, path)(value)})
     assert config.batch_size % chips == config.eval_batch_size % chips == 0
+    from jax._src.clusters.cloud_tpu_cluster import coordinator_port
+
+    ports = {port["containerPort"] for port in container["ports"]}
+    assert ports == {8471, int(coordinator_port)}
     names = jobset["metadata"]["name"], jobset["spec"]["replicatedJobs"][0]["name"]
     assert len("-".join(names)) < 50  # pods' host names, of at most 63, append two indices
 
@@ -562,7 +742,9 @@ def test_slurm_starts_one_process_per_gpu(root, fake, tmp_path):
 def test_slurm_queues_again_at_the_time_limit_only(root, fake, tmp_path):
     stopped = job(tmp_path, 1, PYTHON=str(FAKES / "python"), FAKE_STOPPED="1")
     now = int(time.time())
-    for left, requeue, again in ((60, "1", True), (60, "0", False), (3600, "1", False)):
+    # SIGTERM comes 90 s before the limit, or a minute earlier: 150 s.
+    cases = ((60, "1", True), (149, "1", True), (60, "0", False), (240, "1", False))
+    for left, requeue, again in cases:
         given = stopped | {"SLURM_JOB_END_TIME": str(now + left), "REQUEUE": requeue}
         done = launch(root, fake, "slurm.sbatch", "--config", "x", **given)
         assert done.returncode == 0, done.stderr
@@ -573,9 +755,26 @@ def test_slurm_queues_again_at_the_time_limit_only(root, fake, tmp_path):
             asked.unlink()
         else:
             assert "The same sbatch command goes on" in done.stdout
+    done = launch(root, fake, "slurm.sbatch", "--config", "x", **stopped)  # not told the limit
+    assert done.returncode == 0 and not asked.exists()
     given = stopped | {"FAKE_FAILS": "prnet"}
     done = launch(root, fake, "slurm.sbatch", "--config", "configs/prnet.py", **given)
     assert done.returncode == 1 and not asked.exists()
+
+
+def test_slurm_runs_the_checkout_of_chdir_before_that_of_sbatch(root, fake, tmp_path):
+    for name in ("chdir", "submitted"):
+        (tmp_path / name / "prnet_jax").mkdir(parents=True)
+        (tmp_path / name / "prnet_jax" / "main.py").touch()
+    (tmp_path / "elsewhere").mkdir()
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\npwd >"$FAKE/pwd"')
+    python.chmod(0o755)
+    given = job(tmp_path, 1, SLURM_SUBMIT_DIR=str(tmp_path / "submitted"), PYTHON=str(python))
+    for folder, used in (("chdir", "chdir"), ("elsewhere", "submitted")):
+        script = ["bash", root / "launch" / "slurm.sbatch", "--config", "x"]
+        subprocess.run(script, env=environment(fake, **given), cwd=tmp_path / folder, check=True)
+        assert (fake / "pwd").read_text() == f"{tmp_path / used}\n"
 
 
 def test_slurm_script_is_submitted_with_what_it_says(root):

@@ -189,7 +189,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     argv = command_line(workdir, records_dir, **FIELDS)
     process = starter.start(argv)
     assert until(lambda: process.code is not None or going(process, workdir, phase))
-    time.sleep({"validation": 0.2, "test": 0.2}.get(phase, 0.0))
+    time.sleep(0.2 if phase == "validation" else 0.0)
     begin = time.monotonic()
     process.send(number)
     assert process.wait(60) == 0, process.err
@@ -200,10 +200,10 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     assert took < WITHIN_S
     stood = newest_step(workdir)
     print(f"\n{phase}, {name}: exit code 0 after {took:.1f} s, at step {stood}")
-    assert not (workdir / "test" / "summary.json").exists()
     if phase == "test":
-        assert stood == 8
+        assert stood == 8  # scores that were nearly done may be there
     else:
+        assert not (workdir / "test" / "summary.json").exists()
         assert f"Stopped after step {stood} of 8, saved." in process.err
         assert stood == 4 if phase == "validation" else 0 <= stood < 8
 

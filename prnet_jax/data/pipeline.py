@@ -149,8 +149,8 @@ def train_batches(
     """Endless batches in random order, each slice once a pass; passes cross batch borders.
 
     Batch b holds draws b * batch_size and following of a sequence that follows from the seed
-    alone, so that it goes on anywhere and in any number of processes. Each process gets the rows
-    of every batch that its devices hold, batch_size / process_count of them, with `draw` [N] int32.
+    alone, so that it goes on anywhere and in any number of processes. Each process gets its part of
+    every batch, batch_size / process_count rows, with `draw` [N] int32.
 
     Args:
         slices: the split.
