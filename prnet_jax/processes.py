@@ -160,7 +160,8 @@ def _find_others(config: ml_collections.ConfigDict) -> None:
         raise InputError(f"{missing} must be given too, so that the processes find each other")
     if given:
         _check_explicit(**given)
-        print("Looking for {num_processes} processes at {coordinator}.".format(**given), flush=True)
+        line = "Looking for {num_processes} processes at {coordinator}.".format(**given)
+        print(line, file=sys.stderr, flush=True)
     elif _is_alone():
         return
     try:

@@ -52,7 +52,7 @@ def test_a_fused_all_reduce_holds_all_its_arrays():
         "f32[]) all-reduce(%a, %b, %c, %d), channel_id=1, replica_groups={{0,1},{2,3}}, "
         'to_apply=%sum, metadata={op_name="jit(step)/transpose(jvp(Net))/conv/reduce_sum"}'
     )
-    [found] = collectives(line)
+    [found] = collectives(line, devices=4)
     assert found == Collective(
         "all-reduce",
         (("f32", (8,)), ("f32", (3, 3, 8, 8)), ("bf16", (2,)), ("f32", ())),
@@ -65,7 +65,8 @@ def test_a_fused_all_reduce_holds_all_its_arrays():
 @pytest.mark.parametrize(
     ("line", "kind", "size", "group"),
     [
-        ("%a = f32[8]{0} all-reduce(%x), replica_groups={}", "all-reduce", 32, 0),
+        ("%a = f32[8]{0} all-reduce(%x), replica_groups={}", "all-reduce", 32, 16),
+        ("%a = (f8e4m3fn[8], f8e5m2[2]) all-reduce(%x, %y)", "all-reduce", 10, 16),
         ("ROOT a = f32[8] all-reduce(x), replica_groups=[2,4]<=[8]", "all-reduce", 32, 4),
         (
             "%a = f32[8] all-reduce(%x), replica_groups=mesh['d'=2,'e'=3,'f'=5] {'d','f'}, c=1",
@@ -73,7 +74,7 @@ def test_a_fused_all_reduce_holds_all_its_arrays():
             32,
             10,
         ),
-        ("%a = (f32[8], pred[3]) all-reduce-start(%x, %y)", "all-reduce", 35, 0),
+        ("%a = (f32[8], pred[3]) all-reduce-start(%x, %y)", "all-reduce", 35, 16),
         (
             "%g = (f32[2,4], f32[8,4]) all-gather-start(%x), replica_groups=[1,4]<=[4]",
             "all-gather",
@@ -82,19 +83,33 @@ def test_a_fused_all_reduce_holds_all_its_arrays():
         ),
         ("%g = f32[8,4]{1,0} all-gather(%x), replica_groups=[1,4]<=[4]", "all-gather", 128, 4),
         ("%s = f32[2,4] reduce-scatter(%x), replica_groups={{0,1,2,3}}", "reduce-scatter", 128, 4),
+        ("%s = f32[2,4] reduce-scatter(%x), replica_groups={}", "reduce-scatter", 512, 16),
         ("%t = (s8[4], s8[4]) all-to-all(%x, %y), replica_groups={{0,1}}", "all-to-all", 8, 2),
         (
             "%p = (f32[4], f32[4], u32[], u32[]) collective-permute-start(%x), "
             "source_target_pairs={{0,1},{1,0}}",
             "collective-permute",
             16,
-            0,
+            16,
         ),
     ],
 )
 def test_every_kind(line, kind, size, group):
-    [found] = collectives("  " + line)
+    [found] = collectives("  " + line, devices=16)
     assert (found.kind, found.bytes, found.group) == (kind, size, group)
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("%a = () all-reduce(%x), replica_groups={}", "no arrays"),
+        ("%a = q9[8] all-reduce(%x), replica_groups={}", "no arrays"),
+        ("%a = f32[8] all-reduce(%x), replica_groups=new{0:4}", "unknown replica_groups"),
+    ],
+)
+def test_what_cannot_be_read_is_an_error(line, says):
+    with pytest.raises(ValueError, match=says):
+        collectives(line, devices=4)
 
 
 def test_what_only_mentions_a_collective_is_none():
@@ -104,12 +119,12 @@ def test_what_only_mentions_a_collective_is_none():
   %add = f32[8]{0} add(%x, %y), metadata={op_name="jit(f)/all-reduce(x)"}
 ENTRY %all-reduce (x: f32[8]) -> f32[8] {
 """
-    assert collectives(program) == []
+    assert collectives(program, devices=4) == []
 
 
 def test_bytes_that_a_ring_sends():
     hundred = (("f32", (25,)),)
-    sent = {kind: Collective(kind, hundred, 0, "").sent_bytes(4) for kind in scaling_kinds()}
+    sent = {kind: Collective(kind, hundred, 4, "").sent_bytes for kind in scaling_kinds()}
     assert sent == {
         "all-reduce": 150,
         "all-gather": 75,
@@ -117,7 +132,7 @@ def test_bytes_that_a_ring_sends():
         "all-to-all": 75,
         "collective-permute": 100,
     }
-    assert Collective("all-reduce", hundred, 2, "").sent_bytes(8) == 100
+    assert Collective("all-reduce", hundred, 2, "").sent_bytes == 100
 
 
 def scaling_kinds():
@@ -129,7 +144,7 @@ def test_purposes():
 
     def purpose(name, *shapes, kind="all-reduce"):
         arrays = tuple(("f32", shape) for shape in shapes)
-        return step.purpose(Collective(kind, arrays, 0, name))
+        return step.purpose(Collective(kind, arrays, 2, name))
 
     assert purpose("jit(s)/jvp(N)/down/1/reduce_sum", (8,)) == "forward"
     assert purpose("jit(s)/transpose(jvp(N))/down/1/reduce_sum", (8,), (8,)) == "backward"
@@ -140,13 +155,18 @@ def test_purposes():
 
 
 def test_seconds_by_hand():
-    whole = [Collective("all-reduce", (("f32", (25_000_000,)),), 0, "")]  # 100 MB
+    def whole(devices):  # 100 MB
+        return [Collective("all-reduce", (("f32", (25_000_000,)),), devices, "")]
+
     # 150 MB at 100 GB/s, and twice across the 2x2 chips at 1 us a hop
-    assert communication_s(whole, 4, V5E) == pytest.approx(1.5e-3 + 4e-6)
+    assert communication_s(whole(4), V5E) == pytest.approx(1.5e-3 + 4e-6)
+    # The whole pod is a torus: 200 GB/s, and 8 + 8 hops. Half of it is a grid of 8x16.
+    assert communication_s(whole(256), V5E) == pytest.approx(199.21875 / 200e3 + 32e-6)
+    assert communication_s(whole(128), V5E) == pytest.approx(198.4375 / 100e3 + 44e-6)
     # 175 MB at 450 GB/s in the node; 187.5 MB at 400 GB/s out of each of two nodes
-    assert communication_s(whole, 8, H100) == pytest.approx(175 / 450e3 + 10e-6)
-    assert communication_s(whole, 16, H100) == pytest.approx(187.5 / 400e3 + 20e-6)
-    assert communication_s(whole, 1, V5E) == 0
+    assert communication_s(whole(8), H100) == pytest.approx(175 / 450e3 + 10e-6)
+    assert communication_s(whole(16), H100) == pytest.approx(187.5 / 400e3 + 20e-6)
+    assert communication_s([], V5E) == 0
 
 
 def test_batch_where_communication_is_a_tenth():
@@ -171,7 +191,7 @@ def test_bytes_of_the_compiled_step(tiny):
         step = tiny[devices]
         assert (step.parameters, step.channels) == (PARAMETERS, CHANNELS)
         assert {c.kind for c in step.collectives} == {"all-reduce"}
-        assert {c.group for c in step.collectives} <= {0, devices}
+        assert {c.group for c in step.collectives} == {devices}
         total = sum(c.bytes for c in step.collectives)
         assert total == 4 * (PARAMETERS - step.still + 4 * CHANNELS + 1)
         forward = [c for c in step.collectives if step.purpose(c) == "forward"]
