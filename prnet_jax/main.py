@@ -58,19 +58,22 @@ def _run(argv: list[str], stop: Stop) -> None:
 
     check_config(config)
     stop.within_s = config.stop_within_s
-    with processes.joined(config), _naming_a_full_disk():
+    with processes.joined(config), _naming_a_full_disk(workdir):
         stop.share_sigterm()
         train_and_evaluate(config, workdir, stop.reached)
 
 
 @contextlib.contextmanager
-def _naming_a_full_disk() -> Iterator[None]:
+def _naming_a_full_disk(workdir: pathlib.Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise RunError(f"{error}: make room, then repeat the command") from error
+        raise RunError(
+            f"a file of {workdir} could not be written ({error}): make room, then repeat the "
+            "command; the checkpoints are kept"
+        ) from error
 
 
 def _parse(argv: list[str]) -> None:
