@@ -205,7 +205,9 @@ def test_a_process_that_dies_ends_the_other(machines, topologies, tmp_path, kill
     print(f"\nprocess {killed} killed: process {1 - killed} ended after {took:.1f} s with {code}")
     assert code not in (0, None)
     assert took < 3 * DEAD_AFTER_S
-    assert "process" in other.err.splitlines()[-1] or "error: process" in other.err
+    # Ours, or that of JAX's runtime where it was faster.
+    told = ("another process ended or cannot be reached", "another task died")
+    assert any(text in other.err for text in told), other.err
     assert not list(workdir.glob("*/*.orbax-checkpoint-tmp*")) or newest_step(workdir) > 0
 
     step = newest_step(workdir)
@@ -234,7 +236,7 @@ def test_folders_that_are_not_one_are_refused(machines, tmp_path):
     [
         ({"batch_size": 6}, {}, "config.batch_size must be a positive multiple of 4 devices = 4"),
         ({"eval_batch_size": 2}, {}, "config.eval_batch_size must be a positive multiple of 4 dev"),
-        ({}, {"dataset.options.num_slices": "8,4,2"}, "the images or splits of process 1 are not"),
+        ({}, {"dataset.options.num_slices": "8,4,2"}, "the settings of process 1 are not"),
         ({}, {"learning_rate": 0.5}, "of process 1"),
     ],
     ids=["batch", "evaluation batch", "data", "config"],
