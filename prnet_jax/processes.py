@@ -24,6 +24,8 @@ from prnet_jax.errors import InputError, RunError
 
 _EXPLICIT = ("coordinator", "num_processes", "process_id")
 _ONE_PROCESS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")  # "1" there: nobody to wait for
+# In what JAX says where it found no cluster, and in a program that computes already.
+_NO_CLUSTER = ("coordinator_address should be defined", "must be called before any JAX")
 _NOTEBOOKS = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")  # one machine, whatever its TPU says
 _LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000  # as for a data set that the first process makes
 # In what JAX says when another process is gone; an error of this one's devices has other words.
@@ -175,8 +177,8 @@ def _find_others(config: ml_collections.ConfigDict) -> None:
             heartbeat_timeout_seconds=config.dead_after_s,
         )
     except Exception as error:
-        if not given and "coordinator_address should be defined" in str(error):
-            return  # no cluster here
+        if not given and any(text in str(error) for text in _NO_CLUSTER):
+            return
         raise RunError(
             f"the processes of this run did not find each other ({_first_line(error)}): start all "
             "of them, say where they are by coordinator, num_processes and process_id, or set "
