@@ -49,7 +49,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
 
     config.batch_size = 8  # images a step over all devices
     config.accumulate_steps = 1  # parts a batch is cut into, to save memory
-    config.remat = False  # compute norms and activations again in the backward pass, to save memory
+    config.remat = False  # compute each part again in the backward pass, to save memory
     config.shard_state = False  # spread parameters and optimizer over the devices (FSDP)
     config.num_epochs = 100  # an epoch is images // batch_size steps
     config.learning_rate = 1e-3  # the peak

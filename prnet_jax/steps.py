@@ -1,5 +1,6 @@
 """The state of a training run and the pure steps on it; nothing here knows devices or files."""
 
+import contextlib
 import functools
 from collections.abc import Callable
 from typing import Any
@@ -78,21 +79,16 @@ def make_train_step(
     dropout_key = jax.random.fold_in(jax.random.key(config.seed), 2)
     all_heads = config.loss == "infnet" or bool(config.head_weights)
 
-    def forward(params, batch_stats, key, image):
-        return model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            image,
-            train=True,
-            all_heads=all_heads,
-            mutable=["batch_stats"],
-            rngs={"dropout": key},
-        )
-
-    if config.remat:
-        forward = jax.checkpoint(forward, policy=_is_convolution)
-
     def loss_of(params, batch_stats, key, image, mask):
-        output, updates = forward(params, batch_stats, key, image)
+        with _remat() if config.remat else contextlib.nullcontext():
+            output, updates = model.apply(
+                {"params": params, "batch_stats": batch_stats},
+                image,
+                train=True,
+                all_heads=all_heads,
+                mutable=["batch_stats"],
+                rngs={"dropout": key},
+            )
         loss = _training_loss(output, mask, config).mean()
         return loss, updates.get("batch_stats", {})
 
@@ -170,10 +166,35 @@ def make_eval_step(
     return eval_step
 
 
-def _is_convolution(primitive: Any, *_: Any, **__: Any) -> bool:
-    """Whether remat keeps a result: that of a convolution. All else, attention maps too, costs
-    0.3 % of PR-Net's arithmetic to compute again, and is three quarters of what would be kept."""
-    return primitive.name == "conv_general_dilated"
+def _remat() -> contextlib.AbstractContextManager:
+    """Inside, each part of a network keeps only what it was given for the backward pass, and
+    computes the rest again there. Of the 5,596 MiB that PR-Net keeps for 8 images of 256x256 in
+    float32 804 are left."""
+    inside = False
+
+    def apply_part(call, args, kwargs, context):
+        nonlocal inside
+        part = context.module
+        if inside or context.method_name != "__call__" or len(part.path) != 1:
+            return call(*args, **kwargs)
+        leaves, structure = jax.tree.flatten((args, kwargs))
+        is_array = [isinstance(leaf, jax.Array) for leaf in leaves]  # else such as `train`
+
+        def run(part, arrays):
+            nonlocal inside
+            rest = iter(arrays)
+            filled = [next(rest) if a else leaf for a, leaf in zip(is_array, leaves, strict=True)]
+            args, kwargs = jax.tree.unflatten(structure, filled)
+            inside = True
+            try:
+                return part(*args, **kwargs)
+            finally:
+                inside = False
+
+        arrays = [leaf for a, leaf in zip(is_array, leaves, strict=True) if a]
+        return nn.remat(run)(part, arrays)
+
+    return nn.intercept_methods(apply_part)
 
 
 def _training_loss(

@@ -326,14 +326,17 @@ exit 7
 
 @pytest.fixture
 def worker(root, fake):
-    """Makes a worker whose main says "started", waits for the file `go` and ends with 7."""
+    """A home folder, and what ssh is to run there.
+
+    Its main says "started", waits for the file `go` and ends with 7.
+    """
     home = fake / "home"
     (home / "prnet_jax" / "launch").mkdir(parents=True)
     (home / "prnet_jax" / "launch" / "worker.sh").write_text(WORKER)
     assert tpu(root, fake, "--", "-x").returncode == 0
-    run = commands(fake)["run"]
+    told = commands(fake)
     tpu(root, fake, "--stop")
-    return home, run, commands(fake)["stop"]
+    return home, told | commands(fake)
 
 
 def on_worker(home, command):
@@ -354,28 +357,28 @@ def is_locked(home):
 
 
 def test_tpu_worker_runs_once_and_gives_its_exit_code_again(worker):
-    home, run, _ = worker
-    first = on_worker(home, run)
+    home, told = worker
+    first = on_worker(home, told["run"])
     assert first.stdout.readline() == "started\n"
     assert is_locked(home)
-    repeated = on_worker(home, run)  # by gcloud, at once
+    repeated = on_worker(home, told["run"])  # by gcloud, at once
     (home / "go").touch()
     assert first.communicate(timeout=20)[0] == "the last line\n"
     assert first.returncode == 7 and not is_locked(home)
     assert (repeated.communicate(timeout=20)[0], repeated.returncode) == ("", 7)
-    later = on_worker(home, run)
+    later = on_worker(home, told["run"])
     assert (later.communicate(timeout=20)[0], later.returncode) == ("", 7)
     assert (home / "starts").read_text() == "started\n"
-    mark = re.search(r"= (\d+\.\d+) \]", run)[1]
-    another = on_worker(home, run.replace(mark, "1.1"))
+    mark = re.search(r"= (\d+\.\d+) \]", told["run"])[1]
+    another = on_worker(home, told["run"].replace(mark, "1.1"))
     assert another.communicate(timeout=20)[0] == "started\nthe last line\n"
     assert another.returncode == 7
 
 
 @pytest.mark.parametrize("number", [None, signal.SIGHUP])
 def test_tpu_worker_goes_on_where_the_connection_is_lost(worker, number):
-    home, run, _ = worker
-    ssh = on_worker(home, run)
+    home, told = worker
+    ssh = on_worker(home, told["run"])
     assert ssh.stdout.readline() == "started\n"
     ssh.stdout.close()
     if number:  # as from a terminal that is gone; without it only nobody reads on
@@ -390,9 +393,9 @@ def test_tpu_worker_goes_on_where_the_connection_is_lost(worker, number):
 
 
 def test_tpu_worker_ends_though_what_it_says_is_stuck(worker):
-    home, run, _ = worker
+    home, told = worker
     (home / "much").touch()
-    ssh = on_worker(home, run)
+    ssh = on_worker(home, told["run"])
     assert ssh.stdout.readline() == "started\n"
     (home / "go").touch()
     wait_for(lambda: not is_locked(home), ssh)  # while tail has more to say than the pipe holds
@@ -401,12 +404,23 @@ def test_tpu_worker_ends_though_what_it_says_is_stuck(worker):
 
 
 def test_tpu_worker_is_stopped(worker):
-    home, run, stop = worker
-    ssh = on_worker(home, run)
+    home, told = worker
+    ssh = on_worker(home, told["run"])
     assert ssh.stdout.readline() == "started\n"
-    assert on_worker(home, stop).wait(20) == 0
+    assert on_worker(home, told["stop"]).wait(20) == 0
     assert (ssh.communicate(timeout=20)[0], ssh.returncode) == ("saved\n", 75)
-    assert on_worker(home, stop).wait(20) == 0  # nothing to stop
+    assert on_worker(home, told["stop"]).wait(20) == 0  # nothing to stop
+
+
+def test_tpu_worker_is_not_installed_anew_under_a_run(worker):
+    home, told = worker
+    ssh = on_worker(home, told["run"])
+    assert ssh.stdout.readline() == "started\n"
+    install = on_worker(home, told["install"].split(" &&\n")[0] + " && cat ~/ends")
+    assert install.stdout.readline() == "A run is going on: waiting for its end.\n"
+    (home / "go").touch()
+    assert install.communicate(timeout=20)[0] == "ended\n"
+    assert ssh.communicate(timeout=20)[0] == "the last line\n"
 
 
 def test_tpu_vm_clones_a_revision(root, fake, tmp_path):

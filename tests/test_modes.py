@@ -67,11 +67,8 @@ def test_remat_changes_no_result(name):
     config.remat = True
     _, again = step_of(config)
     programs = [str(jax.make_jaxpr(step)(state, batch())) for step in (plain, again)]
-    convolutions, norms = (
-        [program.count(f"{name}[") + program.count(f"{name} ") for program in programs]
-        for name in ("conv_general_dilated", "rsqrt")
-    )
-    assert convolutions[0] == convolutions[1] and norms[0] < norms[1]
+    convolutions = [program.count("conv_general_dilated[") for program in programs]
+    assert convolutions[0] < convolutions[1]
     a, b = (quickly(step)(state, batch()) for step in (plain, again))
     assert float(b[1]["loss"]) == pytest.approx(float(a[1]["loss"]), rel=1e-6)
     assert relative(gradient(state, b[0]), gradient(state, a[0])) < 1e-5
