@@ -10,7 +10,9 @@ import json
 import os
 import pathlib
 import re
+import secrets
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,6 +32,7 @@ _NOTEBOOKS = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")  # one machine, wha
 _LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000  # as for a data set that the first process makes
 # In what JAX says when another process is gone; an error of this one's devices has other words.
 _LOST = re.compile("gloo|unavailable|heartbeat|socket|connection|peer|barrier|coordination", re.I)
+_LATE_S = 10.0  # a file on shared storage
 _calls = itertools.count()
 
 
@@ -151,6 +154,24 @@ def check_same(what: str, value: str) -> None:
             f"{what} of process {', '.join(map(str, np.flatnonzero(~all_same)))} are not those of "
             "process 0: give all processes the same files and settings"
         )
+
+
+def check_same_folder(folder: pathlib.Path) -> None:
+    """Refuses to go on where a process sees another `folder` than the first.
+
+    Raises:
+        InputError: in every process, naming those that differ.
+    """
+    if jax.process_count() == 1:
+        return
+    mark = folder / "together"
+    on_first(lambda: mark.write_text(secrets.token_hex(), "utf-8") and None)
+    end = time.monotonic() + _LATE_S
+    while not mark.exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    found = mark.read_text("utf-8") if mark.exists() else "nothing"
+    check_same("the run directories, which must be one on storage that all share,", found)
+    on_first(lambda: mark.unlink())
 
 
 def _find_others(config: ml_collections.ConfigDict) -> None:

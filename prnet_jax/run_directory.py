@@ -3,7 +3,6 @@
 import json
 import os
 import pathlib
-import time
 from typing import Any
 
 import ml_collections
@@ -19,7 +18,6 @@ _LOCAL_FIELDS = {
     *("distributed", "coordinator", "num_processes", "process_id", "dead_after_s"),
     *("stop_within_s", "compilation_cache"),
 }
-_LATE_S = 10.0
 _BEGUN = {"provenance.json", "provenance.json.new", "config.json.new"}
 
 
@@ -69,18 +67,6 @@ def settings_of(config: ml_collections.ConfigDict) -> str:
 def is_run(workdir: pathlib.Path) -> bool:
     """Whether a run was begun there."""
     return (workdir / "config.json").exists()
-
-
-def state_of(workdir: pathlib.Path) -> str:
-    """What tells whether two processes see the same folder, once the first has opened the run.
-
-    Waits a few seconds for it, as shared disks are late at times.
-    """
-    path = workdir / "config.json"  # the last that is written
-    end = time.monotonic() + _LATE_S
-    while not path.exists() and time.monotonic() < end:
-        time.sleep(0.2)
-    return (workdir / "provenance.json").read_text("utf-8") if path.exists() else "none"
 
 
 def open_run(

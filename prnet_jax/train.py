@@ -1,6 +1,5 @@
 """The training loop, told top to bottom."""
 
-import datetime
 import json
 import math
 import pathlib
@@ -104,7 +103,7 @@ def train_and_evaluate(
     about = processes.on_first(
         lambda: _open_run(workdir, config, slices, manifest, builder.info.full_name)
     )
-    processes.check_same("the run directories, which must be one,", run_directory.state_of(workdir))
+    processes.check_same_folder(workdir)
     with Checkpoints(workdir) as checkpoints:
         processes.check_same("the checkpoints", f"{checkpoints.last_step} {checkpoints.best_step}")
         clock = {"epochs": 0, "train_s": 0.0, "best_dsc": -1.0, "best_epoch": 0, "losses": []}
@@ -225,7 +224,6 @@ def _open_run(
     """The run's provenance: of one that goes on, or of a new one after a search for leaks."""
     about = provenance(manifest, records, config.seed)
     if not run_directory.is_run(workdir):
-        about["begun"] = datetime.datetime.now(datetime.UTC).isoformat()
         about["leakage"] = _check_leakage(slices)
     return run_directory.open_run(workdir, config, about)
 

@@ -227,7 +227,7 @@ def test_folders_that_are_not_one_are_refused(machines, tmp_path):
     pair = machines.pair(first, second_workdir=second)
     for process in pair:
         assert process.wait(120) == 2, process.err
-        assert "the run directories, which must be one, of process 1" in process.err
+        assert "must be one on storage that all share, of process 1" in process.err
 
 
 @pytest.mark.slow
