@@ -60,7 +60,9 @@ class Stop:
         """Hears of SIGTERM beside JAX's preemption service, which has taken it over; does nothing
         where there is none."""
         if _is_distributed():
-            # Of Python's ways the only one that leaves the handler before it, JAX's, at work.
+            # Of Python's ways the only one that leaves the handler before it, JAX's, at work. A
+            # signal in a thread that Python does not know is JAX's alone: then the message and
+            # the bound come when all agree on where to end.
             faulthandler.register(signal.SIGTERM, self._shared[1], all_threads=False, chain=True)
 
     def reached(self) -> bool:

@@ -473,6 +473,7 @@ def start(root, fake, script, *arguments, **more):
         start_new_session=True,
     )
     wait_for(lambda: (fake / "waiting").exists(), running)
+    time.sleep(1.0)  # the script itself may be a step behind, and bash without its traps
     return running
 
 

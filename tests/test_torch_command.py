@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 
-import grain
 import jax
 import numpy as np
 import pytest
@@ -75,14 +74,12 @@ def trained(tmp_path, small):
     (run / "config.json").write_text(json.dumps({"model": {"name": "prnet", **fields}}))
 
     def save(ema):
-        manager = Checkpoints(run / "checkpoints")
-        for step, score in ((1, 0.9), (2, 0.8)):
-            arrays = jax.tree.map(lambda x, k=step: x * k, small)
-            averaged = jax.tree.map(lambda x: x + 1, arrays["params"]) if ema else None
-            state = {"step": np.int32(step), **arrays, "opt_state": {}, "ema_params": averaged}
-            iterator = iter(grain.MapDataset.range(3).to_iter_dataset())
-            manager.save(step, state, iterator, {"epochs": step}, score)
-        manager.close()
+        with Checkpoints(run) as checkpoints:
+            for step, score in ((1, 0.9), (2, 0.8)):
+                arrays = jax.tree.map(lambda x, k=step: x * k, small)
+                averaged = jax.tree.map(lambda x: x + 1, arrays["params"]) if ema else None
+                state = {"step": np.int32(step), **arrays, "opt_state": {}, "ema_params": averaged}
+                checkpoints.save(step, state, {"epochs": step}, score)
         return run
 
     return save
