@@ -114,15 +114,15 @@ class Stop:
         with self._lock:
             if self._requested:
                 return
-            self._requested = True
-        timer = threading.Timer(self.within_s, self._give_up)
-        timer.daemon = True
-        timer.start()
-        again = " again" if name == "SIGINT" else ""
-        _say(
-            f"{name}: saving after the running step, then ending, within {self.within_s:g} s "
-            f"(config.stop_within_s). Ctrl-C{again} ends at once."
-        )
+            timer = threading.Timer(self.within_s, self._give_up)
+            timer.daemon = True
+            timer.start()
+            again = " again" if name == "SIGINT" else ""
+            _say(
+                f"{name}: saving after the running step, then ending, within {self.within_s:g} s "
+                f"(config.stop_within_s). Ctrl-C{again} ends at once."
+            )
+            self._requested = True  # last: a run may end at once
 
     def _give_up(self) -> None:
         if self._over:

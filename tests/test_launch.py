@@ -471,6 +471,8 @@ def start(root, fake, script, *arguments, **more):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
+        # Tests in the background of a shell inherit that it is ignored; bash cannot trap it then.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     wait_for(lambda: (fake / "waiting").exists(), running)
     time.sleep(1.0)  # the script itself may be a step behind, and bash without its traps
@@ -710,7 +712,7 @@ def test_jobset_fits_the_slice_and_main(jobset, root):
     from jax._src.clusters.cloud_tpu_cluster import coordinator_port
 
     ports = {port["containerPort"] for port in container["ports"]}
-    assert ports == {8471, int(coordinator_port)}
+    assert {8471, int(coordinator_port)} <= ports
     names = jobset["metadata"]["name"], jobset["spec"]["replicatedJobs"][0]["name"]
     assert len("-".join(names)) < 50  # pods' host names, of at most 63, append two indices
 
