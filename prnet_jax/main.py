@@ -117,7 +117,7 @@ def _explain(error: Exception, argv: list[str]) -> str:
 
 def _near(path: str, argv: list[str]) -> str:
     """A hint at fields of the config that are spelt like `path`."""
-    from prnet_jax.run_directory import flat
+    from prnet_jax.run.files import flat
 
     # ml_collections has run the file before it met the field, but does not hand it out yet.
     named = "\n".join(argv)

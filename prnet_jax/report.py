@@ -7,32 +7,10 @@ from typing import Any
 import ml_collections
 from clu import parameter_overview
 
+from prnet_jax.metrics.names import LINES
 from prnet_jax.paper import TABLE_1
-from prnet_jax.provenance import describe_devices
+from prnet_jax.run.provenance import describe_devices
 
-# (name in summary.json, as printed, factor, decimals). The order and the units are the paper's;
-# then the metric that it names but does not tabulate, and ours.
-LINES = (
-    ("iou", "IoU %", 100, 2),
-    ("hd_px", "HD px", 1, 2),
-    ("hd_mm", "HD mm", 1, 2),
-    ("dsc", "DSC %", 100, 2),
-    ("mae", "MAE", 1, 4),
-    ("acc", "ACC %", 100, 2),
-    ("spe", "SPE %", 100, 2),
-    ("auc", "AUC %", 100, 2),
-    ("sen", "SEN %", 100, 2),
-    ("ppv", "PPV %", 100, 2),
-    ("brier", "Brier", 1, 4),
-    ("hd95_px", "HD95 px", 1, 2),
-    ("hd95_mm", "HD95 mm", 1, 2),
-    ("hd95_pooled_px", "HD95 pooled px", 1, 2),
-    ("hd95_pooled_mm", "HD95 pooled mm", 1, 2),
-    ("assd_px", "ASSD px", 1, 2),
-    ("assd_mm", "ASSD mm", 1, 2),
-    ("surface_dice_1px", "surface Dice 1 px %", 100, 2),
-    ("surface_dice_2mm", "surface Dice 2 mm %", 100, 2),
-)
 _MISSING = "-"
 
 
@@ -125,9 +103,7 @@ def evaluated(summary: Mapping[str, Any], directory: pathlib.Path) -> str:
     )
 
 
-def table(
-    summary: Mapping, paper_row: Mapping | None = None, comparable: bool = True
-) -> str:
+def table(summary: Mapping, paper_row: Mapping | None = None, comparable: bool = True) -> str:
     """The final table: Markdown whose columns are also aligned for a terminal.
 
     Args:

@@ -15,6 +15,7 @@ from flax import linen as nn
 from prnet_jax.data.augment import augment
 from prnet_jax.losses import bce_dice, head_losses, infnet_loss
 from prnet_jax.metrics import counts
+from prnet_jax.models import create_model
 
 Batch = dict[str, jax.Array]
 
@@ -205,9 +206,21 @@ def _training_loss(
     """What `config` asks for, [N], of a network's logits: of its main head, or of all heads."""
     if config.loss == "infnet":
         return infnet_loss(output, mask)
-    loss = functools.partial(
-        bce_dice, bce_weight=config.bce_weight, dice_weight=config.dice_weight
-    )
+    loss = functools.partial(bce_dice, bce_weight=config.bce_weight, dice_weight=config.dice_weight)
     if config.head_weights:
         return head_losses(output, mask, config.head_weights, loss)
     return loss(output, mask)
+
+
+def make_model(config: ml_collections.ConfigDict):
+    """The network of `config.model`, computing in `config.dtype`.
+
+    Raises:
+        InputError: no such network or field.
+    """
+    fields = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in config.model.items()
+        if name != "name"
+    }
+    return create_model(config.model.name, dtype=jnp.dtype(config.dtype), **fields)

@@ -1,39 +1,31 @@
 """The training loop, told top to bottom."""
 
 import json
-import math
 import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
-import numpy as np
 
-from prnet_jax import (
-    benchmark,
-    curves,
-    optim,
-    processes,
-    report,
-    run_directory,
-    sharding,
-    steps,
-    writers,
-)
-from prnet_jax.checkpoint import Checkpoints, load_variables, network_of
+from prnet_jax import benchmark, optim, processes, progress, report, sharding, steps
 from prnet_jax.config import check_config
 from prnet_jax.data import leakage
 from prnet_jax.data.augment import augment
 from prnet_jax.data.pipeline import Slices, open_splits, splits_hash, train_batches
 from prnet_jax.data.prepare import prepare
-from prnet_jax.errors import InputError, RunError, Stopped
-from prnet_jax.evaluate import about_run, evaluate_split
-from prnet_jax.inference import validate
-from prnet_jax.models import create_model
-from prnet_jax.provenance import provenance
+from prnet_jax.errors import InputError, Stopped
+from prnet_jax.evaluate.run import about_run, evaluate_split
+from prnet_jax.figures import training
+from prnet_jax.predictor import validate
+from prnet_jax.run import directory, files, log
+from prnet_jax.run.checkpoint import Checkpoints
+from prnet_jax.run.initial import initial_variables, start_from
+from prnet_jax.run.log import TrainLog
+from prnet_jax.run.provenance import provenance
+from prnet_jax.steps import make_model
 
 _LONG_HOURS = 1.0  # a training on a CPU that is announced with its time
 
@@ -70,9 +62,9 @@ def train_and_evaluate(
     sharding.check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
     model = make_model(config)
     _check_shapes(config, model)
-    processes.check_same("the settings", run_directory.settings_of(config))
-    processes.on_first(lambda: run_directory.check_run(workdir, config))
-    initial = _initial_variables(config, model)
+    processes.check_same("the settings", directory.settings_of(config))
+    processes.on_first(lambda: directory.check_run(workdir, config))
+    initial = initial_variables(config, model)
 
     # ---- data
     data = config.dataset
@@ -111,7 +103,7 @@ def train_and_evaluate(
         if checkpoints.last_step is not None:
             state, clock = checkpoints.restore(state)
         elif initial is not None:
-            state = _start_from(initial, state)
+            state = start_from(initial, state)
         step = saved = start = int(state.step)
         sizes = {split: len(part) for split, part in slices.items()}
         print(report.beginning(config, workdir, sizes, steps_per_epoch, state.params), flush=True)
@@ -126,15 +118,15 @@ def train_and_evaluate(
             slices["train"], config.batch_size, config.seed, data.num_threads, start
         )
         with (
-            writers.open_writer(workdir, start or None, clock["epochs"]) as writer,
-            writers.progress(total_steps, initial=start, desc="train") as bar,
+            log.open_writer(workdir, start or None, clock["epochs"]) as writer,
+            progress.progress(total_steps, initial=start, desc="train") as bar,
         ):
-            log = _TrainLog(writer, bar, config, clock["losses"])
+            train_log = TrainLog(writer, bar, config, clock["losses"])
             begin = time.perf_counter() - clock["train_s"]
 
             def save(score: float | None = None) -> None:
                 nonlocal saved
-                clock["losses"] = log.settle()
+                clock["losses"] = train_log.settle()
                 clock["train_s"] = time.perf_counter() - begin
                 writer.sync()
                 checkpoints.save(step, state, clock, score)
@@ -142,7 +134,7 @@ def train_and_evaluate(
 
             def end_epoch() -> None:
                 epoch = clock["epochs"] + 1
-                log.flush()
+                train_log.flush()
                 with bar.paused():
                     variables = sharding.whole(mesh, state.eval_variables)
                     scores, picture = validate(
@@ -176,7 +168,7 @@ def train_and_evaluate(
                     arrays = {name: batch[name] for name in ("image", "mask", "draw")}
                     state, results = train_step(state, sharding.shard_batch(mesh, arrays))
                     step += 1
-                    log.add(step, results, batch["id"].tolist())
+                    train_log.add(step, results, batch["id"].tolist())
             except Stopped:
                 if step > saved:
                     save()
@@ -223,9 +215,9 @@ def _open_run(
 ) -> dict[str, Any]:
     """The run's provenance: of one that goes on, or of a new one after a search for leaks."""
     about = provenance(manifest, records, config.seed)
-    if not run_directory.is_run(workdir):
+    if not directory.is_run(workdir):
         about["leakage"] = _check_leakage(slices)
-    return run_directory.open_run(workdir, config, about)
+    return directory.open_run(workdir, config, about)
 
 
 def _check_leakage(slices: Mapping[str, Slices]) -> str:
@@ -240,86 +232,10 @@ def _check_leakage(slices: Mapping[str, Slices]) -> str:
             yield item
             bar.update(1)
 
-    with writers.progress(sum(map(len, slices.values())), desc="leakage", unit="images") as bar:
+    with progress.progress(sum(map(len, slices.values())), desc="leakage", unit="images") as bar:
         found = str(leakage.check({split: with_bar(part) for split, part in slices.items()}))
     print(f"leakage    {found}", flush=True)
     return found
-
-
-def make_model(config: ml_collections.ConfigDict):
-    """The network of `config.model`, computing in `config.dtype`.
-
-    Raises:
-        InputError: no such network or field.
-    """
-    fields = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in config.model.items()
-        if name != "name"
-    }
-    return create_model(config.model.name, dtype=jnp.dtype(config.dtype), **fields)
-
-
-class _TrainLog:
-    """Passes the results of steps on, one step late, so that the device never waits for the host.
-
-    Means over `config.log_every_steps` steps go into the writer; a loss or a gradient that is not
-    finite ends the run. `losses` are those of the steps that a run which goes on has not written
-    yet.
-    """
-
-    def __init__(
-        self, writer: writers.SilentWriter, bar: writers.Progress, config, losses: list[float]
-    ):
-        self._writer = writer
-        self._bar = bar
-        self._config = config
-        self._pending: tuple[int, dict[str, jax.Array], Sequence[str]] | None = None
-        self._losses = list(losses)
-
-    def add(self, step: int, results: dict[str, jax.Array], ids: Sequence[str]) -> None:
-        self._read_pending()
-        self._pending = step, results, ids
-
-    def settle(self) -> list[float]:
-        """Reads the last step's results too; the losses that are not written yet."""
-        self._read_pending()
-        return list(self._losses)
-
-    def flush(self) -> None:
-        """Writes what is left; every epoch begins a new mean."""
-        if self.settle():
-            self._write(*self._last)
-
-    def _read_pending(self) -> None:
-        if self._pending is None:
-            return
-        step, results, ids = self._pending
-        self._pending = None
-        loss = float(results["loss"])
-        for name, value in (("loss", loss), ("gradient's norm", float(results["grad_norm"]))):
-            if not math.isfinite(value):
-                raise RunError(
-                    f"the {name} is {value} at step {step}, images {', '.join(ids)}: look at "
-                    "these, or lower config.learning_rate; the last checkpoint is kept"
-                )
-        self._losses.append(loss)
-        self._last = step, results
-        self._bar.update(1, loss=loss, images=self._config.batch_size)
-        if step % self._config.log_every_steps == 0:
-            self._write(step, results)
-
-    def _write(self, step: int, results: dict[str, jax.Array]) -> None:
-        self._writer.scalars(
-            step,
-            {
-                "train/loss": float(np.mean(self._losses)),
-                "train/grad_norm": float(results["grad_norm"]),
-                "train/learning_rate": float(results["learning_rate"]),
-                "train/images_per_s": self._bar.images_per_s,
-            },
-        )
-        self._losses = []
 
 
 def _check_shapes(config: ml_collections.ConfigDict, model) -> None:
@@ -334,50 +250,6 @@ def _check_shapes(config: ml_collections.ConfigDict, model) -> None:
         return model.init(keys[0], image, train=False)
 
     jax.eval_shape(trial, image, mask)
-
-
-def _initial_variables(config: ml_collections.ConfigDict, model) -> dict[str, Any] | None:
-    """The variables in `config.init_from`, or None where it is not set.
-
-    Raises:
-        InputError: no such folder, or the variables of another network or width.
-    """
-    if not config.init_from:
-        return None
-    folder = pathlib.Path(config.init_from)
-    name, _ = network_of(folder)
-    if name != config.model.name:
-        raise InputError(f"config.init_from {folder} holds {name}, not {config.model.name}")
-    variables = load_variables(folder)
-    size = config.dataset.image_size
-    image = jnp.zeros((1, size, size, model.in_channels))
-    expected = jax.eval_shape(lambda: model.init(jax.random.key(0), image, train=False))
-    shapes = [
-        {jax.tree_util.keystr(path): leaf.shape for path, leaf in leaves}
-        for leaves in map(jax.tree_util.tree_leaves_with_path, (expected, variables))
-    ]
-    differ = sorted(k for k in shapes[0] | shapes[1] if shapes[0].get(k) != shapes[1].get(k))
-    if differ:
-        raise InputError(
-            f"config.init_from {folder} does not fit config.model: {len(differ)} arrays differ, "
-            f"such as {differ[0]}: expected {shapes[0].get(differ[0])}, found "
-            f"{shapes[1].get(differ[0])}; set config.model as it was"
-        )
-    return variables
-
-
-def _start_from(variables: dict[str, Any], state: steps.TrainState) -> steps.TrainState:
-    """`state` with other weights and running statistics, placed as before."""
-
-    def like(old, new):
-        return jax.tree.map(lambda a, b: jax.device_put(b, a.sharding), old, new)
-
-    params = variables["params"]
-    return state.replace(
-        params=like(state.params, params),
-        batch_stats=like(state.batch_stats, variables.get("batch_stats", {})),
-        ema_params=None if state.ema_params is None else like(state.ema_params, params),
-    )
 
 
 def _stopped_early(config: ml_collections.ConfigDict, clock: dict[str, Any]) -> bool:
@@ -403,8 +275,8 @@ def _warn_if_long(
 def _curves_and_summary(workdir: pathlib.Path, best_step: int) -> dict[str, Any] | None:
     """Draws the curves; the test split's summary, where it was made with this checkpoint before;
     not by an older version of this program, which knew fewer metrics."""
-    metrics = writers.read_metrics(workdir / writers.METRICS_FILE)
-    curves.curves(metrics, workdir / "curves.png")
+    metrics = log.read_metrics(workdir / files.METRICS)
+    training.draw_training(metrics, workdir / "curves.png")
     path = workdir / "test" / "summary.json"
     if not path.exists():
         return None

@@ -22,7 +22,7 @@ import pytest
 
 from prnet_jax.errors import InputError
 from prnet_jax.models import create_model
-from prnet_jax.torch_weights import from_torch, to_torch
+from prnet_jax.torch_weights.convert import from_torch, to_torch
 from tests.goldens import weights
 
 GOLDENS = pathlib.Path(__file__).resolve().parent / "goldens"

@@ -15,7 +15,7 @@ from prnet_jax.data.pipeline import Slices
 from prnet_jax.data.prepare import prepare
 from prnet_jax.losses import bce_dice
 from prnet_jax.models.layers import AttentionGate, Conv, DoubleConv, UpConv
-from prnet_jax.train import make_model
+from prnet_jax.steps import make_model
 
 # Programs whose speed does not matter are compiled in a third of the time.
 quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})

@@ -3,8 +3,9 @@
 import pathlib
 
 from prnet_jax.metrics import METRICS
+from prnet_jax.metrics.names import LINES
 from prnet_jax.paper import TABLE_1
-from prnet_jax.report import LINES, evaluated, table
+from prnet_jax.report import evaluated, table
 
 
 def statistics(mean, sd, n, low=None, high=None):

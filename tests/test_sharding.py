@@ -14,7 +14,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 
 from prnet_jax import optim, sharding, steps
 from prnet_jax.config import make_config
-from prnet_jax.train import make_model
+from prnet_jax.steps import make_model
 
 
 def shape(*sides):

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from prnet_jax import optim, steps
-from prnet_jax.train import make_model
+from prnet_jax.steps import make_model
 
 
 def batch(number=4, size=32, seed=0):

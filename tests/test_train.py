@@ -6,15 +6,17 @@ import jax
 import numpy as np
 import pytest
 
-from prnet_jax import checkpoint, train, writers
-from prnet_jax.checkpoint import Checkpoints, load_variables
+from prnet_jax import train
 from prnet_jax.errors import InputError, RunError
+from prnet_jax.run import log, variables
+from prnet_jax.run.checkpoint import Checkpoints
+from prnet_jax.run.variables import load_variables
 
 
 def saved_state(workdir):
     with Checkpoints(workdir) as checkpoints:
         step = checkpoints.last_step
-    return step, checkpoint._read_arrays(workdir / "checkpoints" / str(step) / "state")
+    return step, variables._read_arrays(workdir / "checkpoints" / str(step) / "state")
 
 
 def test_a_run_leaves_what_it_should(tiny_config, tmp_path, capsys):
@@ -41,7 +43,7 @@ def test_a_run_leaves_what_it_should(tiny_config, tmp_path, capsys):
     assert about["leakage"].startswith("no patient and no image in two splits (15 patients, 15 im")
     assert summary["provenance"] == about
 
-    metrics = writers.read_metrics(workdir / "metrics.jsonl")
+    metrics = log.read_metrics(workdir / "metrics.jsonl")
     trained = [line["step"] for line in metrics if "train/loss" in line]
     validated = [(line["step"], line["epoch"]) for line in metrics if "val/dsc" in line]
     assert trained == [1, 2, 3, 4]
@@ -86,7 +88,7 @@ def test_resume_ends_like_an_undisturbed_run(tiny_config, tmp_path, monkeypatch)
         jax.tree.leaves(saved_state(straight)), jax.tree.leaves(saved_state(stopped)), strict=True
     ):
         np.testing.assert_array_equal(a, b)
-    runs = [writers.read_metrics(workdir / "metrics.jsonl") for workdir in (straight, stopped)]
+    runs = [log.read_metrics(workdir / "metrics.jsonl") for workdir in (straight, stopped)]
     varying = ("time", "train/images_per_s")
     straight_lines, resumed_lines = (
         [{k: v for k, v in line.items() if k not in varying} for line in lines] for lines in runs
@@ -112,7 +114,7 @@ def test_early_stopping(tiny_config, tmp_path, monkeypatch):
     )
     tiny_config.num_epochs, tiny_config.early_stopping_epochs = 5, 2
     train.train_and_evaluate(tiny_config, tmp_path / "run")
-    metrics = writers.read_metrics(tmp_path / "run" / "metrics.jsonl")
+    metrics = log.read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [line["val/dsc"] for line in metrics if "val/dsc" in line] == [0.5, 0.7, 0.6, 0.7]
 
 

@@ -37,7 +37,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 from scipy import stats
 
-from prnet_jax.data.pipeline import resize_image
+from prnet_jax.data.preprocess import resize_image
 from prnet_jax.errors import InputError
 
 NEAR = 0.965  # correlation from which two pictures count as near-identical: see above

@@ -6,7 +6,9 @@ axial slice as it is shown on a screen.
 """
 
 import dataclasses
+import importlib
 import itertools
+import types
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +16,8 @@ import numpy as np
 from prnet_jax.errors import InputError
 
 SPACING_MM = (0.01, 100.0)  # what a pixel of a person's scan may measure
+
+
 _WORLD_OF_AXIS = (1, 0, 2)  # rows along y (posterior), columns along x (left), slices along z
 
 
@@ -92,3 +96,23 @@ def checked_spacing(spacing: Sequence[float], name: str) -> tuple[float, float]:
             f"expected {low:g} to {high:g} mm: mend its header"
         )
     return float(spacing[0]), float(spacing[1])
+
+
+def two_or_three_axes(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Without axes of length 1 after the second."""
+    shape = pixels.shape
+    while pixels.ndim > 2 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim not in (2, 3) or 0 in shape:
+        raise InputError(
+            f"{name} has the shape {'x'.join(map(str, shape)) or 'of one number'}; expected "
+            "[H, W] or [H, W, slices]: save one picture or volume a file"
+        )
+    return pixels
+
+
+def import_library(module: str, name: str) -> types.ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise InputError(f"{name} needs the library {module}: pip install {module}") from error

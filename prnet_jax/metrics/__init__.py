@@ -5,6 +5,7 @@ The modules `prnet_jax.metrics.overlap` and `.surface` must be imported from by 
 as an attribute, `metrics.overlap` is the function.
 """
 
+from prnet_jax.metrics.names import HIGHER_IS_BETTER, METRICS, PIXEL_METRICS
 from prnet_jax.metrics.overlap import (
     auc,
     brier,
@@ -14,24 +15,14 @@ from prnet_jax.metrics.overlap import (
     overlap,
     overlap_from_counts,
 )
-from prnet_jax.metrics.policy import (
-    HIGHER_IS_BETTER,
-    METRICS,
-    PIXEL_METRICS,
-    POLICIES,
-    EmptyPolicy,
-    EmptyScores,
-    find_policy,
-    pooled,
-    score_image,
-    summarize,
-)
+from prnet_jax.metrics.policy import POLICIES, EmptyPolicy, EmptyScores, find_policy
 from prnet_jax.metrics.statistics import (
     bootstrap_interval,
     holm,
     mean_of_scored,
     paired_comparison,
 )
+from prnet_jax.metrics.summary import pooled, score_image, summarize
 from prnet_jax.metrics.surface import assd, hausdorff, surface_dice
 
 __all__ = [

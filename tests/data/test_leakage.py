@@ -11,7 +11,7 @@ from PIL import Image
 from scipy import ndimage, stats
 
 from prnet_jax.data import leakage
-from prnet_jax.data.pipeline import resize_image
+from prnet_jax.data.preprocess import resize_image
 from prnet_jax.data.readers import read_png, read_tiff
 from prnet_jax.errors import InputError
 

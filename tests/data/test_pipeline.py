@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prnet_jax.data import pipeline
+from prnet_jax.data import pipeline, preprocess
 from prnet_jax.data.prepare import prepare
 from prnet_jax.errors import InputError
 
@@ -27,7 +27,7 @@ class Numbers:
 
 def test_window_by_hand():
     hu = np.array([-3024, -1000, -300, 400, 3000], np.int16)
-    out = pipeline.window(hu, -1000.0, 400.0)
+    out = preprocess.window(hu, -1000.0, 400.0)
     assert out.dtype == np.float32
     np.testing.assert_array_equal(out, np.array([0, 0, 0.5, 1, 1], np.float32))
 
@@ -35,17 +35,17 @@ def test_window_by_hand():
 def test_resize_by_hand():
     image = np.arange(16.0).reshape(4, 4)
     np.testing.assert_allclose(
-        pipeline.resize_image(image, 2), [[2.5, 4.5], [10.5, 12.5]], rtol=1e-6
+        preprocess.resize_image(image, 2), [[2.5, 4.5], [10.5, 12.5]], rtol=1e-6
     )
     # Three pixels into two: each new one covers one and a half.
-    row = pipeline.resize_image(np.array([[0.0, 3.0, 6.0]]), 2)[0]
+    row = preprocess.resize_image(np.array([[0.0, 3.0, 6.0]]), 2)[0]
     np.testing.assert_allclose(row, [(0 + 1.5) / 1.5, (1.5 + 6) / 1.5], rtol=1e-6)
 
 
 @pytest.mark.parametrize(("old", "new"), [(512, 128), (500, 96), (64, 96), (512, 512)])
 def test_resize_keeps_the_mean(old, new):
     image = np.random.default_rng(0).random((old, old))
-    resized = pipeline.resize_image(image, new)
+    resized = preprocess.resize_image(image, new)
     assert resized.shape == (new, new)
     assert resized.mean(dtype=np.float64) == pytest.approx(image.mean(), abs=1e-7)
     if old == new:
@@ -57,7 +57,7 @@ def test_resize_mask_takes_the_majority():
     mask[0, :2] = True  # two of four pixels: no majority
     mask[2:, 2:] = True
     mask[2, 2] = False  # three of four
-    np.testing.assert_array_equal(pipeline.resize_mask(mask, 2), [[False, False], [False, True]])
+    np.testing.assert_array_equal(preprocess.resize_mask(mask, 2), [[False, False], [False, True]])
 
 
 def test_each_pass_draws_every_slice_once_across_batch_borders():
@@ -163,7 +163,7 @@ def test_slices_of_the_phantom(tiny_config):
     half = pipeline.Slices(builder, "train", data)[3]
     np.testing.assert_allclose(half["spacing_mm"], 2 * item["spacing_mm"])
     np.testing.assert_allclose(
-        half["image"][..., 0], pipeline.resize_image(item["image"][..., 0], 16), atol=1e-6
+        half["image"][..., 0], preprocess.resize_image(item["image"][..., 0], 16), atol=1e-6
     )
     data.mask = "lungs"
     with pytest.raises(InputError, match="no mask 'lungs': .* one of mask, nodule_mask"):

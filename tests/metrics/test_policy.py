@@ -8,6 +8,7 @@ import pytest
 
 from prnet_jax import metrics
 from prnet_jax.errors import InputError
+from prnet_jax.metrics import summary as summaries
 
 NAN = math.nan
 EMPTY = np.zeros((6, 8), bool)
@@ -113,12 +114,10 @@ def test_an_impossible_spacing_is_refused(pred, spacing):
 
 
 def test_a_spacing_of_squares_needs_no_second_transform(monkeypatch):
-    from prnet_jax.metrics import policy
-
     calls = []
-    measure = policy.surface_distances
+    measure = summaries.surface_distances
     monkeypatch.setattr(
-        policy, "surface_distances", lambda *given: calls.append(given) or measure(*given)
+        summaries, "surface_distances", lambda *given: calls.append(given) or measure(*given)
     )
     row = score(MOVED, SQUARE, spacing_mm=(0.7, 0.7))
     assert len(calls) == 1

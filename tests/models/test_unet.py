@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prnet_jax.models import create_model
-from prnet_jax.torch_weights import to_torch
+from prnet_jax.torch_weights.convert import to_torch
 from tests.model_tester import QUICK_COMPILE, GoldenTester, ModelTester, enable_x64, noise
 
 

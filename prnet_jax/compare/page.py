@@ -1,0 +1,276 @@
+"""The comparison as one HTML page that needs no network and no other file.
+
+The words and numbers are in the page as they are; page.js draws plots from the JSON that
+is embedded. Text from runs comes from strangers: it is escaped here and set as text there.
+"""
+
+import base64
+import html
+import io
+import json
+import math
+import pathlib
+import string
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image, features
+
+from prnet_jax.compare.rows import Row
+from prnet_jax.compare.tables import BEST, SECOND, STATISTICS_NOTE, Metric, Table, n_scored
+from prnet_jax.figures import slices
+from prnet_jax.metrics import HIGHER_IS_BETTER
+
+_PANEL_PX = 384  # longest side of an embedded picture
+_MAX_PANELS = 160  # in all: about 20 kB each
+
+
+_MOST_IMAGES, _FEWEST_IMAGES = 24, 8
+
+
+_HERE = pathlib.Path(__file__).parent
+
+
+def page(
+    rows: Sequence[Row],
+    reference: Row,
+    table: Table,
+    metrics: Sequence[Metric],
+    statistics: Sequence[Mapping[str, Any]],
+) -> str:
+    """The whole page.
+
+    Args:
+        rows: of the comparison.
+        reference: the row that the others were tested against.
+        table: the main table.
+        metrics: that can be picked.
+        statistics: of `prnet_jax.compare_tables.compare_to`.
+
+    Raises:
+        InputError: an overlay that per_image.csv names is damaged.
+    """
+    first = rows[0].runs[0]
+    embedded = largest_differences(rows, _number_of_images(len(rows)))
+    data = {
+        "metrics": [
+            {**metric._asdict(), "higher": HIGHER_IS_BETTER[metric.name]} for metric in metrics
+        ],
+        "rows": [
+            {
+                "label": row.title,
+                "reference": row is reference,
+                "scores": {m.name: _json_numbers(row.scores.get(m.name)) for m in metrics},
+                "paired_dsc": _json_numbers(row.paired.get("dsc")),
+                # A picture is one seed's: so are the scores below it.
+                "shown_seed": row.runs[0].seed,
+                "shown": {m.name: _json_numbers(row.runs[0].scores.get(m.name)) for m in metrics},
+                "shown_empty": row.runs[0].both_empty.tolist(),
+                "pictures": _pictures(row, embedded),
+            }
+            for row in rows
+        ],
+        "ids": first.ids,
+        "embedded": embedded,
+    }
+    summary = first.summary
+    subject = f"{summary['dataset']}, {summary['split']} split, {len(first.ids)} images"
+    text = (_HERE / "page.html").read_text(encoding="utf-8")
+    return string.Template(text).substitute(
+        subject=html.escape(f"{subject} at {summary['image_size']}x{summary['image_size']}"),
+        style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        table=_table(table),
+        notes="".join(f"<p>{html.escape(note)}</p>" for note in table.notes),
+        every=_every_metric(rows, metrics),
+        statistics=_statistics(statistics, metrics),
+        gallery_note=html.escape(_gallery_note(embedded, len(first.ids))),
+        provenance="".join(_provenance(row) for row in rows),
+        # "</script>" and "<!--" would end or hide the block wherever they stand in a string.
+        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        script=(_HERE / "page.js").read_text(encoding="utf-8"),
+    )
+
+
+def largest_differences(rows: Sequence[Row], count: int) -> list[int]:
+    """Indices of the images whose DSC differs most between the networks, largest first.
+
+    An image on which a network rightly marks nothing has its DSC of `Row.paired`. Only images of
+    which a picture is there; equal ones in order.
+    """
+    if not all("dsc" in row.paired for row in rows):
+        return []
+    scores = np.array([row.paired["dsc"] for row in rows])
+    spread = scores.max(axis=0) - scores.min(axis=0)
+    shown = [
+        i
+        for i in range(len(spread))
+        if not math.isnan(spread[i]) and any(_overlay(row, i) is not None for row in rows)
+    ]
+    return sorted(shown, key=lambda i: -spread[i])[:count]
+
+
+def _number_of_images(rows: int) -> int:
+    return max(_FEWEST_IMAGES, min(_MOST_IMAGES, _MAX_PANELS // rows))
+
+
+def _overlay(row: Row, index: int) -> pathlib.Path | None:
+    run = row.runs[0]
+    path = run.folder / "overlays" / run.overlays[index]
+    return path if run.overlays[index] and path.is_file() else None
+
+
+def _pictures(row: Row, indices: Sequence[int]) -> dict[int, str]:
+    """{image's index: data URI} of the overlays that are there."""
+    paths = {i: _overlay(row, i) for i in indices}
+    return {i: _data_uri(slices.marked_panel(path)) for i, path in paths.items() if path}
+
+
+def _data_uri(picture: Image.Image) -> str:
+    picture = picture.copy()
+    picture.thumbnail((_PANEL_PX, _PANEL_PX), Image.Resampling.LANCZOS)
+    kind = "webp" if features.check("webp") else "jpeg"
+    file = io.BytesIO()
+    picture.save(file, kind, quality=80)
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+
+def _gallery_note(embedded: Sequence[int], images: int) -> str:
+    if not embedded:
+        return "No pictures: the evaluations hold no overlays, or only one that can be compared."
+    return (
+        f"{len(embedded)} of {images} images are in this page: those whose DSC differs most "
+        "between the networks. Of several seeds the first is shown, with its own scores. Contours: "
+        "green is the target, magenta the prediction; tinted is what only one of them holds."
+    )
+
+
+def _table(table: Table) -> str:
+    tags = {BEST: ("<strong>", "</strong>"), SECOND: ("<u>", "</u>"), "": ("", "")}
+
+    def line(cells: Sequence[str], marks: Sequence[str]) -> str:
+        name, *others = cells
+        tds = "".join(
+            f"<td{_long(cell)}>{tags[mark][0]}{html.escape(cell)}{tags[mark][1]}</td>"
+            for cell, mark in zip(others, marks[1:], strict=True)
+        )
+        return f'<tr><th scope="row"{_long(name)}>{html.escape(name)}</th>{tds}</tr>'
+
+    body = "".join(line(*pair) for pair in zip(table.body, table.marks, strict=True))
+    paper = "".join(line(cells, [""] * len(cells)) for cells in table.paper)
+    return _sortable("table-main", table.header, body, paper)
+
+
+def _every_metric(rows: Sequence[Row], metrics: Sequence[Metric]) -> str:
+    header = ["metric", "network", "mean", "sd over seeds", "sd over images", "images scored"]
+    body = []
+    for metric in metrics:
+        for row in rows:
+            spreads = (row.mean, row.sd_seeds, row.sd_images)
+            cells = [row.title, *(metric.text(values.get(metric.name)) for values in spreads)]
+            body.append(_line(metric, cells + [str(n_scored(row, metric.name))]))
+    return _sortable("table-every", header, "".join(body))
+
+
+def _statistics(results: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]) -> str:
+    if not results:
+        return "<p>One row alone: there is nothing to test it against.</p>"
+    header = ["metric", "network", "difference", "95 % interval", "p", "p (Holm)", "effect size"]
+    header += ["better mean", "images", "patients"]
+    by_name = {metric.name: metric for metric in metrics}
+    body = []
+    for result in results:
+        metric = by_name[result["metric"]]
+        low, high = (signed(metric, result[f"ci95_{end}"]) for end in ("low", "high"))
+        cells = [
+            result["network"],
+            signed(metric, result["mean_difference"]),
+            "-" if "-" in (low, high) else f"{low} to {high}",
+            p_text(result["p_value"]),
+            p_text(result["p_holm"]),
+            "-" if math.isnan(result["effect_size"]) else f"{result['effect_size']:+.2f}",
+            result["better"] or "equal",
+            str(result["n_images"]),
+            str(result["n_units"]),
+        ]
+        body.append(_line(metric, cells))
+    about = f"Reference: {results[0]['reference']}. {STATISTICS_NOTE}"
+    table = _sortable("table-statistics", header, "".join(body))
+    return f'{table}<div class="notes"><p>{html.escape(about)}</p></div>'
+
+
+def signed(metric: Metric, value: float) -> str:
+    """A difference in the metric's unit with its sign, "-" where not known.
+
+    Two decimals of percent can hide a difference altogether: one more than in the table.
+    """
+    if math.isnan(value):
+        return "-"
+    return f"{value * metric.factor:+.{metric.decimals + 1}f}"
+
+
+def p_text(p: float) -> str:
+    """A p-value with two figures that count."""
+    if math.isnan(p):
+        return "-"
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
+
+
+def _line(metric: Metric, cells: Sequence[str]) -> str:
+    tds = "".join(f"<td{_long(cell)}>{html.escape(cell)}</td>" for cell in cells)
+    name, label = html.escape(metric.name), html.escape(metric.label)
+    return f'<tr data-metric="{name}"><th scope="row">{label}</th>{tds}</tr>'
+
+
+def _long(cell: str) -> str:
+    """The attribute of a cell whose text may be broken."""
+    return ' class="long"' if len(cell) > 30 else ""
+
+
+def _sortable(id: str, header: Sequence[str], body: str, fixed: str = "") -> str:
+    """A table whose columns page.js sorts; `fixed` rows stay below."""
+    heads = "".join(
+        f'<th scope="col"><button type="button">{html.escape(name)}</button></th>'
+        for name in header
+    )
+    below = f'<tbody class="paper">{fixed}</tbody>' if fixed else ""
+    return (
+        f'<div class="scroll" tabindex="0"><table id="{id}" class="sortable"><thead><tr>{heads}'
+        f"</tr></thead><tbody>{body}</tbody>{below}</table></div>"
+    )
+
+
+def _provenance(row: Row) -> str:
+    parts = []
+    for run in row.runs:
+        facts = {
+            "folder": str(run.folder),
+            **{k: v for k, v in run.summary.items() if k not in ("metrics", "pooled", "counts")},
+        }
+        facts["provenance"] = run.provenance
+        facts["settings"] = "not known" if run.settings is None else run.settings
+        lines = "".join(
+            f"<tr><th scope='row'>{html.escape(name)}</th><td>{_value(value)}</td></tr>"
+            for name, value in facts.items()
+        )
+        seed = "" if run.seed is None else f", seed {run.seed}"
+        parts.append(
+            f"<details><summary>{html.escape(row.label + seed)}</summary>"
+            f'<div class="scroll"><table class="facts">{lines}</table></div></details>'
+        )
+    return "".join(parts)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        text = "\n".join(
+            f"{k}: {v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items()
+        )
+        return f"<pre>{html.escape(text)}</pre>"
+    return html.escape(value if isinstance(value, str) else json.dumps(value))
+
+
+def _json_numbers(scores: np.ndarray | None) -> list[float | None]:
+    if scores is None:
+        return []
+    return [float(f"{value:.7g}") if math.isfinite(value) else None for value in scores]

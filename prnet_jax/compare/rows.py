@@ -1,0 +1,188 @@
+"""Runs as the rows of a table: a row is one network with one set of settings, over its seeds."""
+
+import dataclasses
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from prnet_jax.compare.runs import Run
+from prnet_jax.errors import InputError
+from prnet_jax.metrics import mean_of_scored
+from prnet_jax.paper import TABLE_1
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of the table: runs that differ in nothing but the seed.
+
+    Attributes:
+        network: its name in this package.
+        label: as printed, without the number of seeds; no two rows have the same.
+        runs: by seed.
+        scores: {metric: float64 [images]}, for each image the mean over the seeds; NaN where any
+            of them did not score it.
+        paired: the same of `Run.paired`.
+        both_empty: bool [images], where no seed marks anything and nothing is to be marked.
+        mean: {metric: mean over the seeds of each run's mean over its images}, NaN for none.
+        sd_seeds: {metric: standard deviation (n - 1) of the runs' means}; NaN for one seed.
+        sd_images: {metric: standard deviation (n - 1) over the images of `scores`}.
+        counts: {missed, false_alarm, both_empty}, the mean over the seeds.
+    """
+
+    network: str
+    label: str
+    runs: list[Run]
+    scores: dict[str, np.ndarray]
+    paired: dict[str, np.ndarray]
+    both_empty: np.ndarray
+    mean: dict[str, float]
+    sd_seeds: dict[str, float]
+    sd_images: dict[str, float]
+    counts: dict[str, float]
+
+    @property
+    def title(self) -> str:
+        """The label and, where there are several, the number of seeds."""
+        return self.label if len(self.runs) == 1 else f"{self.label} ({len(self.runs)} seeds)"
+
+    @property
+    def tta(self) -> str:
+        return self.runs[0].summary.get("tta") or "none"
+
+    @property
+    def threshold(self) -> str:
+        """The threshold and whether it was chosen on the validation split, in words."""
+        values = sorted({float(run.summary["threshold"]) for run in self.runs})
+        text = f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g}"
+        return text + (" (validation)" if _threshold_from(self.runs[0]) == "validation" else "")
+
+
+def group(runs: Sequence[Run]) -> list[Row]:
+    """Runs as rows: those that differ in nothing but the seed are one.
+
+    Rows are in the order of the paper's table, other networks after them, else as the runs came.
+
+    Raises:
+        InputError: a network with the same settings comes twice with one seed.
+    """
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        key = json.dumps([run.summary["network"], _distinct(run)], sort_keys=True)
+        groups.setdefault(key, []).append(run)
+    for members in groups.values():
+        seeds: dict[Any, Run] = {}
+        for run in members:
+            if run.seed in seeds:
+                raise InputError(
+                    f"{seeds[run.seed].folder} and {run.folder} are the same network with the same "
+                    f"settings and the same seed ({run.seed}): leave one of them out"
+                )
+            seeds[run.seed] = run
+        members.sort(key=lambda run: (run.seed is None, run.seed))
+    printed = list(TABLE_1)
+
+    def place(members: list[Run]) -> int:
+        network = members[0].summary["network"]
+        return printed.index(network) if network in printed else len(printed)
+
+    ordered = sorted(groups.values(), key=place)
+    labels = _labels([members[0] for members in ordered])
+    return [_row(label, members) for label, members in zip(labels, ordered, strict=True)]
+
+
+def find_row(rows: Sequence[Row], wanted: str | None) -> Row:
+    """The row that the others are tested against.
+
+    Args:
+        rows: of the comparison.
+        wanted: a network's name or a row's label; None for prnet, or the first row without it.
+
+    Raises:
+        InputError: no row, or several, are named so.
+    """
+    found = [row for row in rows if wanted in (row.label, row.title)]
+    found = found or [row for row in rows if row.network == (wanted or "prnet")]
+    if wanted is None:
+        return found[0] if found else rows[0]
+    if len(found) != 1:
+        labels = ", ".join(repr(row.label) for row in rows)
+        number = "no row" if not found else f"{len(found)} rows"
+        raise InputError(f"--reference {wanted!r} names {number}: give one of {labels}")
+    return found[0]
+
+
+def _threshold_from(run: Run) -> str:
+    return run.summary.get("threshold_from") or "given"
+
+
+def _distinct(run: Run) -> dict[str, Any]:
+    """What makes a row of its own: the settings and how the evaluation was done."""
+    how: dict[str, Any] = {"tta": run.summary.get("tta") or "none"}
+    if _threshold_from(run) == "validation":
+        how["threshold"] = "from validation"  # each seed has its own
+    else:
+        how["threshold"] = float(run.summary["threshold"])
+    if run.settings is None:
+        return how | {"settings": "not known"}
+    if "window_hu" in run.summary:  # evaluate can be given another than the run's
+        how["dataset.window_hu"] = run.summary["window_hu"]
+    return run.settings | how
+
+
+def _labels(firsts: Sequence[Run]) -> list[str]:
+    """A row's network and, where it is there more than once, what tells its rows apart."""
+    labels = []
+    for run in firsts:
+        network = run.summary["network"]
+        label = TABLE_1.get(network, {"method": network})["method"]
+        same = [_distinct(other) for other in firsts if other.summary["network"] == network]
+        mine = _distinct(run)
+        differ = [
+            name.removeprefix("model.")
+            + (f"={_short(mine[name])}" if name in mine else " not known")
+            for name in sorted(set().union(*same))
+            if any(other.get(name) != mine.get(name) for other in same)
+        ]
+        if differ:
+            more = f", {len(differ) - 3} more" if len(differ) > 3 else ""
+            label += f" ({', '.join(differ[:3])}{more})"
+        labels.append(label)
+    return [
+        label if labels.count(label) == 1 else f"{label} [{run.folder}]"
+        for label, run in zip(labels, firsts, strict=True)
+    ]
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= 30 else f"{text[:27]}..."
+
+
+def _row(label: str, runs: list[Run]) -> Row:
+    names = [name for name in runs[0].scores if all(name in run.scores for run in runs)]
+    scores = {name: np.mean([run.scores[name] for run in runs], axis=0) for name in names}
+    means = {
+        name: mean_of_scored(np.stack([run.scores[name] for run in runs], axis=1)) for name in names
+    }
+    return Row(
+        network=runs[0].summary["network"],
+        label=label,
+        runs=runs,
+        scores=scores,
+        paired={name: np.mean([run.paired[name] for run in runs], axis=0) for name in names},
+        both_empty=np.all([run.both_empty for run in runs], axis=0),
+        mean={name: float(np.mean(values)) for name, values in means.items()},
+        sd_seeds={name: _sd(values) for name, values in means.items()},
+        sd_images={name: _sd(scores[name][np.isfinite(scores[name])]) for name in names},
+        counts={
+            name: float(np.mean([run.summary["counts"][name] for run in runs]))
+            for name in ("missed", "false_alarm", "both_empty")
+        },
+    )
+
+
+def _sd(values: np.ndarray) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else math.nan

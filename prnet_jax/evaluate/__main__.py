@@ -1,0 +1,120 @@
+"""The command that scores a run on any split of any data set: python -m prnet_jax.evaluate
+
+python -m prnet_jax.evaluate --workdir RUN
+python -m prnet_jax.evaluate --workdir RUN --tta flips --threshold auto-on-validation
+python -m prnet_jax.evaluate --workdir RUN --dataset image_folder --manual-dir DIR --split all
+"""
+
+import argparse
+import pathlib
+import signal
+import sys
+
+from absl import logging
+
+from prnet_jax.commands import name_and_value
+from prnet_jax.errors import InputError, RunError
+from prnet_jax.evaluate.run import AUTO, evaluate_run
+
+TTA = ("none", "flips")
+
+
+_SPLITS = ("test", "validation", "train", "all")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0, 2 for a person's mistake, 1 where the other processes were not found."""
+    arguments = _parser().parse_args(argv)
+    logging.set_verbosity(logging.ERROR)
+    try:
+        # Now, because importing JAX takes a while, which --help need not.
+        from prnet_jax import processes
+        from prnet_jax.config import default_config
+
+        where = default_config("prnet")  # not the run's: where it was trained does not matter here
+        for field in ("distributed", "coordinator", "num_processes", "process_id"):
+            where[field] = getattr(arguments, field)
+        with processes.joined(where):
+            # JAX's preemption service, which an evaluation does not need, would swallow it.
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            evaluate_run(arguments)
+    except (InputError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
+    return 0
+
+
+def _threshold(text: str) -> float | str:
+    if text == AUTO:
+        return text
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"must lie between 0 and 1, or be {AUTO}; found {text!r}")
+    return value
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m prnet_jax.evaluate",
+        description="Scores the best checkpoint of a run: per_image.csv, summary.json, overlays "
+        "(worst first), calibration and threshold curves.",
+        epilog="The files go into RUN/test, or for other choices into a folder of RUN named after "
+        "them, such as RUN/test_flips. The same evaluation again replaces its files.",
+    )
+    parser.add_argument(
+        "--workdir", type=pathlib.Path, required=True, metavar="RUN", help="a run directory"
+    )
+    parser.add_argument("--split", choices=_SPLITS, default="test", help="default: test")
+    parser.add_argument(
+        "--tta", choices=TTA, default="none", help="flips: mean over image and mirror images"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=_threshold,
+        metavar=f"T|{AUTO}",
+        help="of the probability (default: the run's); auto: the one with the highest mean DSC on "
+        "the run's own validation split",
+    )
+    parser.add_argument(
+        "--empty-policy",
+        default="penalise",
+        metavar="NAME",
+        help="what empty masks count for: penalise (default), perfect_if_both_empty, skip_empty; "
+        "see prnet_jax/metrics/policy.py",
+    )
+    parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="a new folder for all")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="default: the run's")
+    several = parser.add_argument_group("several processes, see the README")
+    several.add_argument("--distributed", choices=("auto", "off"), default="auto")
+    several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
+    several.add_argument("--num-processes", type=int, metavar="N")
+    several.add_argument("--process-id", type=int, metavar="I", help="from 0")
+    data = parser.add_argument_group("data, where it is not the run's own")
+    data.add_argument("--dataset", metavar="NAME", help="a folder of datasets/")
+    data.add_argument(
+        "--option",
+        type=name_and_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the data set, such as fold=2/5; may be repeated",
+    )
+    data.add_argument("--mask", metavar="NAME", help="which mask of the records is the target")
+    data.add_argument(
+        "--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="HU or grey values of 0..1"
+    )
+    data.add_argument(
+        "--other-patients",
+        action="store_true",
+        help="its patients are others than those trained on, even where their ids are the same",
+    )
+    data.add_argument("--manual-dir", metavar="DIR", help="what was downloaded by hand")
+    data.add_argument("--data-dir", metavar="DIR", help="where prepared records lie")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

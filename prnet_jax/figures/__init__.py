@@ -1,0 +1,1 @@
+"""Pictures: `slices` with contours, curves of a `training`, curves of an `evaluation`."""

@@ -1,0 +1,135 @@
+"""The picture of a training's course: loss, learning rate, validation scores."""
+
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
+
+_WIDE = 5  # largest over smallest value: from here on an axis is labelled 1, 2, 5, 10, ...
+
+
+def draw_training(metrics: Sequence[Mapping], path: str | os.PathLike) -> None:
+    """Draws the course of a training as a PNG of 1500 x 600 pixels.
+
+    Left the loss against the step, training (each record and smoothed) and validation, and the
+    learning rate below it; right the validation DSC and IoU against the epoch, the epoch of the
+    best DSC marked.
+
+    Args:
+        metrics: records of metrics.jsonl with `step` and any of `train/loss`, `val/loss`,
+            `train/learning_rate`, `val/dsc`, `val/iou` (fractions). A step with a validation
+            metric ends an epoch: its `epoch` where given, else they are counted from 1.
+        path: the PNG to write.
+    """
+    figure = Figure(figsize=(10, 4), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    left, right = figure.subfigures(1, 2, wspace=0.03)
+    _draw_losses(left, metrics)
+    _draw_scores(right.subplots(), metrics)
+    figure.savefig(path)
+
+
+def _draw_losses(figure: SubFigure, metrics: Sequence[Mapping]) -> None:
+    steps, rates = _series(metrics, "train/learning_rate")
+    if len(steps):
+        axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(5, 1))
+        below.plot(steps, rates, color="0.4", linewidth=1.2)
+        below.set_ylim(bottom=0)
+        below.ticklabel_format(axis="y", style="sci", scilimits=(0, 0), useMathText=True)
+        below.set_ylabel("learning\nrate", fontsize="small")
+    else:
+        axes = below = figure.subplots()
+
+    drawn = []
+    steps, loss = _series(metrics, "train/loss")
+    if len(steps):
+        mark = "." if len(steps) < 30 else ""
+        axes.plot(steps, loss, marker=mark, color="tab:blue", alpha=0.3, lw=0.8, label="training")
+        axes.plot(steps, _smooth(loss), color="tab:blue", label="smoothed")
+        drawn.append(loss)
+    steps, loss = _series(metrics, "val/loss")
+    if len(steps):
+        axes.plot(steps, loss, "o-", color="tab:orange", markersize=3, label="validation")
+        drawn.append(loss)
+    if drawn:
+        _legend_above(axes)
+        drawn = np.concatenate(drawn)
+        if drawn.min() > 0 and drawn.max() / drawn.min() > _WIDE:
+            axes.set_yscale("log")
+            axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+            axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.3, linewidth=0.5)
+    below.set_xlabel("step")
+
+
+def _draw_scores(axes: Axes, metrics: Sequence[Mapping]) -> None:
+    epochs = {}  # step -> epoch
+    for record in metrics:
+        if any(name.startswith("val/") for name in record):
+            epochs.setdefault(record["step"], record.get("epoch", len(epochs) + 1))
+    drawn = []
+    for name, label, colour in (
+        ("val/iou", "IoU", "tab:orange"),
+        ("val/dsc", "DSC", "tab:blue"),
+    ):
+        steps, score = _series(metrics, name)
+        if not len(steps):
+            continue
+        epoch = [epochs[step] for step in steps]
+        error = np.clip(1 - score, 1e-4, 1)
+        axes.plot(epoch, error, "o-", color=colour, markersize=3, label=label)
+        drawn.append(error)
+        if name == "val/dsc":
+            best = int(np.argmax(score))
+            label = f"best: epoch {epoch[best]:g}, DSC {100 * score[best]:.2f} %"
+            axes.plot(epoch[best], error[best], "k*", markersize=11, label=label)
+    if drawn:
+        _legend_above(axes)
+        _error_axis(axes, np.concatenate(drawn))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("validation, % (log scale of the error)")
+    axes.grid(alpha=0.3, linewidth=0.5)
+
+
+def _error_axis(axes: Axes, error: np.ndarray) -> None:
+    """Spaces an axis of 1 - share so that 98 and 99 % stand apart and 20 % fits; better is up."""
+    axes.set_yscale("log")
+    wide = error.max() / error.min() > _WIDE
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5))
+    axes.yaxis.set_major_formatter(lambda value, _: f"{100 * (1 - value):.4g}")
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(min(1.0, error.max() * 1.3), error.min() / 1.3)
+
+
+def _legend_above(axes: Axes) -> None:
+    axes.legend(
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        ncols=3,
+        frameon=False,
+        columnspacing=1.2,
+        handlelength=1.5,
+    )
+
+
+def _series(metrics: Sequence[Mapping], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """The steps and the values of one metric, both [n], where it has a value."""
+    found = [(r["step"], r[name]) for r in metrics if r.get(name) is not None]
+    steps, values = zip(*found, strict=True) if found else ((), ())
+    return np.asarray(steps), np.asarray(values, np.float64)
+
+
+def _smooth(values: np.ndarray) -> np.ndarray:
+    """Mean over a window of a twentieth of the values around each, cut at the ends."""
+    half = len(values) // 40
+    total = np.concatenate([[0.0], np.cumsum(values)])
+    index = np.arange(len(values))
+    first, last = np.maximum(index - half, 0), np.minimum(index + half + 1, len(values))
+    return (total[last] - total[first]) / (last - first)

@@ -1,0 +1,208 @@
+"""How the metrics of single images become a summary."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from prnet_jax.metrics.names import DISTANCES, METRICS, PIXEL_METRICS, TOLERANCES, json_number
+from prnet_jax.metrics.overlap import as_mask, auc, brier, mae, overlap, overlap_from_counts
+from prnet_jax.metrics.policy import (
+    EMPTY_STATES,
+    EmptyPolicy,
+    EmptyScores,
+    check_scored_under,
+    empty_state,
+    find_policy,
+)
+from prnet_jax.metrics.statistics import bootstrap_intervals
+from prnet_jax.metrics.surface import (
+    check_spacing,
+    mean_distance,
+    percentile_distance,
+    share_within,
+    surface_distances,
+)
+
+RESAMPLES, SEED = 10_000, 0  # of the bootstrap
+
+
+def score_image(
+    prob: np.ndarray,
+    target: np.ndarray,
+    threshold: float = 0.5,
+    spacing_mm: Sequence[float] | None = None,
+    policy: str | EmptyPolicy = "penalise",
+) -> dict[str, float | str]:
+    """All metrics of one image.
+
+    Args:
+        prob: float [H, W] in [0, 1], the probability of foreground.
+        target: bool [H, W].
+        threshold: the predicted mask is `prob >= threshold`.
+        spacing_mm: (row, column) distance of pixel centres in mm; None or NaN where not known.
+        policy: what empty masks count for: a name in `POLICIES`, or one of your own.
+
+    Returns:
+        Every name of `METRICS`, NaN where not scored or (`_mm`) the spacing is not known; and
+        `empty`: "both_empty", "missed", "false_alarm", or "" where neither mask is empty. `hd95`
+        is the larger of the two directed percentiles, `hd95_pooled` the percentile of both
+        directions together.
+
+    Raises:
+        ValueError: as `overlap`, `mae`, `surface_distances` and `find_policy`.
+    """
+    policy = find_policy(policy)
+    prob, target = np.asarray(prob), as_mask(target, "target")
+    pred = prob >= threshold
+    row = overlap(pred, target)
+    row |= {"auc": auc(prob, target), "mae": mae(prob, target), "brier": brier(prob, target)}
+    mm = None
+    if spacing_mm is not None and not np.isnan(spacing_mm).any():
+        mm = tuple(map(float, spacing_mm))
+        check_spacing(mm)
+    empty = empty_state(pred, target)
+    if empty:
+        scores = getattr(policy, empty)
+        row |= {name: float(getattr(scores, name)) for name in ("iou", "dsc", "sen", "ppv")}
+        row |= _empty_distances(scores, pred.shape, mm)
+    else:
+        row |= _distances(pred, target, mm)
+    return {name: row[name] for name in METRICS} | {"empty": empty}
+
+
+def summarize(rows: Iterable[Mapping], policy: str | EmptyPolicy = "penalise") -> dict:
+    """Mean, spread and interval of each metric over images: the body of `summary.json`.
+
+    Args:
+        rows: results of `score_image` under the same policy. If they have a `patient_id`, patients
+            are what the bootstrap draws, an image without one (None or "") standing for itself.
+            Further keys are ignored.
+        policy: the one that the rows were scored under.
+
+    Returns:
+        metrics: name -> mean, sd (ddof 1), median, q1, q3, ci95_low, ci95_high (see
+            `statistics.bootstrap_interval`), over the n images that were scored, None (JSON's
+            null) where n is too small; `left_out`, the images that were not; `missed` and
+            `false_alarm`, how many images of the set are such. These two are the same for all
+            metrics and stand beside each mean on purpose.
+        counts: n_images, both_empty, missed, false_alarm.
+        empty_policy, empty_rule: name and words of the policy.
+        bootstrap: resamples, seed, unit ("patient" or "image") and how many units there are.
+
+    Raises:
+        ValueError: a row that was not scored under this policy; `find_policy`.
+    """
+    policy = find_policy(policy)
+    rows = list(rows)
+    for row in rows:
+        check_scored_under(policy, row)
+    states = [row["empty"] for row in rows]
+    counts = {state: states.count(state) for state in EMPTY_STATES}
+    patients = [row.get("patient_id") for row in rows]
+    # Two words, so that no patient can bear the name of an image; padded, to sort as numbers do.
+    units = [f"patient {name}" if name else f"image {i:09d}" for i, name in enumerate(patients)]
+    table = np.array([[row[name] for name in METRICS] for row in rows], np.float64)
+    table = table.reshape(len(rows), len(METRICS))
+    low, high = bootstrap_intervals(table, units, resamples=RESAMPLES, seed=SEED)
+    beside = {"missed": counts["missed"], "false_alarm": counts["false_alarm"]}
+    return {
+        "metrics": {
+            name: _statistics(table[:, i], low[i], high[i]) | beside
+            for i, name in enumerate(METRICS)
+        },
+        "counts": {"n_images": len(rows), **counts},
+        "empty_policy": policy.name,
+        "empty_rule": policy.rule,
+        "bootstrap": {
+            "resamples": RESAMPLES,
+            "seed": SEED,
+            "unit": "patient" if any(patients) else "image",
+            "units": len(set(units)),
+        },
+    }
+
+
+def pooled(
+    probs: Sequence[np.ndarray], targets: Sequence[np.ndarray], threshold: float = 0.5
+) -> dict:
+    """The pixel metrics of all images taken as one: from summed counts, over all pixels.
+
+    No policy has a say here: an image with an empty mask gives its pixels like any other.
+
+    Args:
+        probs: float [H, W] in [0, 1] each; the images may differ in size.
+        targets: bool [H, W] each.
+        threshold: as for `score_image`.
+
+    Returns:
+        `pooled`: name -> value for `PIXEL_METRICS`, None where not defined.
+
+    Raises:
+        ValueError: as `overlap` and `mae`, or no image at all.
+    """
+    prob = np.concatenate([np.ravel(prob) for prob in probs])
+    target = np.concatenate([np.ravel(as_mask(target, "target")) for target in targets])
+    pred = prob >= threshold
+    values = overlap_from_counts(
+        tp=np.sum(pred & target),
+        fp=np.sum(pred & ~target),
+        fn=np.sum(~pred & target),
+        tn=np.sum(~pred & ~target),
+    ) | {"auc": auc(prob, target), "mae": mae(prob, target), "brier": brier(prob, target)}
+    return {"pooled": {name: json_number(values[name]) for name in PIXEL_METRICS}}
+
+
+def _empty_distances(
+    scores: EmptyScores, shape: tuple[int, int], spacing_mm: tuple[float, float] | None
+) -> dict[str, float]:
+    """What the policy gives for the distances in px and mm."""
+    row = {}
+    for unit, spacing in (("px", (1.0, 1.0)), ("mm", spacing_mm)):
+        diagonal = share = math.nan
+        if spacing is not None:
+            diagonal = math.hypot(shape[0] * spacing[0], shape[1] * spacing[1])
+            share = float(scores.surface_dice)
+        row |= {f"{name}_{unit}": scores.distance * diagonal for name in DISTANCES}
+        row[f"surface_dice_{TOLERANCES[unit]}{unit}"] = share
+    return row
+
+
+def _distances(
+    pred: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, float] | None
+) -> dict[str, float]:
+    """All distances of two masks that are not empty, in px and, NaN where not known, in mm."""
+    in_px = surface_distances(pred, target)
+    row = _reduce(in_px, "px")
+    if spacing_mm is None:
+        return row | dict.fromkeys((name for name in METRICS if name.endswith("mm")), math.nan)
+    if spacing_mm[0] == spacing_mm[1]:
+        in_mm = tuple(spacing_mm[0] * distance for distance in in_px)  # the transform is not cheap
+    else:
+        in_mm = surface_distances(pred, target, spacing_mm)
+    return row | _reduce(in_mm, "mm")
+
+
+def _reduce(both_ways: tuple[np.ndarray, np.ndarray], unit: str) -> dict[str, float]:
+    tolerance = TOLERANCES[unit]
+    return {
+        f"hd_{unit}": percentile_distance(*both_ways, 100, "max"),
+        f"hd95_{unit}": percentile_distance(*both_ways, 95, "max"),
+        f"hd95_pooled_{unit}": percentile_distance(*both_ways, 95, "pooled"),
+        f"assd_{unit}": mean_distance(*both_ways),
+        f"surface_dice_{tolerance}{unit}": share_within(*both_ways, tolerance),
+    }
+
+
+def _statistics(values: np.ndarray, low: float, high: float) -> dict[str, float | int | None]:
+    scored = values[~np.isnan(values)]
+    n = scored.size
+    q1, median, q3 = np.percentile(scored, (25, 50, 75)) if n else [math.nan] * 3
+    mean = scored.mean() if n else math.nan
+    sd = scored.std(ddof=1) if n > 1 else math.nan
+    names = ("mean", "sd", "median", "q1", "q3", "ci95_low", "ci95_high")
+    found = zip(names, (mean, sd, median, q1, q3, low, high), strict=True)
+    return {name: json_number(value) for name, value in found} | {
+        "n": n,
+        "left_out": values.size - n,
+    }

@@ -1,0 +1,126 @@
+"""A progress bar with the loss, images per second and the time left."""
+
+import contextlib
+import io
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from tqdm import tqdm
+
+from prnet_jax import processes
+
+
+class Progress(tqdm):
+    """A tqdm bar with the loss, images per second and the time left; made by `progress`.
+
+    Images per second are those of this session's training: the first update, which holds the
+    compilation, and the time inside `paused` do not count. The time left does count the pauses.
+    """
+
+    def __init__(self, **options):
+        self._loss = None
+        self._images = 0
+        self._first = None  # (seconds, steps) at the end of the first update
+        self._paused_s = 0.0
+        super().__init__(**options)
+
+    def update(self, n: int = 1, loss: Any = None, images: int = 0) -> None:
+        """Counts `n` steps over `images` images.
+
+        `loss` may still be on the device: it is read only when the bar is drawn.
+        """
+        if loss is not None:
+            self._loss = loss
+        if self._first is None:
+            self._first = (time.perf_counter(), self.n + n)
+        else:
+            self._images += images
+        super().update(n)
+
+    @property
+    def images_per_s(self) -> float | None:
+        """Training images per second of this session; None before the second update."""
+        if not self._images:
+            return None
+        return self._images / (time.perf_counter() - self._first[0] - self._paused_s)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time in here, such as a validation, is not counted as training."""
+        begin = time.perf_counter()
+        yield
+        if self._first is not None:
+            self._paused_s += time.perf_counter() - begin
+
+    @property
+    def format_dict(self) -> dict:
+        """What tqdm draws from, asked for only when it draws."""
+        parts = []
+        if self._loss is not None:
+            parts.append(f"loss {float(self._loss):.4f}")
+        if rate := self.images_per_s:
+            parts.append(f"{rate:.3g} images/s")
+        steps_per_s = 0  # not known: tqdm would take the compilation for the speed if None
+        if self._first is not None and self.n > self._first[1]:
+            steps_per_s = (self.n - self._first[1]) / (time.perf_counter() - self._first[0])
+        return super().format_dict | {"rate": steps_per_s, "postfix": ", ".join(parts)}
+
+
+def progress(
+    total: int,
+    initial: int = 0,
+    desc: str = "",
+    unit: str = "steps",
+    file: TextIO | None = None,
+) -> Progress:
+    """A progress bar.
+
+        with progress(total, initial=start_step, desc="train") as bar:
+            ...
+            bar.update(1, loss=loss, images=8)
+
+    On a terminal a bar in place; elsewhere (a log file) a line every 30 seconds.
+
+    Args:
+        total: where the count ends.
+        initial: where this session begins.
+        desc: a word before the bar.
+        unit: what is counted, in the plural.
+        file: where to write; standard error if None, of the first process.
+    """
+    if file is None:
+        file = sys.stderr if processes.is_first() else io.StringIO()
+    terminal = file.isatty()
+    return Progress(
+        total=total,
+        initial=initial,
+        desc=desc,
+        unit=unit,
+        file=file if terminal else _Lines(file),
+        dynamic_ncols=terminal,
+        mininterval=0.5 if terminal else 30,
+        miniters=1,
+        bar_format="{desc}: {percentage:3.0f}%"
+        + ("|{bar}|" if terminal else "")
+        + " {n_fmt}/{total_fmt} {unit} [{elapsed}, {remaining} left{postfix}]",
+    )
+
+
+class _Lines:
+    """Turns tqdm's overwriting of one line into whole lines, for a log file."""
+
+    def __init__(self, file: TextIO):
+        self._file = file
+        self._last = ""
+        self.encoding = getattr(file, "encoding", None)
+
+    def write(self, text: str) -> None:
+        text = text.strip()
+        if text and text != self._last:
+            self._file.write(text + "\n")
+            self._last = text
+
+    def flush(self) -> None:
+        self._file.flush()

@@ -1,0 +1,162 @@
+"""What a training step sends between devices: python -m prnet_jax.scaling --config configs/prnet.py
+
+    python -m prnet_jax.scaling --config configs/prnet.py:quick --devices 1,2,4
+    python -m prnet_jax.scaling --config configs/prnet.py --set shard_state=true --devices 8
+    python -m prnet_jax.scaling --config configs/prnet.py --tpu --devices 4,16,256
+
+The real step is compiled for as many virtual CPU devices as asked for, or with --tpu by the TPU's
+own compiler (`pip install prnet_jax[tpu]`; no TPU is needed), and the collectives are read from the
+program that comes out. Nothing is run. Two Markdown tables are printed: what is sent, and from that
+and the speed of links the batch from which communication takes 10 % of a step or less.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterable, Sequence
+
+from prnet_jax.commands import name_and_value
+from prnet_jax.errors import InputError
+from prnet_jax.scaling.collectives import Collective
+from prnet_jax.scaling.interconnect import MACHINES, SHARE, communication_s, least_batch, waiting_s
+from prnet_jax.scaling.step import Step, compile_step, image_flops, read_config
+
+_DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+_COMPILE_SIDE = 32  # of the image; what is sent does not depend on it
+_UTILISATIONS = (0.2, 0.4, 0.6)  # of the peak, by the computation
+
+
+_SENT_HEADER = """\
+| devices | gradient | BatchNorm forward | BatchNorm backward | other | collectives | bytes | \
+as the formula says |
+|--:|--:|--:|--:|--:|--:|--:|---|"""
+
+
+def _sent_row(devices: int, step: Step) -> str:
+    cells = []
+    for purpose in ("gradient", "forward", "backward"):
+        cells.append(_cell([c for c in step.collectives if step.purpose(c) == purpose]))
+    other = [c for c in step.collectives if step.purpose(c) == "other"]
+    kinds = dict.fromkeys(c.kind for c in other)
+    cells.append(
+        "; ".join(f"{kind} {_cell([c for c in other if c.kind == kind])}" for kind in kinds) or "-"
+    )
+    total = sum(c.bytes for c in step.collectives)
+    expected = step.expected_bytes() if devices > 1 else 0
+    agrees = "yes" if total == expected else f"no: {expected:,}"
+    row = (devices, *cells, len(step.collectives), f"{total:,}", agrees)
+    return f"| {' | '.join(map(str, row))} |"
+
+
+def _cell(found: Sequence[Collective]) -> str:
+    return f"{len(found)}: {sum(c.bytes for c in found):,} B" if found else "-"
+
+
+def _time_table(steps: dict[int, Step], flops: float) -> Iterable[str]:
+    """One line a machine and number of devices."""
+    uses = " | ".join(f"{use:.0%}" for use in _UTILISATIONS)
+    yield f"| machine | devices | bytes, ms | latency, ms | {uses} |"
+    yield "|---|" + "--:|" * (3 + len(_UTILISATIONS))
+    for machine in MACHINES:
+        for devices, step in steps.items():
+            if devices == 1:
+                continue
+            seconds = communication_s(step.collectives, machine)
+            waiting = waiting_s(step.collectives, machine)
+            speeds = [use * machine.peak for use in _UTILISATIONS]
+            batches = [least_batch(seconds, flops / speed) for speed in speeds]
+            times = (f"{1e3 * (seconds - waiting):.2f}", f"{1e3 * waiting:.2f}")
+            yield f"| {' | '.join(map(str, (machine.title, devices, *times, *batches)))} |"
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0, or 2 for a person's mistake."""
+    arguments = _parser().parse_args(argv)
+    try:
+        _run(arguments)
+    except InputError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> None:
+    fields = dict(arguments.set)
+    config = read_config(arguments.config, fields)
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")
+    flops = image_flops(config)
+    size = config.dataset.image_size
+    compiler = "the TPU compiler (v5e)" if arguments.tpu else "the CPU compiler"
+    steps = {}
+    for devices in arguments.devices:
+        print(f"compiling for {devices} devices", file=sys.stderr, flush=True)
+        step = compile_step(
+            arguments.config, fields, devices, arguments.compile_size, arguments.tpu
+        )
+        if not steps:
+            print(
+                f"{arguments.config}: {step.parameters:,} parameters ({step.still:,} without a "
+                f"gradient), {step.channels:,} channels in {len(step.norms)} BatchNorms; "
+                f"{flops / 1e9:.1f} GFLOP an image of {size}x{size}; jax {jax.__version__}, "
+                f"{compiler}\n\n{_SENT_HEADER}"
+            )
+        print(_sent_row(devices, step), flush=True)
+        steps[devices] = step
+    print(
+        f"\nThe smallest batch a device with which communication takes {SHARE:.0%} of the step or "
+        "less, by the share of the peak that computing reaches. Computed, not measured.\n"
+    )
+    print("\n".join(_time_table(steps, flops)))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m prnet_jax.scaling",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--config", required=True, metavar="FILE[:VARIANT]", help="as for prnet_jax.main"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=name_and_value,
+        metavar="FIELD=VALUE",
+        help="a field of the config's top level, such as dtype=bfloat16; may be given repeatedly",
+    )
+    parser.add_argument(
+        "--devices",
+        type=_device_counts,
+        default=_DEVICES,
+        metavar="N,N,...",
+        help=f"default: {','.join(map(str, _DEVICES))}; each takes up to a minute or so",
+    )
+    parser.add_argument(
+        "--compile-size",
+        type=int,
+        default=_COMPILE_SIDE,
+        metavar="PIXELS",
+        help="side of the image in the compiled step, on which bytes do not depend; default: "
+        f"{_COMPILE_SIDE}",
+    )
+    parser.add_argument("--tpu", action="store_true", help="compile for slices of TPU v5e")
+    return parser
+
+
+def _device_counts(text: str) -> tuple[int, ...]:
+    try:
+        counts = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        counts = ()
+    if not counts or min(counts) < 1 or max(counts) > 1024:
+        raise argparse.ArgumentTypeError(f"must be numbers from 1 to 1024 as 1,2,4, found {text!r}")
+    return tuple(sorted(set(counts)))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,215 @@
+"""The builder on made-up folders of every format: records, splits, names; and finding_lungs."""
+
+import io
+import itertools
+import pathlib
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from prnet_jax.data.prepare import prepare
+from prnet_jax.datasets.image_folder import image_folder_dataset_builder as module
+from prnet_jax.datasets.image_folder.inspection import Choices, inspect
+from prnet_jax.errors import InputError
+from tests.datasets.made_up_folders import (
+    DEPTH,
+    SHAPE,
+    build,
+    picture,
+    read,
+    save,
+    save_series,
+    six_pairs,
+    volume,
+)
+
+REAL = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "finding_lungs"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return six_pairs(tmp_path / "own")
+
+
+FORMATS = (".tif", ".npy", ".npz", ".png")
+
+
+@pytest.mark.parametrize(
+    ("image_suffix", "mask_suffix"), [*itertools.product(FORMATS, FORMATS), (".nii.gz", ".nii.gz")]
+)
+def test_pictures_come_back_exactly(tmp_path, image_suffix, mask_suffix):
+    """PNG holds no negative values: HU + 1024 with the option that takes it away."""
+    shifted = image_suffix == ".png"
+    for number in range(3):
+        hu, mask = picture(number)
+        stored = (hu + 1024).astype(np.uint16) if shifted else hu
+        save(tmp_path / f"own/images/deep/er/c{number}{image_suffix}", stored)
+        save(tmp_path / f"own/masks/deep/er/c{number}{mask_suffix}", mask)
+    table = "id,patient_id\n" + "".join(f"deep/er/c{n},p{n}\n" for n in range(3))
+    (tmp_path / "own/metadata.csv").write_text(table)
+    found = read(build(tmp_path / "own", hu_offset=-1024 if shifted else 0))
+    assert sorted(found) == [f"deep/er/c{number}" for number in range(3)]
+    for number in range(3):
+        record = found[f"deep/er/c{number}"]
+        hu, mask = picture(number)
+        np.testing.assert_array_equal(record["pixels"], hu)
+        np.testing.assert_array_equal(record["mask"], mask)
+        assert (record["unit"], record["patient"]) == ("HU", f"p{number}")
+        if image_suffix == ".nii.gz":
+            np.testing.assert_allclose(record["spacing"], [0.7, 0.5])
+        else:
+            assert np.isnan(record["spacing"]).all()
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [("nii", "nii.gz"), ("series", "nii.gz"), ("series", "series"), ("npy", "npz")],
+)
+@pytest.mark.parametrize("slices", ["all", "with_mask"])
+def test_volumes_become_axial_slices(tmp_path, images, masks, slices, capsys):
+    for number in range(3):
+        hu, mask = volume(number)
+        name = f"case_{number}"
+        if images == "series":
+            save_series(tmp_path / "own/images" / name, hu)
+        else:
+            save(tmp_path / f"own/images/{name}.{images}", hu)
+        if masks == "series":  # stored values 0 and 1, under names of their own
+            save_series(tmp_path / "own/masks" / name, mask.astype(np.int16) - 1024, prefix="SEG")
+        else:
+            save(tmp_path / f"own/masks/{name}.{masks}", mask)
+    found = read(build(tmp_path / "own", slices=slices))
+    first = 0 if slices == "all" else 1
+    assert sorted(found) == [
+        f"case_{number}_z{z:04d}" for number in range(3) for z in range(first, DEPTH)
+    ]
+    for id, record in found.items():
+        number, z = int(id[5]), int(id[-4:])
+        hu, mask = volume(number)
+        np.testing.assert_array_equal(record["pixels"], hu[..., z])
+        np.testing.assert_array_equal(record["mask"], mask[..., z])
+        assert record["patient"] == f"case_{number}"
+        expected = [np.nan, np.nan] if images == "npy" else [0.7, 0.5]
+        np.testing.assert_allclose(record["spacing"], np.float32(expected))
+    assert len({(record["patient"], record["split"]) for record in found.values()}) == 3
+    text = capsys.readouterr().out
+    kept = DEPTH - first
+    assert "volumes           3 of 4 to 4 slices" in text
+    assert f"{kept} train / {kept} validation / {kept} test (patients 1 / 1 / 1); random" in text
+
+
+def test_dicom_slices_one_by_one_and_their_patients(tmp_path):
+    """Files with partners are no series; PatientID tells people apart, and is not kept as it is."""
+    for number in range(3):
+        hu, mask = volume(number)
+        save_series(tmp_path / f"own/images/scan_{number}", hu, patient=f"Doe^{number // 2}")
+        for z in range(DEPTH):
+            file = tmp_path / f"own/masks/scan_{number}/IM{99 - z:04d}.png"
+            save(file, mask[..., z])
+    found = inspect(tmp_path / "own", Choices())
+    assert found.report.defects == []
+    assert len(found.cases) == 3 * DEPTH
+    patient = {case.pair.id: case.patient_id for case in found.cases}
+    assert patient["scan_0/IM0099"] == patient["scan_1/IM0098"] != patient["scan_2/IM0099"]
+    assert not any("Doe" in name for name in patient.values())
+    with pytest.raises(InputError, match="found 2 patients.*column patient_id of metadata.csv"):
+        build(tmp_path / "own")
+
+
+def test_grey_values(tmp_path, capsys):
+    for number in range(3):
+        grey = np.random.default_rng(number).integers(0, 256, SHAPE).astype(np.uint8)
+        save(tmp_path / f"own/images/{number}.png", grey)
+        save(tmp_path / f"own/masks/{number}.png", picture(number)[1])
+    found = read(build(tmp_path / "own"))
+    for number in range(3):
+        grey = np.random.default_rng(number).integers(0, 256, SHAPE).astype(np.uint8)
+        np.testing.assert_array_equal(found[str(number)]["pixels"], grey)
+        assert found[str(number)]["unit"] == "grey"
+    assert "grey range        " in capsys.readouterr().out
+    with pytest.raises(InputError, match="8-bit picture"):
+        build(tmp_path / "own", hu_offset=-1024)
+
+
+def test_each_patient_is_tested_in_one_fold(folder):
+    (folder / "metadata.csv").write_text("id,patient_id\ncase_0,ann\ncase_1,ann\n")
+    tested = []
+    for fold in range(1, 6):
+        found = read(build(folder, fold=f"{fold}/5"))
+        tested += [id for id, record in found.items() if record["split"] == "test"]
+        assert found["case_0"]["split"] == found["case_1"]["split"]
+    assert sorted(tested) == [f"case_{number}" for number in range(6)]
+
+
+def test_name_of_the_config_tells_options_and_files_apart(folder):
+    mark = module.fingerprint_of(folder)
+    names = [
+        module.make_config(folder, **options).name
+        for options in (
+            {},
+            {"split_seed": 0},
+            {"fold": "2/5", "split_seed": 1},
+            {"label": 3, "slices": "with_mask"},
+            {"hu_offset": -1024},
+            {"hu_offset": 1024},
+        )
+    ]
+    assert names == [
+        f"{name}-{mark}"
+        for name in (
+            "default",
+            "seed0",
+            "seed1_fold2of5",
+            "default_label3_with_mask",
+            "default_minus1024",
+            "default_plus1024",
+        )
+    ]
+    assert module.make_config().name == "default"
+    marks = {mark}
+    (folder / "metadata.csv").write_text("id,patient_id\ncase_0,ann\n")
+    marks.add(module.fingerprint_of(folder))
+    save(folder / "masks/case_0.png", picture(0)[1])
+    marks.add(module.fingerprint_of(folder))
+    save(folder / "images/more.tif", picture(7)[0])
+    marks.add(module.fingerprint_of(folder))
+    assert len(marks) == 4
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"split_seed": -1}, {"fold": "6/5"}, {"label": 0}, {"label": True}, {"slices": "some"}]
+    + [{"hu_offset": 0.5}, {"hu_offset": None}],
+)
+def test_options_of_the_wrong_kind(options):
+    with pytest.raises(InputError, match=next(iter(options))):
+        module.make_config(**options)
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"no {REAL}")
+def test_real_slices_give_the_records_of_finding_lungs(tmp_path):
+    for number, file in enumerate(sorted((REAL / "2d_images").glob("*.tif"))[:6]):
+        suffix = (".tif", ".npy")[number % 2]
+        for images, own, kaggle in (
+            ("images", "images", "2d_images"),
+            ("masks", "masks", "2d_masks"),
+        ):
+            for target in (tmp_path / "kaggle" / kaggle, tmp_path / "own" / own):
+                target.mkdir(parents=True, exist_ok=True)
+            source = REAL / kaggle / file.name
+            shutil.copy(source, tmp_path / "kaggle" / kaggle)
+            if images == "images" and suffix == ".npy":
+                with Image.open(io.BytesIO(source.read_bytes())) as image:
+                    np.save(tmp_path / "own" / own / f"{file.stem}.npy", np.asarray(image))
+            else:
+                shutil.copy(source, tmp_path / "own" / own)
+    theirs = read(prepare("finding_lungs", tmp_path / "data", tmp_path / "kaggle"))
+    ours = read(build(tmp_path / "own"))
+    assert ours.keys() == theirs.keys() and len(ours) == 6
+    for id, record in theirs.items():
+        np.testing.assert_array_equal(ours[id].pop("pixels"), record.pop("pixels"))
+        np.testing.assert_array_equal(ours[id].pop("mask"), record.pop("mask"))
+        assert np.isnan(ours[id].pop("spacing")).all() and np.isnan(record.pop("spacing")).all()
+        assert ours[id] == record

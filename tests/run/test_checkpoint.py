@@ -1,0 +1,395 @@
+"""What is kept of a run, and what becomes of a checkpoint that is not as it was written."""
+
+import itertools
+import json
+import pathlib
+import random
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from prnet_jax import train
+from prnet_jax.errors import InputError, RunError, Stopped
+from prnet_jax.evaluate import __main__
+from prnet_jax.run import checksums, variables
+from prnet_jax.run.checkpoint import Checkpoints
+from prnet_jax.run.variables import load_variables
+from tests.runs import differences, steps_in, what_is_left
+
+
+def state_at(step: int) -> dict:
+    """A small state, other at every step."""
+    return {
+        "step": jnp.int32(step),
+        "params": {
+            "kernel": jnp.arange(24.0).reshape(4, 6) + step,
+            "bias": jnp.full(3, 0.5 * step),
+        },
+        "batch_stats": {"mean": jnp.full((5,), step, jnp.bfloat16)},
+        "ema_params": None,
+    }
+
+
+def save(workdir: pathlib.Path, plan: dict[int, float | None]) -> None:
+    """Saves at each step with its score, or without one."""
+    with Checkpoints(workdir) as checkpoints:
+        for step, score in plan.items():
+            checkpoints.save(step, state_at(step), {"epochs": step}, score)
+
+
+def restored(workdir: pathlib.Path) -> int | None:
+    """The step that a run would go on from, after a look at every array."""
+    with Checkpoints(workdir) as checkpoints:
+        step = checkpoints.last_step
+        if step is None:
+            return None
+        state, clock = checkpoints.restore(state_at(0))
+    assert clock == {"epochs": step}
+    jax.tree.map(np.testing.assert_array_equal, state, state_at(step))
+    return step
+
+
+def files_of(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+
+
+def truncate(path: pathlib.Path) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+
+
+def flip(path: pathlib.Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    path.write_bytes(data)
+
+
+DAMAGES = {"truncated": truncate, "deleted": pathlib.Path.unlink, "flipped": flip}
+
+
+# ---- what is kept
+
+
+def test_kept_are_the_two_newest_and_the_best():
+    """Against a list by hand, after every one of random saves."""
+    import tempfile
+
+    chance = random.Random(5)
+    with tempfile.TemporaryDirectory() as folder:
+        workdir, scores = pathlib.Path(folder), {}
+        with Checkpoints(workdir) as checkpoints:
+            for step in range(1, 11):
+                # Few different ones, so that some are equal.
+                scores[step] = chance.randint(0, 4) / 4
+                checkpoints.save(step, state_at(step), {"epochs": step}, scores[step])
+                checkpoints.wait()
+                best = max(scores, key=lambda s: (scores[s], s))
+                kept = sorted({best, *sorted(scores)[-2:]})
+                assert steps_in(workdir / "checkpoints") == kept
+                assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == sorted(
+                    [*map(str, kept), "seals"]
+                )
+                assert sorted(p.stem for p in (workdir / "checkpoints" / "seals").iterdir()) == (
+                    sorted(map(str, kept))
+                )
+                assert checkpoints.best_step == variables.best_step(workdir) == best
+                assert checkpoints.last_step == step
+
+
+def test_an_interim_checkpoint_replaces_the_one_before(tmp_path):
+    save(tmp_path, {2: 0.5, 3: None, 5: None})
+    assert steps_in(tmp_path / "checkpoints") == [2]
+    assert steps_in(tmp_path / "interim") == [5]
+    assert restored(tmp_path) == 5
+    save(tmp_path, {6: 0.4})
+    assert restored(tmp_path) == 6
+    assert variables.best_step(tmp_path) == 2
+
+
+def test_of_two_of_the_same_step_the_one_with_a_score_counts(tmp_path):
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(4, state_at(4), {"epochs": 0}, None)
+        checkpoints.save(4, state_at(4), {"epochs": 1}, 0.5)
+        assert checkpoints.restore(state_at(0))[1] == {"epochs": 1}
+
+
+def test_a_state_may_be_donated_while_it_is_saved(tmp_path):
+    change = jax.jit(lambda state: jax.tree.map(lambda x: x * 0, state), donate_argnums=0)
+    with Checkpoints(tmp_path) as checkpoints:
+        state = jax.tree.map(jnp.copy, state_at(7))
+        checkpoints.save(7, state, {"epochs": 7}, 0.5)
+        jax.block_until_ready(change(state))
+    assert restored(tmp_path) == 7
+
+
+def test_unfinished_saves_go_when_a_run_is_opened_but_a_reader_leaves_them(tmp_path):
+    save(tmp_path, {2: 0.5})
+    (tmp_path / "config.json").write_text(json.dumps({"model": {"name": "unet"}}))
+    unfinished = [
+        tmp_path / "checkpoints" / "4.orbax-checkpoint-tmp-1",
+        tmp_path / "interim" / "3.orbax-checkpoint-tmp-2",
+    ]
+    for folder in unfinished:
+        folder.mkdir()
+        (folder / "part").write_bytes(bytes(100))
+    assert variables.best_step(tmp_path) == 2
+    np.testing.assert_array_equal(load_variables(tmp_path)["params"]["bias"], [1.0, 1.0, 1.0])
+    assert all(folder.exists() for folder in unfinished)
+    assert restored(tmp_path) == 2
+    assert not any(folder.exists() for folder in unfinished)
+
+
+def test_two_cannot_train_in_one_folder(tmp_path):
+    with Checkpoints(tmp_path), pytest.raises(RunError, match="another process is training in"):
+        Checkpoints(tmp_path)
+    assert restored(tmp_path) is None
+
+
+def test_what_cannot_be_written_is_said_in_one_line(tmp_path):
+    save(tmp_path, {2: 0.5})
+    with pytest.raises(RunError) as raised, Checkpoints(tmp_path) as checkpoints:
+        (tmp_path / "checkpoints").rename(tmp_path / "elsewhere")
+        (tmp_path / "checkpoints").write_text("a file in its place")
+        checkpoints.save(4, state_at(4), {"epochs": 4}, 0.5)
+    message = str(raised.value)
+    assert "could not be written to" in message and "\n" not in message
+    (tmp_path / "checkpoints").unlink()
+    (tmp_path / "elsewhere").rename(tmp_path / "checkpoints")
+    assert restored(tmp_path) == 2
+
+
+# ---- checksums
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    files=st.dictionaries(st.sampled_from(["a", "b/c", "b/d", "e/f/g"]), st.binary(), min_size=1),
+    data=st.data(),
+)
+def test_checksums_tell_every_change(tmp_path_factory, files, data):
+    folder = tmp_path_factory.mktemp("checksums") / "1"
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    assert checksums.damage(folder) is None  # not written yet
+    checksums.write_checksums(folder)
+    assert checksums.damage(folder) is None
+
+    name = data.draw(st.sampled_from(sorted(files)))
+    other = data.draw(st.binary().filter(lambda content: content != files[name]))
+    (folder / name).write_bytes(other)
+    assert checksums.damage(folder) == f"{folder / name} has changed since it was written"
+    (folder / name).unlink()
+    assert checksums.damage(folder) == f"{folder / name} is missing"
+    (folder / name).write_bytes(files[name])
+    (folder / "new").touch()
+    assert checksums.damage(folder) == f"{folder / 'new'} was added"
+    (folder / "new").unlink()
+    assert checksums.damage(folder) is None
+
+
+# ---- damage
+
+
+@pytest.fixture(scope="module")
+def templates(tmp_path_factory):
+    """Runs whose newest checkpoint, 4, is from the end of an epoch, and is an interim one."""
+    root = tmp_path_factory.mktemp("templates")
+    save(root / "checkpoints", {1: 0.9, 2: 0.5, 3: None, 4: 0.6})
+    save(root / "interim", {1: 0.9, 2: 0.5, 3: 0.6, 4: None})
+    return root
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("kind", ["checkpoints", "interim"])
+def test_damage_to_any_file_is_reported_and_the_one_before_counts(
+    templates, tmp_path, capsys, kind, damage
+):
+    files = files_of(templates / kind / kind / "4")
+    assert len(files) > 10
+    for number, name in enumerate(files):
+        workdir = tmp_path / str(number)
+        shutil.copytree(templates / kind, workdir)
+        folder = workdir / kind / "4"
+        if damage != "deleted" and not (folder / name).stat().st_size:
+            continue  # nothing in it that could be damaged
+        DAMAGES[damage](folder / name)
+        capsys.readouterr()
+        assert restored(workdir) == 3, name
+        printed, newest = capsys.readouterr().out.splitlines()
+        assert newest == "The newest whole checkpoint is of step 3."
+        what = "is missing" if damage == "deleted" else "has changed since it was written"
+        (aside,) = (workdir / "damaged").iterdir()
+        assert printed == (
+            f"Damaged checkpoint {folder}: {folder / name} {what}. Moved to {aside}."
+        )
+        left = [path for path in files if damage != "deleted" or path != name]
+        assert files_of(aside) == left
+        assert not folder.exists() and not (workdir / kind / "seals" / "4.json").exists()
+        # Said once, and the step can be saved again.
+        assert restored(workdir) == 3
+        assert capsys.readouterr().out == ""
+        save(workdir, {4: 0.6 if kind == "checkpoints" else None})
+        assert restored(workdir) == 4
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1]", "[]", "null", '{"state/_METADATA": "00"}'])
+def test_a_damaged_seal_counts_as_damage(templates, tmp_path, capsys, content):
+    workdir = shutil.copytree(templates / "checkpoints", tmp_path / "run")
+    (workdir / "checkpoints" / "seals" / "4.json").write_text(content)
+    assert restored(workdir) == 3
+    assert f"Damaged checkpoint {workdir / 'checkpoints' / '4'}: " in capsys.readouterr().out
+
+
+def test_a_checkpoint_without_its_seal_is_taken_as_it_is(templates, tmp_path, capsys):
+    """So is one whose writer was killed between the two."""
+    workdir = shutil.copytree(templates / "checkpoints", tmp_path / "run")
+    (workdir / "checkpoints" / "seals" / "4.json").unlink()
+    assert restored(workdir) == 4
+    assert capsys.readouterr().out == ""
+
+
+def test_a_file_more_counts_as_damage(templates, tmp_path, capsys):
+    workdir = shutil.copytree(templates / "checkpoints", tmp_path / "run")
+    extra = workdir / "checkpoints" / "4" / "state" / "more"
+    extra.touch()
+    assert restored(workdir) == 3
+    assert f"{extra} was added" in capsys.readouterr().out
+
+
+def test_one_after_the_other_is_tried(templates, tmp_path, capsys):
+    """Newest first; where none is whole, the run begins anew."""
+    workdir = shutil.copytree(templates / "checkpoints", tmp_path / "run")
+    newest_first = [("checkpoints", 4), ("interim", 3), ("checkpoints", 2), ("checkpoints", 1)]
+    for count in range(1, len(newest_first) + 1):
+        shutil.rmtree(workdir)
+        shutil.copytree(templates / "checkpoints", workdir)
+        for kind, step in newest_first[:count]:
+            flip(workdir / kind / str(step) / "clock" / "metadata")
+        left = [step for _, step in newest_first[count:]]
+        capsys.readouterr()
+        assert restored(workdir) == (left[0] if left else None)
+        printed = capsys.readouterr().out
+        for kind, step in newest_first[:count]:
+            assert f"Damaged checkpoint {workdir / kind / str(step)}: " in printed
+        assert len(list((workdir / "damaged").iterdir())) == count
+    save(workdir, {2: 0.1})
+    assert restored(workdir) == 2
+
+
+def test_a_damaged_best_is_reported_though_it_is_not_the_newest(templates, tmp_path, capsys):
+    workdir = shutil.copytree(templates / "checkpoints", tmp_path / "run")
+    flip(workdir / "checkpoints" / "1" / "state" / "_METADATA")
+    assert restored(workdir) == 4
+    assert f"Damaged checkpoint {workdir / 'checkpoints' / '1'}: " in capsys.readouterr().out
+    with Checkpoints(workdir) as checkpoints:
+        assert checkpoints.best_step == 4
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_variables_of_a_damaged_best_are_refused(templates, tmp_path, damage):
+    workdir = shutil.copytree(templates / "checkpoints", tmp_path / "run")
+    (workdir / "config.json").write_text(json.dumps({"model": {"name": "unet"}}))
+    best = workdir / "checkpoints" / "1"
+    np.testing.assert_array_equal(load_variables(workdir)["params"]["bias"], [0.5, 0.5, 0.5])
+    for number, name in enumerate(files_of(best)):
+        changed = shutil.copytree(workdir, tmp_path / str(number))
+        folder = changed / "checkpoints" / "1"
+        if damage != "deleted" and not (folder / name).stat().st_size:
+            continue
+        DAMAGES[damage](folder / name)
+        with pytest.raises(InputError) as raised:
+            load_variables(changed)
+        assert str(folder) in str(raised.value) and "damaged" in str(raised.value)
+        assert "\n" not in str(raised.value)
+        assert not (changed / "damaged").exists()  # a reader moves nothing
+
+
+# ---- whole runs
+
+
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory, records_dir):
+    """What an undisturbed run leaves, and a run stopped in its second epoch: 2 and interim 3."""
+    from tests.conftest import ROOT  # noqa: F401
+
+    config = tiny(records_dir)
+    root = tmp_path_factory.mktemp("stopped")
+    train.train_and_evaluate(config, root / "straight")
+    # Asked before steps 1 and 2, in the validation, and before steps 3 and 4.
+    asked = itertools.count(1)
+
+    def stop():
+        return next(asked) == 5
+
+    with pytest.raises(Stopped, match="Stopped after step 3 of 4, saved"):
+        train.train_and_evaluate(config, root / "run", stop)
+    assert steps_in(root / "run" / "checkpoints") == [2]
+    assert steps_in(root / "run" / "interim") == [3]
+    return config, what_is_left(root / "straight"), root
+
+
+def tiny(records_dir):
+    from prnet_jax.config import make_config
+
+    config = make_config("prnet", "quick")
+    config.model.widths, config.model.heads = (4, 8, 16), 2
+    config.dataset.data_dir = str(records_dir)
+    config.dataset.options.size, config.dataset.options.num_slices = 64, (8, 4, 3)
+    config.dataset.image_size = 32
+    config.batch_size = config.eval_batch_size = 4
+    config.num_epochs, config.warmup_epochs, config.log_every_steps = 2, 0.5, 1
+    config.ema_decay, config.augment.noise = 0.9, 0.05
+    return config
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("broken", "begin"),
+    [
+        ([], 3),
+        ([("interim/3", "state/manifest.ocdbt", flip)], 2),
+        ([("checkpoints/2", "state/_METADATA", truncate)], 3),
+        (
+            [
+                ("interim/3", "commit_success.txt", pathlib.Path.unlink),
+                ("checkpoints/2", "metrics/metrics", flip),
+            ],
+            0,
+        ),
+    ],
+    ids=["none", "newest", "the one before", "all"],
+)
+def test_a_run_ends_the_same_after_damage(stopped, tmp_path, capsys, broken, begin):
+    config, expected, root = stopped
+    workdir = shutil.copytree(root / "run", tmp_path / "run")
+    for folder, name, damage in broken:
+        damage(workdir / folder / name)
+    train.train_and_evaluate(config, workdir)
+    printed = capsys.readouterr().out
+    assert printed.count("Damaged checkpoint") == len(broken)
+    assert f"Going on after step {begin} of 4" in printed if begin else "Going on" not in printed
+    assert ("No checkpoint is left: the run begins anew." in printed) == (not begin)
+    if begin == 3 and broken:  # what was damaged is not made again
+        expected = {**expected, "checkpoints": ["checkpoints/4"]}
+        for name in ("arrays", "clocks"):
+            expected[name] = {"checkpoints/4": expected[name]["checkpoints/4"]}
+    assert differences(what_is_left(workdir), expected) == []
+
+
+@pytest.mark.slow
+def test_evaluate_refuses_a_damaged_best_checkpoint(stopped, tmp_path, capsys):
+    _, _, root = stopped
+    workdir = shutil.copytree(root / "straight", tmp_path / "run")
+    best = workdir / "checkpoints" / str(variables.best_step(workdir))
+    flip(best / "state" / "manifest.ocdbt")
+    capsys.readouterr()
+    assert __main__.main(["--workdir", str(workdir)]) == 2
+    printed = capsys.readouterr()
+    assert printed.err.startswith("error: ") and printed.err.count("\n") == 1
+    assert str(best / "state" / "manifest.ocdbt") in printed.err

@@ -1,0 +1,57 @@
+"""Which folder may become, or go on as, which run."""
+
+import json
+
+import pytest
+
+from prnet_jax.errors import InputError
+from prnet_jax.run import directory, files
+
+ABOUT = {"split_manifest_sha256": "aa", "records": "lung_phantom/default/1.0.0"}
+
+
+def test_the_same_config_goes_on(tiny_config, tmp_path):
+    run = tmp_path / "a" / "run"
+    directory.open_run(run, tiny_config, ABOUT)
+    written = (run / "config.json").read_text()
+    tiny_config.dataset.data_dir = "elsewhere"
+    tiny_config.dataset.num_threads = 7
+    directory.open_run(run, tiny_config, ABOUT)
+    assert (run / "config.json").read_text() == written
+
+
+def test_another_config_is_refused_with_the_difference(tiny_config, tmp_path):
+    directory.open_run(tmp_path / "run", tiny_config, ABOUT)
+    tiny_config.learning_rate = 0.5
+    with pytest.raises(InputError, match=r"another config \(learning_rate was 0.002, is 0.5\)"):
+        directory.check_run(tmp_path / "run", tiny_config)
+
+
+def test_other_images_are_refused(tiny_config, tmp_path):
+    directory.open_run(tmp_path / "run", tiny_config, ABOUT)
+    with pytest.raises(InputError, match="other splits or images"):
+        other = {**ABOUT, "split_manifest_sha256": "bb"}
+        directory.open_run(tmp_path / "run", tiny_config, other)
+
+
+def test_a_folder_of_other_files_is_refused(tiny_config, tmp_path):
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(InputError, match="holds files but no run"):
+        directory.check_run(tmp_path, tiny_config)
+    with pytest.raises(InputError, match="is a file: name a folder"):
+        directory.check_run(tmp_path / "holiday.jpg", tiny_config)
+
+
+def test_a_damaged_config_is_refused(tiny_config, tmp_path):
+    for text in ('{"seed": ', "[1, 2]"):
+        (tmp_path / "config.json").write_text(text)
+        with pytest.raises(InputError, match="is not a config that this program wrote"):
+            directory.check_run(tmp_path, tiny_config)
+
+
+def test_flat():
+    assert files.flat(json.loads('{"a": {"b": 1, "c": {"d": 2}}, "e": 3}')) == {
+        "a.b": 1,
+        "a.c.d": 2,
+        "e": 3,
+    }

@@ -1,0 +1,154 @@
+"""PyTorch state_dicts in and out; the networks' values are tested in tests/models."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from prnet_jax.errors import InputError
+from prnet_jax.models import prnet
+from prnet_jax.torch_weights import convert
+from prnet_jax.torch_weights.convert import from_torch, to_torch
+from tests.goldens import weights
+
+SMALL = {"widths": (4, 8), "heads": 2}
+
+
+def golden_of(root, name):
+    return weights.load(root / "tests" / "goldens" / f"{name}.json")[1]
+
+
+def test_round_trip_to_the_bit(root):
+    golden = golden_of(root, "prnet")
+    back = to_torch("prnet", from_torch("prnet", golden))
+    assert back.keys() == golden.keys()
+    for name, array in golden.items():
+        assert back[name].dtype == array.dtype
+        assert back[name].shape == array.shape
+        np.testing.assert_array_equal(back[name], array)
+
+
+@pytest.fixture
+def small():
+    """A state_dict of a narrow network with random values."""
+    flat = convert._template("prnet", SMALL)
+    rng = np.random.default_rng(0)
+    tree = {path: rng.normal(size=leaf.shape).astype(np.float32) for path, leaf in flat.items()}
+    return to_torch("prnet", convert._nest(tree), **SMALL)
+
+
+def test_kernels_are_laid_out_as_in_torch(small):
+    variables = from_torch("prnet", small, **SMALL)
+    params = variables["params"]
+    kernel = params["encoder.0"]["conv2"]["kernel"]  # [k, k, in, out] from [out, in, k, k]
+    assert kernel[0, 2, 1, 3] == small["encoder.0.conv2.weight"][3, 1, 0, 2]
+    up = params["decoder.1.up"]["kernel"]  # [k, k, out, in] from [in, out, k, k]
+    assert up.shape == (2, 2, 4, 8)
+    assert up[1, 0, 3, 6] == small["decoder.1.up.weight"][6, 3, 1, 0]
+    stats = variables["batch_stats"]["decoder.0.double_conv"]["1"]
+    np.testing.assert_array_equal(stats["var"], small["decoder.0.double_conv.1.running_var"])
+
+
+def test_both_ways_copy(small):
+    """A state_dict holds the tensors that torch goes on training; JAX's arrays are read-only."""
+    variables = from_torch("prnet", small, **SMALL)
+    back = to_torch("prnet", jax.tree.map(jnp.asarray, variables), **SMALL)
+    for name, array in small.items():
+        expected = array.copy()
+        array += 1
+        np.testing.assert_array_equal(back[name], expected)
+        back[name] += 1
+    assert variables["params"]["head"]["bias"][0] == small["head.bias"][0] - 1
+
+
+def test_dtypes_are_kept(small):
+    double = {name: array.astype(np.float64) for name, array in small.items()}
+    assert from_torch("prnet", double, **SMALL)["params"]["head"]["bias"].dtype == np.float64
+
+
+def test_the_prefix_of_a_parallel_network_is_taken_off(small):
+    parallel = {f"module.{name}": array for name, array in small.items()}
+    back = to_torch("prnet", from_torch("prnet", parallel, **SMALL), **SMALL)
+    assert back.keys() == small.keys()
+    one_name = {("module." if name == "head.bias" else "") + name: a for name, a in small.items()}
+    with pytest.raises(InputError, match=r"1 missing \(head.bias\), 1 unexpected \(module.head.b"):
+        from_torch("prnet", one_name, **SMALL)
+
+
+def test_counters_are_dropped_and_come_back_as_zero(small):
+    counter = "decoder.0.double_conv.1.num_batches_tracked"
+    trained = small | {counter: np.int64(500)}
+    back = to_torch("prnet", from_torch("prnet", trained, **SMALL), **SMALL)
+    assert (back[counter], back[counter].dtype, back[counter].shape) == (0, np.int64, ())
+
+
+def test_what_the_reference_never_uses_is_dropped_and_comes_back_as_zeros(small, monkeypatch):
+    unused = {"resnet.fc.weight": (3, 2), "resnet.fc.bias": (3,)}
+    monkeypatch.setattr(prnet, "UNUSED_TORCH", unused, raising=False)
+    full = small | {name: np.full(shape, np.nan) for name, shape in unused.items()}
+    variables = from_torch("prnet", full, **SMALL)
+    np.testing.assert_equal(variables, from_torch("prnet", small, **SMALL))
+    back = to_torch("prnet", variables, **SMALL)
+    assert back.keys() == full.keys()
+    for name, shape in unused.items():
+        assert (back[name].shape, back[name].dtype, back[name].any()) == (shape, np.float32, False)
+
+
+def test_names_that_are_wrong_are_counted_and_shown(small):
+    missing = {name: array for name, array in small.items() if name != "head.bias"}
+    with pytest.raises(InputError, match=r"prnet: 1 missing \(head.bias\); is it another variant"):
+        from_torch("prnet", missing, **SMALL)
+    more = {**small, **{f"fc.{i}": np.zeros(1) for i in range(5)}}
+    with pytest.raises(InputError, match=r"5 unexpected \(fc.0, fc.1, fc.2 and 2 more\)"):
+        from_torch("prnet", more, **SMALL)
+    variables = from_torch("prnet", small, **SMALL)
+    with pytest.raises(InputError, match=r"no variables of prnet: 12 missing \(batch_stats.decod"):
+        to_torch("prnet", {"params": variables["params"]}, **SMALL)
+
+
+def test_another_network_is_recognised(root):
+    state_dict = {"module." + k: v for k, v in golden_of(root, "unetpp").items()}
+    with pytest.raises(InputError, match="; it looks like a state_dict of unetpp$"):
+        from_torch("prnet", state_dict)
+
+
+def test_another_width_is_refused_with_both_shapes(small):
+    wider = {**small, "encoder.0.conv1.weight": np.zeros((8, 1, 1, 1))}
+    shapes = r"encoder.0.conv1.weight must be \[4, 1, 1, 1\], found \[8, 1, 1, 1\]"
+    with pytest.raises(InputError, match=rf"1 of \d+ arrays .* \({shapes}\): is it of another"):
+        from_torch("prnet", wider, **SMALL)
+    variables = from_torch("prnet", small, **SMALL)
+    with pytest.raises(InputError, match=r"must have shape \[1, 1, 1, 4\], found \[1, 1, 1, 3\]"):
+        variables["params"]["encoder.0"]["conv1"]["kernel"] = np.zeros((1, 1, 1, 3))
+        to_torch("prnet", variables, **SMALL)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_values_that_are_not_finite_are_refused_by_name(small, value):
+    bias = small["decoder.0.up.bias"].copy()
+    bias[3] = value
+    with pytest.raises(InputError, match="decoder.0.up.bias holds NaN or infinity in 1 of 8 plac"):
+        from_torch("prnet", {**small, "decoder.0.up.bias": bias}, **SMALL)
+
+
+def test_values_that_are_no_arrays_of_floats_are_refused(small):
+    with pytest.raises(InputError, match="head.bias is a float, expected an array of numbers"):
+        from_torch("prnet", {**small, "head.bias": 0.5}, **SMALL)
+    with pytest.raises(InputError, match="head.bias must hold floating-point numbers, found int64"):
+        from_torch("prnet", {**small, "head.bias": np.zeros(1, np.int64)}, **SMALL)
+
+
+def test_torch_loads_it_strictly(small):
+    torch = pytest.importorskip("torch")
+    module = torch.nn.ConvTranspose2d(8, 4, 2, stride=2)
+    part = {k.removeprefix("decoder.1.up."): v for k, v in small.items() if "decoder.1.up." in k}
+    module.load_state_dict({name: torch.from_numpy(a) for name, a in part.items()}, strict=True)
+    again = {f"decoder.1.up.{name}": tensor for name, tensor in module.state_dict().items()}
+    variables = from_torch("prnet", {**small, **again}, **SMALL)
+    x = np.random.default_rng(1).normal(size=(1, 5, 6, 8)).astype(np.float32)
+    expected = module(torch.from_numpy(x.transpose(0, 3, 1, 2))).detach().numpy()
+
+    from prnet_jax.models.layers import UpConv
+
+    found = UpConv(4).apply({"params": variables["params"]["decoder.1.up"]}, x)
+    np.testing.assert_allclose(np.transpose(found, (0, 3, 1, 2)), expected, atol=1e-5)
