@@ -1,19 +1,54 @@
-"""Values on a command line."""
+"""What every command shares: exit codes, values on a command line, folders for results."""
 
 import argparse
 import ast
 import os
 import pathlib
+import sys
+from collections.abc import Callable
 from typing import Any
 
-from prnet_jax.errors import InputError
+from prnet_jax.errors import InputError, RunError, Stopped
+
+FAILED = 1  # could not continue: a full disk, a lost process, or a bug
+MISTAKE = 2  # a person's: a file, an option, a setting
+ABORTED = 130  # a second Ctrl-C; what shells report for it
+
+
+def exit_code(error: BaseException) -> int:
+    """The exit code of a command that ended with `error`: 0 where it was asked to stop."""
+    if isinstance(error, Stopped):
+        return 0
+    return MISTAKE if isinstance(error, InputError) else FAILED
+
+
+def run_command(command: Callable[[], int | None]) -> int:
+    """Runs a command and turns our own errors into one line on standard error.
+
+    Args:
+        command: its exit code, or None for 0.
+
+    Returns:
+        The exit code. Any other exception is a bug and keeps its trace.
+    """
+    try:
+        return command() or 0
+    except (InputError, RunError, Stopped) as error:
+        line = str(error) if isinstance(error, Stopped) else f"error: {one_line(error)}"
+        print(line, file=sys.stderr)
+        return exit_code(error)
+
+
+def one_line(error: BaseException) -> str:
+    """An error's message without line breaks, or its type where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def name_and_value(text: str) -> tuple[str, Any]:
-    """ "name=value" -> the name and a Python literal, true, false or else a word.
+    """ "name=value" -> the name and the value: a Python literal, true, false, or else a word.
 
     Raises:
-        argparse.ArgumentTypeError: not of that form.
+        argparse.ArgumentTypeError: the text has another form.
     """
     name, equals, value = text.partition("=")
     if not (name.isidentifier() and equals):
@@ -26,15 +61,17 @@ def name_and_value(text: str) -> tuple[str, Any]:
 
 
 def check_new_folder(flag: str, folder: pathlib.Path) -> None:
-    """Refuses a folder that results cannot be written to, or that holds something already.
+    """Refuses a folder that cannot be written to or that already holds something.
 
     Raises:
         InputError: naming the flag and the folder.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{flag} {folder} is there already: name a new or an empty folder")
+        raise InputError(f"{flag} {folder} already exists: name a new or an empty folder")
     above = folder
     while not above.exists():
         above = above.parent
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise InputError(f"{flag} {folder} cannot be made, {above} is no folder to write to")
+        raise InputError(
+            f"{flag} {folder} cannot be created: {above} is not a folder that you can write to"
+        )

@@ -1,6 +1,7 @@
-"""The ways a run ends early: a person's mistake, a run that cannot go on, one that shall not.
+"""How a run can end early: a person's mistake, a run that cannot continue, a request to stop.
 
-Commands turn them into one line and an exit code; everything else is a bug and keeps its trace.
+Commands turn these into one line and an exit code (`prnet_jax.commands`). Everything else is a bug
+and keeps its trace.
 """
 
 
@@ -12,11 +13,11 @@ class InputError(ValueError):
 
 
 class RunError(RuntimeError):
-    """A run that cannot go on, such as a loss that is not finite. Commands end with exit code 1."""
+    """A run that cannot continue, such as a loss that is not finite. Exit code 1."""
 
 
 class Stopped(BaseException):
-    """A run that was asked to end, and did so in order. Commands end with exit code 0.
+    """A run that was asked to stop, and saved what it had. Exit code 0.
 
-    Not an `Exception`, as KeyboardInterrupt is none: no library shall take it for a failure.
+    Like KeyboardInterrupt not an `Exception`, so that no library mistakes it for a failure.
     """

@@ -118,7 +118,7 @@ def on_first(make: Callable[[], Any]) -> Any:
     return told["value"]
 
 
-def together(step: Callable) -> Callable:
+def compile_together(step: Callable) -> Callable:
     """A jitted `step` that begins in all processes at once, after each has compiled it.
 
     A process that waits for another's data gives up after half a minute on CPUs, and compilations

@@ -96,13 +96,13 @@ def jit_train_step(mesh: Mesh, step: Callable, state: Any) -> Callable:
         out_shardings=(placement, replicated(mesh)),
         donate_argnums=0,
     )
-    return processes.together(compiled)
+    return processes.compile_together(compiled)
 
 
 def jit_eval_step(mesh: Mesh, step: Callable) -> Callable:
     """`step(variables, batch) -> results` compiled for the mesh: the batch spread, all else whole.
 
-    Variables that are cut, or in NumPy, are made whole on every device at each call; call `whole`
+    Variables that are cut, or in NumPy, are made whole on every device at each call; call `replicate`
     before a loop to have that done once.
     """
     compiled = jax.jit(
@@ -110,11 +110,11 @@ def jit_eval_step(mesh: Mesh, step: Callable) -> Callable:
         in_shardings=(replicated(mesh), NamedSharding(mesh, PartitionSpec(_DATA))),
         out_shardings=replicated(mesh),
     )
-    compiled = processes.together(compiled)
-    return lambda variables, batch: compiled(whole(mesh, variables), batch)
+    compiled = processes.compile_together(compiled)
+    return lambda variables, batch: compiled(replicate(mesh, variables), batch)
 
 
-def whole(mesh: Mesh, tree: Any) -> Any:
+def replicate(mesh: Mesh, tree: Any) -> Any:
     """`tree` with every array whole on every device; what is so already is passed on as it is.
 
     NumPy arrays must be alike in all processes.

@@ -136,7 +136,7 @@ def train_and_evaluate(
                 epoch = clock["epochs"] + 1
                 train_log.flush()
                 with bar.paused():
-                    variables = sharding.whole(mesh, state.eval_variables)
+                    variables = sharding.replicate(mesh, state.eval_variables)
                     scores, picture = validate(
                         eval_step, variables, slices["validation"], config, mesh, stop
                     )
@@ -188,7 +188,7 @@ def train_and_evaluate(
         best_step = checkpoints.best_step
         summary = processes.on_first(lambda: _curves_and_summary(workdir, best_step))
         if summary is None:
-            best = sharding.whole(mesh, checkpoints.restore_best(state).eval_variables)
+            best = sharding.replicate(mesh, checkpoints.restore_best(state).eval_variables)
             scored = {
                 **about_run(config, best),
                 "records": builder.info.full_name,

@@ -65,9 +65,9 @@ def test_prnet_needs_a_quarter_of_the_memory_on_four_devices():
 
 def test_whole_passes_on_what_is_whole():
     mesh = sharding.make_mesh()
-    first = sharding.whole(mesh, {"a": np.arange(3.0), "b": {}})
+    first = sharding.replicate(mesh, {"a": np.arange(3.0), "b": {}})
     assert isinstance(first["a"], jax.Array) and first["a"].tolist() == [0, 1, 2]
-    again = sharding.whole(mesh, first)
+    again = sharding.replicate(mesh, first)
     assert again["a"] is first["a"]
 
 
@@ -136,7 +136,7 @@ for shard in (False, True):
         losses.append(float(results["loss"]))
     results = evaluate(state.eval_variables, batch(3, "index"))
     # NumPy, as from a checkpoint
-    plain = jax.tree.map(np.asarray, sharding.whole(mesh, state.eval_variables))
+    plain = jax.tree.map(np.asarray, sharding.replicate(mesh, state.eval_variables))
     again = evaluate(plain, batch(3, "index"))
     found[str(shard)] = {
         "losses": losses,
@@ -153,7 +153,7 @@ with ocp.StandardCheckpointer() as checkpointer:
     back = checkpointer.restore(folder, abstract)
 alike = zip(jax.tree.leaves(state), jax.tree.leaves(back), strict=True)
 found["placed_alike"] = all(x.sharding == y.sharding for x, y in alike)
-pairs = zip(*(jax.tree.leaves(sharding.whole(mesh, tree)) for tree in (state, back)), strict=True)
+pairs = zip(*(jax.tree.leaves(sharding.replicate(mesh, tree)) for tree in (state, back)), strict=True)
 found["restored"] = all(np.array_equal(x, y) for x, y in pairs)
 print(json.dumps(found))
 """

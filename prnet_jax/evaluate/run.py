@@ -67,7 +67,7 @@ def evaluate_run(arguments: argparse.Namespace) -> dict[str, Any]:
     eval_step = sharding.jit_eval_step(
         mesh, steps.make_eval_step(config, model, flips=arguments.tta == "flips")
     )
-    variables = sharding.whole(mesh, variables)
+    variables = sharding.replicate(mesh, variables)
 
     def predict(slices):
         return predict_split(eval_step, variables, slices, config, mesh)
