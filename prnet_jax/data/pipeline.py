@@ -22,8 +22,12 @@ class Slices:
 
     Item i is a dict: `image` float32 [S, S, 1] in 0..1, `mask` float32 [S, S, 1] of 0 and 1, `id`
     and `patient_id` str, `spacing_mm` float64 [2] of the resized pixels (row, column; NaN where
-    not known). `mask_names` lists the masks that the data set has, `mask_name` is
-    the one that serves.
+    not known). With `config.cache` every slice read is kept in memory; without it none is.
+
+    Attributes:
+        mask_names: the masks that the data set has.
+        mask_name: the one in use.
+        unit: of the stored pixels, one of `records.UNITS`.
 
     Args:
         builder: a prepared TFDS builder of `datasets/`.
@@ -52,6 +56,8 @@ class Slices:
         encoded = {name: tfds.decode.SkipDecoding() for name in pngs}
         self._source = builder.as_data_source(split, decoders=encoded)
         self.mask_name = config.mask
+        # A data set has one unit.
+        self.unit = self._source[0]["unit"].decode() if len(self._source) else records.UNITS[0]
         self._size = config.image_size
         self._window = tuple(config.window_hu)
         self._kept: dict[int, Any] | None = {} if config.cache else None
@@ -94,8 +100,7 @@ class Slices:
         low, high = self._window
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
             raise InputError(f"the window must be (lower, upper), found ({low:g}, {high:g})")
-        grey = len(self._source) and self._source[0]["unit"].decode() == "grey"
-        if grey and (low < 0 or high > 255):
+        if self.unit == "grey" and (low < 0 or high > 255):
             raise InputError(
                 f"{name} holds grey values of 0 to 255 and no HU, but the window is ({low:g}, "
                 f'{high:g}): set --config.dataset.window_hu="(0.0,255.0)"; evaluate takes '

@@ -1,22 +1,76 @@
-"""From stored pixels to a network's input: windowing and resizing."""
+"""From stored pixels to a network's input, and from its probability back to the picture's size."""
 
 import numpy as np
 
+AIR = -1000  # HU
+LOWEST_EXPECTED = -200  # HU; every chest slice has lung or air below it
+
 
 def window(hu: np.ndarray, low: float, high: float) -> np.ndarray:
-    """HU clipped to low..high and mapped to 0..1, float32."""
+    """Clips HU to low..high and maps them to 0..1, float32."""
     return ((np.clip(hu, low, high) - low) / (high - low)).astype(np.float32)
 
 
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-    """[H, W] -> [size, size] float32: each pixel the mean over the area that it covers."""
+    """[H, W] -> [size, size] float32: each new pixel is the mean over the area it covers."""
     rows, columns = (_area_weights(n, size) for n in image.shape)
     return (rows @ image.astype(np.float64) @ columns.T).astype(np.float32)
 
 
 def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """Bool [H, W] -> [size, size]: set where more than half of the covered area is."""
+    """Bool [H, W] -> [size, size]: set where more than half of the covered area is set."""
     return resize_image(mask, size) > 0.5
+
+
+def resize_prob(prob: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    """Brings a network's probability back to the size of the picture before `resize_image`.
+
+    Both grids cover the same area, so no border moves. An axis that grows is interpolated linearly
+    between pixel centres (PyTorch's `align_corners=False`) and constant beyond the outermost ones.
+    An axis that shrinks takes the mean over the area each new pixel covers, as `resize_image` does.
+
+    Args:
+        prob: float [S, S] in 0..1.
+        shape: (H, W) of the result.
+
+    Returns:
+        float32 [H, W] in 0..1. A constant stays constant, and an equal shape changes nothing.
+    """
+    rows, columns = (
+        _area_weights(old, new) if new <= old else _linear_weights(old, new)
+        for old, new in zip(prob.shape, shape, strict=True)
+    )
+    return (rows @ prob.astype(np.float64) @ columns.T).astype(np.float32)
+
+
+def implausible(pixels: np.ndarray, unit: str) -> str | None:
+    """A one-line warning where pixels do not look like `unit`, or None.
+
+    Args:
+        pixels: any shape and real type, not empty, all finite.
+        unit: "HU" or "grey" (0 to 255), as in `records.UNITS`.
+    """
+    low, high = float(pixels.min()), float(pixels.max())
+    found = f"found values from {low:g} to {high:g}"
+    if low == high:
+        return f"every pixel is {low:g}: the picture is empty; check the file"
+    if unit == "grey":
+        expected = f"expected grey values from 0 to 255, {found}"
+        if low < 0 or high > 255:
+            return f"{expected}: window and scale the picture as for training"
+        if high <= 1:
+            return f"{expected}, which look scaled to 0..1: multiply them by 255"
+        return None
+    expected = f"expected Hounsfield units with air near {AIR}, {found}"
+    if low >= 0 and high <= 1:
+        return f"{expected}, which look scaled to 0..1: export the picture without scaling"
+    if low >= 0 and high <= 255:
+        return f"{expected}, which look like grey values: export the picture without windowing"
+    if low >= 0:
+        return f"{expected}, which look like HU + 1024: subtract 1024"
+    if low >= LOWEST_EXPECTED:
+        return f"{expected}: export the picture without windowing or scaling"
+    return None
 
 
 def _area_weights(old: int, new: int) -> np.ndarray:
@@ -26,3 +80,9 @@ def _area_weights(old: int, new: int) -> np.ndarray:
     pixel = np.arange(old)
     overlap = np.minimum(right, pixel + 1) - np.maximum(left, pixel)
     return np.clip(overlap, 0.0, None) * (new / old)
+
+
+def _linear_weights(old: int, new: int) -> np.ndarray:
+    """[new, old] float64: linear interpolation at the centres of new pixels; rows sum to 1."""
+    centre = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
+    return np.clip(1 - np.abs(centre[:, None] - np.arange(old)), 0.0, None)

@@ -1,6 +1,8 @@
-"""Windowing, resizing, and that every slice comes exactly as often as it should."""
+"""Slices of a data set, and that every slice comes exactly as often as it should."""
 
 import collections
+import gc
+import weakref
 
 import numpy as np
 import pytest
@@ -23,41 +25,6 @@ class Numbers:
     def __getitem__(self, i):
         image = np.full((2, 2, 1), i, np.float32)
         return {"image": image, "mask": image + 1, "id": f"n{i}"}
-
-
-def test_window_by_hand():
-    hu = np.array([-3024, -1000, -300, 400, 3000], np.int16)
-    out = preprocess.window(hu, -1000.0, 400.0)
-    assert out.dtype == np.float32
-    np.testing.assert_array_equal(out, np.array([0, 0, 0.5, 1, 1], np.float32))
-
-
-def test_resize_by_hand():
-    image = np.arange(16.0).reshape(4, 4)
-    np.testing.assert_allclose(
-        preprocess.resize_image(image, 2), [[2.5, 4.5], [10.5, 12.5]], rtol=1e-6
-    )
-    # Three pixels into two: each new one covers one and a half.
-    row = preprocess.resize_image(np.array([[0.0, 3.0, 6.0]]), 2)[0]
-    np.testing.assert_allclose(row, [(0 + 1.5) / 1.5, (1.5 + 6) / 1.5], rtol=1e-6)
-
-
-@pytest.mark.parametrize(("old", "new"), [(512, 128), (500, 96), (64, 96), (512, 512)])
-def test_resize_keeps_the_mean(old, new):
-    image = np.random.default_rng(0).random((old, old))
-    resized = preprocess.resize_image(image, new)
-    assert resized.shape == (new, new)
-    assert resized.mean(dtype=np.float64) == pytest.approx(image.mean(), abs=1e-7)
-    if old == new:
-        np.testing.assert_array_equal(resized, image.astype(np.float32))
-
-
-def test_resize_mask_takes_the_majority():
-    mask = np.zeros((4, 4), bool)
-    mask[0, :2] = True  # two of four pixels: no majority
-    mask[2:, 2:] = True
-    mask[2, 2] = False  # three of four
-    np.testing.assert_array_equal(preprocess.resize_mask(mask, 2), [[False, False], [False, True]])
 
 
 def test_each_pass_draws_every_slice_once_across_batch_borders():
@@ -140,9 +107,10 @@ def test_a_window_of_hu_on_grey_values_is_refused(tiny_config, tmp_path):
         pipeline.open_splits(builder, data)
     data.window_hu = (0.0, 255.0)
     slices = pipeline.open_splits(builder, data)
+    assert {split.unit for split in slices.values()} == {"grey"}
     number = int(slices["test"].ids[0][1:])
     np.testing.assert_allclose(slices["test"][0]["image"][0, :3, 0] * 255, number + np.arange(3))
-    (id, patient_id, stored), = slices["test"].stored()
+    ((id, patient_id, stored),) = slices["test"].stored()
     assert id == patient_id == f"p{number}"
     np.testing.assert_array_equal(stored, pixels + number)
     np.testing.assert_array_equal(slices["test"].mask(0, "mask"), pixels > 100)
@@ -153,6 +121,7 @@ def test_slices_of_the_phantom(tiny_config):
     builder = prepare(data.name, data.data_dir, **data.options)
     slices = pipeline.Slices(builder, "train", data)
     assert len(slices) == len(slices.ids) == len(set(slices.ids)) == 8
+    assert slices.unit == "HU"
     item = slices[3]
     assert item["image"].shape == item["mask"].shape == (32, 32, 1)
     assert item["image"].dtype == item["mask"].dtype == np.float32
@@ -168,3 +137,20 @@ def test_slices_of_the_phantom(tiny_config):
     data.mask = "lungs"
     with pytest.raises(InputError, match="no mask 'lungs': .* one of mask, nodule_mask"):
         pipeline.Slices(builder, "train", data)
+
+
+def test_slices_are_kept_only_with_the_cache(tiny_config):
+    data = tiny_config.dataset
+    builder = prepare(data.name, data.data_dir, **data.options)
+    data.cache = True
+    kept = pipeline.Slices(builder, "test", data)
+    assert kept[0]["image"] is kept[0]["image"]
+    data.cache = False
+    fresh = pipeline.Slices(builder, "test", data)
+    item = fresh[0]
+    image = weakref.ref(item["image"])
+    for name in ("image", "mask"):
+        np.testing.assert_array_equal(item[name], kept[0][name])
+    del item
+    gc.collect()
+    assert image() is None
