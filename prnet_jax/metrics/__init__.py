@@ -22,7 +22,7 @@ from prnet_jax.metrics.statistics import (
     mean_of_scored,
     paired_comparison,
 )
-from prnet_jax.metrics.summary import pooled, score_image, summarize
+from prnet_jax.metrics.summary import PooledPixels, pooled, score_image, summarize
 from prnet_jax.metrics.surface import assd, hausdorff, surface_dice
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "POLICIES",
     "EmptyPolicy",
     "EmptyScores",
+    "PooledPixels",
     "assd",
     "auc",
     "bootstrap_interval",

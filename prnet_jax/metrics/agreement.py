@@ -8,35 +8,71 @@ import numpy as np
 from prnet_jax.metrics.overlap import overlap
 
 
+class PairwiseDice:
+    """The mean Dice of every pair of outlines. Images are added one at a time."""
+
+    def __init__(self):
+        # (first, second) -> (DSC, both marked something, at least one did) of each image
+        self._pairs: dict[tuple[str, str], list[tuple[float, bool, bool]]] = {}
+
+    def add(self, outlines: Mapping[str, np.ndarray]) -> None:
+        """Adds an image.
+
+        Args:
+            outlines: name -> bool [H, W]; the same names for every image.
+
+        Raises:
+            ValueError: other names than those of the first image, or masks as `overlap` refuses.
+        """
+        pairs = list(itertools.combinations(outlines, 2))
+        if self._pairs and list(self._pairs) != pairs:
+            raise ValueError(
+                f"every image must have the same outlines, found {', '.join(outlines)}"
+            )
+        marked = {name: bool(np.any(outline)) for name, outline in outlines.items()}
+        for first, second in pairs:
+            dice = overlap(outlines[first], outlines[second])["dsc"]
+            both = marked[first] and marked[second]
+            either = marked[first] or marked[second]
+            self._pairs.setdefault((first, second), []).append((dice, both, either))
+
+    def rows(self) -> list[dict]:
+        """The agreement over all images added.
+
+        Returns:
+            A row for each pair: `first`, `second`; `dice_both_marked`, the mean over the
+            `n_both_marked` images in which both marked something (how inter-reader Dice is mostly
+            given); `dice_any_marked`, over the `n_any_marked` images in which at least one did,
+            where a blank outline scores 0. NaN where there is no such image.
+        """
+        rows = []
+        for (first, second), images in self._pairs.items():
+            dice = np.array([score for score, _, _ in images])
+            both = np.array([marked for _, marked, _ in images], bool)
+            either = np.array([marked for _, _, marked in images], bool)
+            rows.append(
+                {
+                    "first": first,
+                    "second": second,
+                    "dice_both_marked": _mean(dice[both]),
+                    "n_both_marked": int(both.sum()),
+                    "dice_any_marked": _mean(dice[either]),
+                    "n_any_marked": int(either.sum()),
+                }
+            )
+        return rows
+
+
 def pairwise_dice(outlines: Mapping[str, Sequence[np.ndarray]]) -> list[dict]:
-    """The mean Dice of every two of several outlines over the same images.
+    """`PairwiseDice.rows` of images that are all at hand.
 
     Args:
         outlines: name -> bool [H, W] of each image, in the same order.
-
-    Returns:
-        A row for each pair: `first`, `second`; `dice_both_marked`, the mean over the
-        `n_both_marked` images in which both marked something (how inter-reader Dice is mostly
-        given); `dice_any_marked`, over the `n_any_marked` images in which at least one did, where
-        a blank outline scores 0. NaN where there is no such image.
     """
-    rows = []
-    for (first, ones), (second, others) in itertools.combinations(outlines.items(), 2):
-        dice = np.array([overlap(a, b)["dsc"] for a, b in zip(ones, others, strict=True)])
-        marked = [(a.any(), b.any()) for a, b in zip(ones, others, strict=True)]
-        both = np.array([all(pair) for pair in marked], bool)
-        either = np.array([any(pair) for pair in marked], bool)
-        rows.append(
-            {
-                "first": first,
-                "second": second,
-                "dice_both_marked": _mean(dice[both]),
-                "n_both_marked": int(both.sum()),
-                "dice_any_marked": _mean(dice[either]),
-                "n_any_marked": int(either.sum()),
-            }
-        )
-    return rows
+    pairs = PairwiseDice()
+    for masks in zip(*outlines.values(), strict=True):
+        pairs.add(dict(zip(outlines, masks, strict=True)))
+    return pairs.rows()
 
 
 def _mean(values: np.ndarray) -> float:

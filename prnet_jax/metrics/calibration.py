@@ -12,28 +12,56 @@ THRESHOLDS = np.round(np.arange(0.01, 1.0, 0.01), 2)
 BINS = 15
 
 
-def reliability(prob: ArrayLike, target: ArrayLike, bins: int = BINS) -> dict[str, np.ndarray]:
-    """Probabilities beside how often the foreground is really there (a reliability diagram).
+class Reliability:
+    """Predicted probabilities against the observed share of foreground (a reliability diagram).
+
+    Images are added one at a time. The table is the same to the last bit as that of all their
+    pixels added at once in the same order.
 
     Args:
-        prob: float in [0, 1], any shape: the pixels of one image or of many.
-        target: bool, of the same shape.
-        bins: parts of equal width that [0, 1] is cut into; the last one holds 1.
-
-    Returns:
-        `pixels` int64 [bins]; `mean_prob` and `foreground`, the mean probability and the share of
-        foreground of each bin's pixels, float64 [bins], NaN where it has none.
+        bins: parts of equal width that [0, 1] is cut into; the last one includes 1.
     """
-    prob = np.ravel(prob).astype(np.float64)
-    target = np.ravel(target).astype(bool)
-    place = np.minimum((prob * bins).astype(np.int64), bins - 1)
-    pixels = np.bincount(place, minlength=bins)
-    some = np.where(pixels > 0, pixels, np.nan)
-    return {
-        "pixels": pixels,
-        "mean_prob": np.bincount(place, prob, minlength=bins) / some,
-        "foreground": np.bincount(place, target, minlength=bins) / some,
-    }
+
+    def __init__(self, bins: int = BINS):
+        self._pixels = np.zeros(bins, np.int64)
+        self._foreground = np.zeros(bins, np.int64)
+        self._prob_sum = np.zeros(bins)
+
+    def add(self, prob: ArrayLike, target: ArrayLike) -> None:
+        """Adds the pixels of an image.
+
+        Args:
+            prob: float in [0, 1], any shape.
+            target: bool, of the same shape.
+        """
+        prob = np.ravel(prob).astype(np.float64)
+        target = np.ravel(target).astype(bool)
+        bins = len(self._pixels)
+        bin_of = np.minimum((prob * bins).astype(np.int64), bins - 1)
+        self._pixels += np.bincount(bin_of, minlength=bins)
+        self._foreground += np.bincount(bin_of[target], minlength=bins)
+        np.add.at(self._prob_sum, bin_of, prob)  # in order, so that the split does not matter
+
+    def table(self) -> dict[str, np.ndarray]:
+        """The bins.
+
+        Returns:
+            `pixels` int64 [bins]; `mean_prob` and `foreground`, the mean probability and the share
+            of foreground of each bin's pixels, float64 [bins], NaN where a bin is empty.
+        """
+        pixels = np.where(self._pixels > 0, self._pixels, np.nan)
+        return {
+            "pixels": self._pixels.copy(),
+            "mean_prob": self._prob_sum / pixels,
+            "foreground": self._foreground / pixels,
+        }
+
+
+def reliability(prob: ArrayLike, target: ArrayLike, bins: int = BINS) -> dict[str, np.ndarray]:
+    """`Reliability.table` of pixels that are all at hand: of one image or of many."""
+    accumulated = Reliability(bins)
+    accumulated.add(prob, target)
+    return accumulated.table()
 
 
 def calibration_error(table: dict[str, np.ndarray]) -> float:
@@ -47,37 +75,55 @@ def calibration_error(table: dict[str, np.ndarray]) -> float:
     return float(np.nansum(table["pixels"] * gap) / table["pixels"].sum())
 
 
-def scores_by_threshold(
-    probs: Sequence[np.ndarray], targets: Sequence[np.ndarray], thresholds: ArrayLike = THRESHOLDS
-) -> dict[str, np.ndarray]:
-    """Overlap of every image at many thresholds, from one sorting of its pixels.
+class ThresholdScores:
+    """Overlap of every image at many thresholds. Images are added one at a time.
 
     Args:
-        probs: float [H, W] in [0, 1], an image each.
-        targets: bool [H, W] each.
         thresholds: [T]; the mask is `prob >= threshold`, compared in the dtype of `prob`.
-
-    Returns:
-        iou, dsc, acc, spe, sen, ppv: float64 [images, T], as `overlap_from_counts`; and
-        `pred_empty`: bool [images, T], where the predicted mask has no pixel.
     """
-    counts = {name: [] for name in ("tp", "fp", "fn", "tn")}
-    for prob, target in zip(probs, targets, strict=True):
-        cuts = np.asarray(thresholds).astype(prob.dtype)
+
+    def __init__(self, thresholds: ArrayLike = THRESHOLDS):
+        self._thresholds = np.asarray(thresholds)
+        self._counts: dict[str, list[np.ndarray]] = {name: [] for name in ("tp", "fp", "fn", "tn")}
+
+    def add(self, prob: np.ndarray, target: np.ndarray) -> None:
+        """Adds an image: prob, float [H, W] in [0, 1]; target, bool [H, W]."""
+        cuts = self._thresholds.astype(prob.dtype)
         target = target.astype(bool)
-        # How many of the sorted probabilities lie at or above each threshold.
+        # One sort answers for all thresholds how many probabilities lie at or above them.
         tp, fp = (
             pixels.size - np.searchsorted(np.sort(pixels), cuts, side="left")
             for pixels in (prob[target], prob[~target])
         )
         positive = np.count_nonzero(target)
-        counts["tp"].append(tp)
-        counts["fp"].append(fp)
-        counts["fn"].append(positive - tp)
-        counts["tn"].append(target.size - positive - fp)
-    arrays = {name: np.stack(rows) for name, rows in counts.items()}
-    pred_empty = arrays["tp"] + arrays["fp"] == 0
-    return overlap_from_counts(**arrays) | {"pred_empty": pred_empty}
+        self._counts["tp"].append(tp)
+        self._counts["fp"].append(fp)
+        self._counts["fn"].append(positive - tp)
+        self._counts["tn"].append(target.size - positive - fp)
+
+    def result(self) -> dict[str, np.ndarray]:
+        """The scores, in the order in which the images were added.
+
+        Returns:
+            iou, dsc, acc, spe, sen, ppv: float64 [images, T], as `overlap_from_counts`; and
+            `pred_empty`, `target_empty`: bool [images, T], where a mask has no pixel.
+        """
+        shape = (-1, self._thresholds.size)
+        counts = {name: np.reshape(rows, shape) for name, rows in self._counts.items()}
+        return overlap_from_counts(**counts) | {
+            "pred_empty": counts["tp"] + counts["fp"] == 0,
+            "target_empty": counts["tp"] + counts["fn"] == 0,
+        }
+
+
+def scores_by_threshold(
+    probs: Sequence[np.ndarray], targets: Sequence[np.ndarray], thresholds: ArrayLike = THRESHOLDS
+) -> dict[str, np.ndarray]:
+    """`ThresholdScores.result` of images that are all at hand."""
+    scores = ThresholdScores(thresholds)
+    for prob, target in zip(probs, targets, strict=True):
+        scores.add(prob, target)
+    return scores.result()
 
 
 def best_threshold(dsc: ArrayLike, thresholds: ArrayLike = THRESHOLDS) -> float:

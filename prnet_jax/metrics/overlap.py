@@ -116,7 +116,7 @@ def mae(prob: ArrayLike, target: ArrayLike) -> float:
     Raises:
         ValueError: unequal shapes, no pixel, prob outside [0, 1] or NaN, target not 0 and 1.
     """
-    prob, target = _prob_pair(prob, target)
+    prob, target = prob_pair(prob, target)
     return float(np.mean(np.abs(prob.astype(np.float64) - target)))
 
 
@@ -126,7 +126,7 @@ def brier(prob: ArrayLike, target: ArrayLike) -> float:
     Half of the score of G. W. Brier ("Verification of forecasts expressed in terms of probability",
     Monthly Weather Review 78, 1950), which adds up both classes.
     """
-    prob, target = _prob_pair(prob, target)
+    prob, target = prob_pair(prob, target)
     return float(np.mean(np.square(prob.astype(np.float64) - target)))
 
 
@@ -136,13 +136,18 @@ def auc(prob: ArrayLike, target: ArrayLike) -> float:
     It is the share of (foreground, background) pixel pairs in which the foreground pixel has the
     higher probability, a tie counting one half (Mann-Whitney). NaN when the target has one class.
     """
-    prob, target = _prob_pair(prob, target)
-    positive, negative = np.sort(prob[target]), np.sort(prob[~target])
-    if not positive.size or not negative.size:
+    prob, target = prob_pair(prob, target)
+    return auc_of_classes(prob[target], prob[~target])
+
+
+def auc_of_classes(foreground: np.ndarray, background: np.ndarray) -> float:
+    """`auc` of pixels already split by class: float [P] and float [N] probabilities."""
+    if not foreground.size or not background.size:
         return float("nan")
-    below = np.searchsorted(negative, positive, side="left").sum(dtype=np.int64)
-    not_above = np.searchsorted(negative, positive, side="right").sum(dtype=np.int64)
-    return float((below + not_above) / (2 * positive.size * negative.size))
+    foreground, background = np.sort(foreground), np.sort(background)
+    below = np.searchsorted(background, foreground, side="left").sum(dtype=np.int64)
+    not_above = np.searchsorted(background, foreground, side="right").sum(dtype=np.int64)
+    return float((below + not_above) / (2 * foreground.size * background.size))
 
 
 def mask_pair(pred: ArrayLike, target: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
@@ -163,7 +168,8 @@ def as_mask(mask: ArrayLike, name: str = "mask") -> np.ndarray:
     return mask.astype(bool)
 
 
-def _prob_pair(prob: ArrayLike, target: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+def prob_pair(prob: ArrayLike, target: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    """`prob` in its own dtype and `target` as bool, or a ValueError as for `mae`."""
     prob, target = np.asarray(prob), as_mask(target, "target")
     if prob.shape != target.shape or not prob.size:
         raise ValueError(

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from prnet_jax.metrics.agreement import pairwise_dice
+from prnet_jax.metrics.agreement import PairwiseDice, pairwise_dice
 
 
 def row(*pixels):
@@ -32,3 +32,13 @@ def test_blank_outlines_have_no_agreement():
     (pair,) = pairwise_dice({"a": blank, "b": blank})
     assert pair["n_any_marked"] == pair["n_both_marked"] == 0
     assert math.isnan(pair["dice_any_marked"]) and math.isnan(pair["dice_both_marked"])
+
+
+def test_images_are_added_with_the_same_outlines():
+    pairs = PairwiseDice()
+    for _ in range(2):
+        pairs.add({"a": row(1, 1), "b": row(1, 0), "c": row(0, 0)})
+    outlines = {"a": [row(1, 1)] * 2, "b": [row(1, 0)] * 2, "c": [row(0, 0)] * 2}
+    np.testing.assert_equal(pairs.rows(), pairwise_dice(outlines))
+    with pytest.raises(ValueError, match="same outlines, found a, c"):
+        pairs.add({"a": row(1, 1), "c": row(0, 0)})

@@ -28,15 +28,35 @@ def test_a_calibrated_predictor_has_no_error_and_empty_bins_do_not_count():
     assert calibration.calibration_error(wrong) == pytest.approx(0.8, abs=0.003)
 
 
+def test_images_one_at_a_time_give_the_table_of_all_pixels_to_the_last_bit():
+    generator = np.random.default_rng(2)
+    probs = [generator.random(shape, np.float32) for shape in ((37, 41), (64, 64), (1, 1))]
+    probs += [np.ones((3, 3)), np.zeros((2, 2))]
+    targets = [generator.random(prob.shape) < 0.4 for prob in probs]
+    every_prob, every_target = (np.concatenate([x.ravel() for x in y]) for y in (probs, targets))
+    accumulated = calibration.Reliability()
+    for prob, target in zip(probs, targets, strict=True):
+        accumulated.add(prob, target)
+    table = accumulated.table()
+    for name, values in calibration.reliability(every_prob, every_target).items():
+        assert table[name].dtype == values.dtype
+        np.testing.assert_array_equal(table[name], values)
+    bin_of = np.minimum((every_prob.astype(np.float64) * 15).astype(int), 14)
+    np.testing.assert_array_equal(
+        table["mean_prob"], np.bincount(bin_of, every_prob) / np.bincount(bin_of)
+    )
+
+
 def test_scores_by_threshold_equal_thresholding():
     generator = np.random.default_rng(1)
     probs = [np.round(generator.random((9, 7), np.float32), 2) for _ in range(3)]  # many ties
-    targets = [generator.random((9, 7)) < 0.4 for _ in range(3)]
+    targets = [generator.random((9, 7)) < share for share in (0.4, 0.4, 0)]
     found = calibration.scores_by_threshold(probs, targets)
     for i, (prob, target) in enumerate(zip(probs, targets, strict=True)):
         for t, threshold in enumerate(calibration.THRESHOLDS):
             pred = prob >= np.float32(threshold)
             assert found["pred_empty"][i, t] == (not pred.any())
+            assert found["target_empty"][i, t] == (not target.any())
             for name, value in metrics.overlap(pred, target).items():
                 assert found[name][i, t] == pytest.approx(value, nan_ok=True)
 

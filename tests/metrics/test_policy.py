@@ -318,3 +318,28 @@ def test_pooled_of_empty_masks_is_json():
     found = metrics.pooled([np.zeros((2, 2), np.float32)] * 2, [np.zeros((2, 2), bool)] * 2)
     undefined = dict.fromkeys(("iou", "dsc", "sen", "ppv", "auc"))
     assert found == {"pooled": undefined | {"acc": 1.0, "spe": 1.0, "mae": 0.0, "brier": 0.0}}
+
+
+@pytest.mark.parametrize("limit", [None, 40])
+def test_images_added_one_at_a_time_are_pooled(limit):
+    rng = np.random.default_rng(1)
+    probs = [np.round(rng.random((6, 8), np.float32), 2) for _ in range(5)]  # ties
+    targets = [rng.random((6, 8)) < share for share in (0.3, 0, 1, 0.1, 0.9)]
+    pixels = metrics.PooledPixels() if limit is None else metrics.PooledPixels(limit)
+    for prob, target in zip(probs, targets, strict=True):
+        pixels.add(prob, target, 0.7)
+    found = pixels.result()
+    expected = metrics.pooled(probs, targets, 0.7)["pooled"]
+    bound = found["auc_error_bound"]
+    assert (bound == 0) == (limit is None)
+    assert abs(found["pooled"].pop("auc") - expected["auc"]) <= bound
+    assert found["pooled"].items() <= expected.items()
+    every_prob, every_target = np.stack(probs), np.stack(targets)
+    assert expected["mae"] == pytest.approx(metrics.mae(every_prob, every_target), abs=1e-12)
+    assert expected["brier"] == pytest.approx(metrics.brier(every_prob, every_target), abs=1e-12)
+    assert expected["auc"] == metrics.auc(every_prob, every_target)
+
+
+def test_nothing_is_not_pooled():
+    with pytest.raises(ValueError, match="no image was added"):
+        metrics.pooled([], [])

@@ -1,0 +1,86 @@
+"""The area under the ROC curve over the pixels of many images, added one image at a time."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from prnet_jax.metrics.overlap import auc_of_classes, prob_pair
+
+EXACT_PIXELS = 2**26  # 256 images of 512x512: 256 MB of float32
+
+# A probability's bin is the bit pattern of its distance to 0 or 1, whichever is nearer, without the
+# low bits: patterns of float32 numbers from 0 up sort as the numbers do. So bins are fine where a
+# trained network puts most pixels; each is 2**-14 of that distance wide.
+_DROPPED_BITS = 9
+_HALF = int(np.float32(0.5).view(np.uint32)) >> _DROPPED_BITS  # the bin of 0.5
+_BINS = 2 * _HALF + 1  # just under 2**22
+
+
+class PooledAuc:
+    """`overlap.auc` of all pixels added, exact for as long as every probability can be kept.
+
+    Up to `exact_pixels` pixels, all probabilities are kept and the result is that of `auc` on the
+    concatenated images. With more, they are reduced to counts per bin (64 MB however many pixels)
+    and a foreground and a background pixel in one bin count as a tie.
+
+    Args:
+        exact_pixels: the largest number of pixels for which the result is exact.
+    """
+
+    def __init__(self, exact_pixels: float = EXACT_PIXELS):
+        self._exact_pixels = exact_pixels
+        self._pixels = 0
+        # (background, foreground): probabilities until there are too many, then counts per bin
+        self._kept: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+        self._counts: np.ndarray | None = None  # int64 [2, _BINS]
+
+    def add(self, prob: ArrayLike, target: ArrayLike) -> None:
+        """Adds the pixels of one image; arguments and errors as for `overlap.mae`."""
+        prob, target = prob_pair(prob, target)
+        self._pixels += prob.size
+        classes = prob[~target], prob[target]
+        if self._counts is not None:
+            self._count(classes)
+            return
+        for kept, values in zip(self._kept, classes, strict=True):
+            kept.append(values)
+        if self._pixels > self._exact_pixels:
+            self._counts = np.zeros((2, _BINS), np.int64)
+            for images in zip(*self._kept, strict=True):
+                self._count(images)
+            self._kept = ([], [])
+
+    def result(self) -> tuple[float, float]:
+        """The AUC, and the most that it can differ from the exact one.
+
+        Returns:
+            (auc, error_bound), both in [0, 1]. `auc` is NaN where the pixels have one class.
+            `error_bound` is 0 while the result is exact, else half the share of (foreground,
+            background) pairs that lie in one bin. Rounding adds up to 1e-12 to it.
+        """
+        if self._counts is None:
+            background, foreground = (
+                np.concatenate(values) if values else np.empty(0) for values in self._kept
+            )
+            return auc_of_classes(foreground, background), 0.0
+        background, foreground = self._counts
+        # As float64: the number of pairs overflows int64 from some 10**10 pixels on.
+        pairs = float(background.sum()) * float(foreground.sum())
+        if not pairs:
+            return float("nan"), 0.0
+        half_tied = 0.5 * background
+        below = np.cumsum(background) - background
+        won = np.sum(foreground * (below + half_tied))
+        return float(won / pairs), float(np.sum(foreground * half_tied) / pairs)
+
+    def _count(self, classes: tuple[np.ndarray, np.ndarray]) -> None:
+        for counts, values in zip(self._counts, classes, strict=True):
+            np.add.at(counts, _bin(values), 1)
+
+
+def _bin(prob: np.ndarray) -> np.ndarray:
+    """The bins of float [N] in [0, 1], in the order of the probabilities: integers [N]."""
+    prob = prob.astype(np.float32)  # rounding keeps the order, and so does 1 - prob, which is exact
+    upper = prob > 0.5
+    distance = np.where(upper, 1 - prob, np.abs(prob))  # abs: -0.0 has its sign bit set
+    bins = (distance.view(np.uint32) >> _DROPPED_BITS).astype(np.int64)
+    return np.where(upper, 2 * _HALF - bins, bins)
