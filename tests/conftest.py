@@ -6,6 +6,8 @@ import tempfile
 
 import pytest
 
+from tests import runs
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # Many tests, some in processes of their own, compile the same tiny network: each program once.
@@ -27,18 +29,15 @@ def records_dir(tmp_path_factory):
 
 @pytest.fixture
 def tiny_config(records_dir):
-    """PR-Net of width 4 to 16 on 8 + 4 + 3 phantom slices at 32x32, two steps an epoch."""
-    from prnet_jax.config import make_config
+    """The config of the tiny run of `tests.runs`, for a test to change."""
+    return runs.tiny_config(records_dir)
 
-    config = make_config("prnet", "quick")
-    config.model.widths = (4, 8, 16)
-    config.model.heads = 2
-    config.dataset.data_dir = str(records_dir)
-    config.dataset.options.size = 64
-    config.dataset.options.num_slices = (8, 4, 3)
-    config.dataset.image_size = 32
-    config.batch_size = config.eval_batch_size = 4
-    config.num_epochs = 2
-    config.warmup_epochs = 0.5
-    config.log_every_steps = 1
-    return config
+
+@pytest.fixture(scope="session")
+def finished_run(records_dir, tmp_path_factory):
+    """A finished tiny run. Tests copy it before they change anything in it."""
+    from prnet_jax.train import train_and_evaluate
+
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    train_and_evaluate(runs.tiny_config(records_dir), workdir)
+    return workdir

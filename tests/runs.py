@@ -18,40 +18,79 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import ml_collections
 import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 _VARYING = ("time", "train/images_per_s")
 
 
-def command_line(workdir, records, **fields) -> list[str]:
-    """Flags of a tiny run: PR-Net of width 4 to 16 on 8 + 4 + 3 phantom slices at 32x32.
+# PR-Net of width 4 to 16 on 8 + 4 + 3 phantom slices at 32x32, two steps an epoch.
+_TINY = {
+    "model.widths": (4, 8, 16),
+    "model.heads": 2,
+    "dataset.options.size": 64,
+    "dataset.options.num_slices": (8, 4, 3),
+    "dataset.image_size": 32,
+    "batch_size": 4,
+    "eval_batch_size": 4,
+    "num_epochs": 2,
+    "warmup_epochs": 0.5,
+    "log_every_steps": 1,
+}
 
-    Four steps an epoch; log lines are means over three steps and saves are three steps apart, so
-    that neither goes with the epochs. `fields` replace those of the config; "__" stands for ".".
+
+def tiny_fields(records: str | os.PathLike, **fields: Any) -> dict[str, Any]:
+    """The fields of the tests' tiny run that differ from configs/prnet.py:quick.
+
+    Args:
+        records: the folder of the prepared records.
+        fields: replace or add to them; "__" stands for ".".
     """
-    fields = {
-        "model.widths": "4,8,16",
-        "model.heads": 2,
-        "dataset.data_dir": records,
-        "dataset.options.size": 64,
-        "dataset.options.num_slices": "8,4,3",
-        "dataset.image_size": 32,
+    changed = {name.replace("__", "."): value for name, value in fields.items()}
+    return _TINY | {"dataset.data_dir": str(records)} | changed
+
+
+def tiny_config(records: str | os.PathLike, **fields: Any) -> ml_collections.ConfigDict:
+    """The config of the tiny run; arguments as for `tiny_fields`."""
+    from prnet_jax.config import make_config
+
+    config = make_config("prnet", "quick")
+    config.update_from_flattened_dict(tiny_fields(records, **fields))
+    return config
+
+
+def tiny_flags(workdir: str | os.PathLike, records: str | os.PathLike, **fields: Any) -> list[str]:
+    """The tiny run as flags of `python -m prnet_jax.main`; `fields` as for `tiny_fields`."""
+
+    def text(value):
+        return ",".join(map(str, value)) if isinstance(value, tuple) else value
+
+    fields = tiny_fields(records, **fields)
+    return [
+        "--config=configs/prnet.py:quick",
+        f"--workdir={workdir}",
+        *(f"--config.{name}={text(value)}" for name, value in fields.items()),
+    ]
+
+
+def long_flags(workdir: str | os.PathLike, records: str | os.PathLike, **fields: Any) -> list[str]:
+    """Flags of a tiny run that is long enough to interrupt: five epochs of four steps.
+
+    Log lines are means over three steps and saves are three steps apart: neither keeps pace with
+    the epochs. `fields` as for `tiny_fields`.
+    """
+    longer = {
         "batch_size": 2,
-        "eval_batch_size": 4,
         "num_epochs": 5,
-        "warmup_epochs": 0.5,
         "ema_decay": 0.9,
         "augment.noise": 0.05,
         "log_every_steps": 3,
         "save_every_steps": 3,
-    } | {name.replace("__", "."): value for name, value in fields.items()}
-    return [
-        "--config=configs/prnet.py:quick",
-        f"--workdir={workdir}",
-        *(f"--config.{name}={value}" for name, value in fields.items()),
-    ]
+    }
+    return tiny_flags(workdir, records, **(longer | fields))
 
 
 @dataclasses.dataclass

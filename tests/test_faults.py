@@ -15,8 +15,8 @@ import pytest
 
 from tests.runs import (
     Starter,
-    command_line,
     differences,
+    long_flags,
     metrics_lines,
     newest_step,
     steps_in,
@@ -87,7 +87,7 @@ def test_a_run_killed_at_random_ends_like_an_undisturbed_one(tmp_path, records_d
     plans = [chance.sample(PLAN[i::AT_ONCE], len(PLAN[i::AT_ONCE])) for i in range(AT_ONCE)]
     with Starter(tmp_path) as starter:
         straight = tmp_path / "straight"
-        starter.finish(command_line(straight, records_dir))
+        starter.finish(long_flags(straight, records_dir))
         expected = what_is_left(straight)
         trained = [line["step"] for line in expected["metrics"] if "train/loss" in line]
         validated = [line["step"] for line in expected["metrics"] if "val/dsc" in line]
@@ -129,7 +129,7 @@ def _torment(starter, victim, workdir, records_dir, plan) -> list[Killed]:
         # What comes last in a run, last; nothing twice that this run was too far for.
         open_ones = [item for item in plan if item[0] not in tried]
         where, number = min(open_ones, key=lambda item: item[0] == "test", default=(None, None))
-        process = starter.start(command_line(workdir, records_dir))
+        process = starter.start(long_flags(workdir, records_dir))
         phase = _strike(process, workdir, where, number, chance) if where else None
         code = process.wait()
         gone_on = re.search(r"Going on after step (\d+) of", process.out)
@@ -279,8 +279,8 @@ def test_a_full_disk_ends_in_one_line_and_loses_nothing(tmp_path, records_dir, s
     disk = small_disk(16 << 10)
     workdir = disk / "run"
     with Starter(tmp_path) as starter:
-        starter.finish(command_line(tmp_path / "straight", records_dir))
-        process = starter.start(command_line(workdir, records_dir))
+        starter.finish(long_flags(tmp_path / "straight", records_dir))
+        process = starter.start(long_flags(workdir, records_dir))
         assert until(lambda: newest_step(workdir) >= 4)
         fill(disk / "others")
         print("\n" + ended_by_a_full_disk(process))
@@ -288,10 +288,10 @@ def test_a_full_disk_ends_in_one_line_and_loses_nothing(tmp_path, records_dir, s
         assert 4 <= stood < 20
         assert not list(workdir.glob("*/*.orbax-checkpoint-tmp*"))
         # Still no room: the same again, and nothing is lost by it.
-        ended_by_a_full_disk(starter.start(command_line(workdir, records_dir)))
+        ended_by_a_full_disk(starter.start(long_flags(workdir, records_dir)))
         assert newest_step(workdir) >= stood
         (disk / "others").unlink()
-        again = starter.finish(command_line(workdir, records_dir))
+        again = starter.finish(long_flags(workdir, records_dir))
         print(f"after room was made: going on after step {stood}")
         assert f"Going on after step {newest_step_said(again)} of 20" in again.out
         assert newest_step_said(again) >= stood
@@ -308,8 +308,8 @@ def test_no_room_for_a_line_of_metrics(tmp_path, records_dir, small_disk):
     workdir, page = tmp_path / "run", small_disk(4)
     fields = {"log_every_steps": 1}
     with Starter(tmp_path) as starter:
-        starter.finish(command_line(tmp_path / "straight", records_dir, **fields))
-        process = starter.start(command_line(workdir, records_dir, **fields))
+        starter.finish(long_flags(tmp_path / "straight", records_dir, **fields))
+        process = starter.start(long_flags(workdir, records_dir, **fields))
         # Taken over before the first line is written.
         assert until(lambda: "\nrun  " in process.out)
         process.send(signal.SIGSTOP)
@@ -318,7 +318,7 @@ def test_no_room_for_a_line_of_metrics(tmp_path, records_dir, small_disk):
         process.wait()
         (workdir / "metrics.jsonl").unlink(missing_ok=True)
         (workdir / "metrics.jsonl").symlink_to(page / "metrics.jsonl")
-        process = starter.start(command_line(workdir, records_dir, **fields))
+        process = starter.start(long_flags(workdir, records_dir, **fields))
         print("\n" + ended_by_a_full_disk(process))
         stood = newest_step(workdir)
         assert stood >= 4
@@ -326,6 +326,6 @@ def test_no_room_for_a_line_of_metrics(tmp_path, records_dir, small_disk):
         lines = (workdir / "metrics.jsonl").read_bytes()
         (workdir / "metrics.jsonl").unlink()
         (workdir / "metrics.jsonl").write_bytes(lines)
-        again = starter.finish(command_line(workdir, records_dir, **fields))
+        again = starter.finish(long_flags(workdir, records_dir, **fields))
         assert newest_step_said(again) == stood
         assert differences(what_is_left(workdir), what_is_left(tmp_path / "straight")) == []

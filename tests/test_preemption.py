@@ -13,9 +13,9 @@ import pytest
 from tests.runs import (
     ROOT,
     Starter,
-    command_line,
     differences,
     free_port,
+    long_flags,
     metrics_lines,
     newest_step,
     until,
@@ -164,7 +164,7 @@ def starter(tmp_path_factory):
 @pytest.fixture(scope="module")
 def straight(starter, tmp_path_factory, records_dir):
     workdir = tmp_path_factory.mktemp("straight") / "run"
-    starter.finish(command_line(workdir, records_dir, **FIELDS))
+    starter.finish(long_flags(workdir, records_dir, **FIELDS))
     return what_is_left(workdir)
 
 
@@ -187,7 +187,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
     starter, straight, tmp_path, records_dir, phase, number
 ):
     workdir = tmp_path / "run"
-    argv = command_line(workdir, records_dir, **FIELDS)
+    argv = long_flags(workdir, records_dir, **FIELDS)
     process = starter.start(argv)
     assert until(lambda: process.code is not None or going(process, workdir, phase))
     time.sleep(0.2 if phase == "validation" else 0.0)
@@ -217,7 +217,7 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(
 def test_a_bound_too_short_to_save_is_kept_and_said(starter, straight, tmp_path, records_dir):
     workdir = tmp_path / "run"
     fields = FIELDS | {"stop_within_s": 0.001, "save_every_steps": 2}
-    process = starter.start(command_line(workdir, records_dir, **fields))
+    process = starter.start(long_flags(workdir, records_dir, **fields))
     assert until(lambda: newest_step(workdir) >= 2)
     process.send(signal.SIGTERM)
     begin = time.monotonic()
@@ -225,7 +225,7 @@ def test_a_bound_too_short_to_save_is_kept_and_said(starter, straight, tmp_path,
     assert time.monotonic() - begin < 5
     assert "Not done within 0.001 s, and ended." in process.err
     stood = newest_step(workdir)
-    again = starter.finish(command_line(workdir, records_dir, **FIELDS))
+    again = starter.finish(long_flags(workdir, records_dir, **FIELDS))
     assert f"Going on after step {stood} of 8" in again.out
     assert differences(what_is_left(workdir), straight) == []
 
@@ -236,7 +236,7 @@ def test_stopped_while_the_data_set_is_made(starter, tmp_path, number):
     """Many slices; the next start makes them anew."""
     workdir, records = tmp_path / "run", tmp_path / "records"
     fields = {"dataset.options.num_slices": "3000,4,3", "dataset.options.size": 128}
-    process = starter.start(command_line(workdir, records, **fields))
+    process = starter.start(long_flags(workdir, records, **fields))
     assert until(lambda: "Preparing" in process.out)
     time.sleep(0.3)
     begin = time.monotonic()
@@ -247,14 +247,14 @@ def test_stopped_while_the_data_set_is_made(starter, tmp_path, number):
     assert "Traceback" not in process.err
     assert not workdir.exists()
     # What it left is no obstacle.
-    starter.finish(command_line(workdir, records, num_epochs=1))
+    starter.finish(long_flags(workdir, records, num_epochs=1))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("delay_s", [0.3, 1.0, 2.0, 3.5])
 def test_stopped_at_any_moment_of_the_start(tmp_path, records_dir, delay_s):
     """As `python -m`, with all its imports."""
-    argv = command_line(tmp_path / "run", records_dir)
+    argv = long_flags(tmp_path / "run", records_dir)
     process = subprocess.Popen(
         [sys.executable, "-m", "prnet_jax.main", *argv],
         cwd=ROOT,
@@ -273,7 +273,7 @@ def test_stopped_at_any_moment_of_the_start(tmp_path, records_dir, delay_s):
 def test_two_ctrl_c_end_a_compilation_at_once(tmp_path, records_dir, starter):
     workdir = tmp_path / "run"
     # A network of its own, so that there is something to compile.
-    argv = command_line(workdir, records_dir, model__widths="4,8,12,16")
+    argv = long_flags(workdir, records_dir, model__widths="4,8,12,16")
     process = starter.start(argv)
     assert until(lambda: "train:   0%" in process.err)
     time.sleep(0.5)

@@ -18,8 +18,8 @@ import pytest
 from tests.runs import (
     ROOT,
     Starter,
-    command_line,
     free_port,
+    long_flags,
     metrics_lines,
     newest_step,
     until,
@@ -50,7 +50,7 @@ class Machines:
 
     def one(self, devices: int, workdir, **fields):
         fields = {**FIELDS, **fields}
-        return self.starter(devices).start(command_line(workdir, self._records_dir, **fields))
+        return self.starter(devices).start(long_flags(workdir, self._records_dir, **fields))
 
     def pair(self, workdir, records_dir=None, second=None, second_workdir=None, **fields):
         """Two processes of one run; `second` are fields of the second alone."""
@@ -59,7 +59,7 @@ class Machines:
         for index in range(2):
             own = {**FIELDS, **fields, "process_id": index, **((second or {}) if index else {})}
             folder = second_workdir if index and second_workdir else workdir
-            argv = command_line(folder, records_dir or self._records_dir, **own)
+            argv = long_flags(folder, records_dir or self._records_dir, **own)
             started.append(self.starter(2).start(argv))
         return started
 
@@ -242,9 +242,7 @@ def test_folders_that_are_not_one_are_refused(machines, tmp_path):
     ],
     ids=["batch", "evaluation batch", "data", "config"],
 )
-def test_what_does_not_go_together_is_refused_by_both(
-    machines, tmp_path, fields, second, message
-):
+def test_what_does_not_go_together_is_refused_by_both(machines, tmp_path, fields, second, message):
     pair = machines.pair(tmp_path / "run", second=second, **fields)
     for index, process in enumerate(pair):
         assert process.wait(120) == 2, process.err

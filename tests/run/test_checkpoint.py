@@ -19,7 +19,7 @@ from prnet_jax.evaluate import __main__
 from prnet_jax.run import checksums, variables
 from prnet_jax.run.checkpoint import Checkpoints
 from prnet_jax.run.variables import load_variables
-from tests.runs import differences, steps_in, what_is_left
+from tests.runs import differences, steps_in, tiny_config, what_is_left
 
 
 def state_at(step: int) -> dict:
@@ -316,9 +316,7 @@ def test_variables_of_a_damaged_best_are_refused(templates, tmp_path, damage):
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory, records_dir):
     """What an undisturbed run leaves, and a run stopped in its second epoch: 2 and interim 3."""
-    from tests.conftest import ROOT  # noqa: F401
-
-    config = tiny(records_dir)
+    config = tiny_config(records_dir, ema_decay=0.9, augment__noise=0.05)
     root = tmp_path_factory.mktemp("stopped")
     train.train_and_evaluate(config, root / "straight")
     # Asked before steps 1 and 2, in the validation, and before steps 3 and 4.
@@ -332,20 +330,6 @@ def stopped(tmp_path_factory, records_dir):
     assert steps_in(root / "run" / "checkpoints") == [2]
     assert steps_in(root / "run" / "interim") == [3]
     return config, what_is_left(root / "straight"), root
-
-
-def tiny(records_dir):
-    from prnet_jax.config import make_config
-
-    config = make_config("prnet", "quick")
-    config.model.widths, config.model.heads = (4, 8, 16), 2
-    config.dataset.data_dir = str(records_dir)
-    config.dataset.options.size, config.dataset.options.num_slices = 64, (8, 4, 3)
-    config.dataset.image_size = 32
-    config.batch_size = config.eval_batch_size = 4
-    config.num_epochs, config.warmup_epochs, config.log_every_steps = 2, 0.5, 1
-    config.ema_decay, config.augment.noise = 0.9, 0.05
-    return config
 
 
 @pytest.mark.slow
