@@ -1,10 +1,32 @@
 #!/usr/bin/env bash
-# Makes .venv, installs the project with what its tests need, and runs them:
-#   bash launch/test.sh                 all tests
-#   bash launch/test.sh tests/models    anything that pytest takes
+# Makes .venv, installs the project with what its tests need, and runs ruff and the tests:
+#   bash launch/test.sh                 the tests that are not marked slow: under ten minutes on 2 cores
+#   bash launch/test.sh --all           every test
+#   bash launch/test.sh tests/models    anything else that pytest takes
+# PYTHON names the interpreter to make .venv with.
 set -euo pipefail
+all='' arguments=()
+for argument; do
+  case $argument in
+    --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    --all) all=yes ;;
+    *) arguments+=("$argument") ;;
+  esac
+done
 cd "$(dirname "$0")/.."
+# shellcheck source=launch/environment.sh
 . launch/environment.sh
 make_environment .venv test
+unset PYTHON # other scripts, which the tests start, take it for an interpreter with the project installed
 "$python" -m ruff check .
-exec "$python" -m pytest -q "$@"
+"$python" -m ruff format --check .
+chosen=(-m "not slow")
+[ -z "$all" ] || chosen=()
+code=0
+"$python" -m pytest -q -n 2 --dist loadfile ${chosen[@]+"${chosen[@]}"} ${arguments[@]+"${arguments[@]}"} || code=$?
+if [ -z "$all" ]; then
+  echo "Left out: the tests marked slow, in"
+  grep -rl --include='*.py' 'mark\.slow' tests | sort | sed 's/^/  /'
+  echo "All tests: bash launch/test.sh --all"
+fi
+exit "$code"
