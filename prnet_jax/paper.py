@@ -1,15 +1,16 @@
-"""The results that the paper prints, to stand beside ours.
+"""The paper's results, to compare with ours.
 
 Zhou & Wang, "Associative Self-Attention Mechanism Improved UNet for Lung Nodule Image
 Segmentation", Modeling and Simulation 12(6), 2023, 5522-5530, doi:10.12677/MOS.2023.126501,
-CC BY 4.0: Table 1, 27 test images.
+CC BY 4.0: Table 1.
 
-`TABLE_1` maps a network's name in this package to its row: `method`, the name as printed, then
-metrics under the names of summary.json, shares as fractions (the paper prints percent) and the
+`TABLE_1` maps the name of a network in this package to its row: `method`, the name as printed, then
+metrics under their names in summary.json, shares as fractions (the paper prints percent) and the
 Hausdorff distance in mm as the paper states it. The paper gives no pixel spacing, no rule for
-empty masks and no averaging rule. It defines the AUC but tabulates none.
+empty masks and no averaging rule. It defines the AUC but does not tabulate it.
 """
 
+TEST_IMAGES = 27
 _COLUMNS = ("method", "iou", "hd_mm", "dsc", "mae", "acc", "spe")
 _ROWS = {
     "unet": ("UNet", 0.9716, 5.62, 0.9855, 0.0061, 0.9938, 0.9971),

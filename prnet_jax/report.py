@@ -1,4 +1,4 @@
-"""What a run says on the terminal: at its start, and at its end with the paper's row beside."""
+"""What a run prints: its plan at the start, its scores beside the paper's at the end."""
 
 import pathlib
 from collections.abc import Mapping
@@ -7,11 +7,10 @@ from typing import Any
 import ml_collections
 from clu import parameter_overview
 
-from prnet_jax.metrics.names import LINES
+from prnet_jax.metrics.names import METRIC_NAMED, PRINTED_METRICS
 from prnet_jax.paper import TABLE_1
+from prnet_jax.run import files
 from prnet_jax.run.provenance import describe_devices
-
-_MISSING = "-"
 
 
 def beginning(
@@ -21,14 +20,14 @@ def beginning(
     steps_per_epoch: int,
     params: Any,
 ) -> str:
-    """The parameters as clu lists them; network, device, data with split sizes, training, folder.
+    """The parameters as clu lists them; then network, device, data, training and folder.
 
     Args:
-        config: the run's.
+        config: of the run.
         workdir: the run directory.
-        sizes: images by split.
+        sizes: the number of images in each split.
         steps_per_epoch: of training.
-        params: the network's parameters.
+        params: of the network.
     """
     size = config.dataset.image_size
     images = " / ".join(f"{number} {split}" for split, number in sizes.items())
@@ -54,27 +53,27 @@ def end(
     """The final table, and where the files and pictures are.
 
     Args:
-        config: the run's.
+        config: of the run.
         workdir: the run directory.
-        summary: the content of test/summary.json.
-        clock: the run's, see `prnet_jax.train`.
+        summary: the content of the test split's summary.json.
+        clock: the run's times, with `train_s` in seconds.
     """
     return "\n".join(
         [
             f"\nTrained for {clock['train_s'] / 60:.1f} min.",
-            evaluated(summary, workdir / "test"),
-            f"curves     {workdir / 'curves.png'}",
-            f"events     tensorboard --logdir {workdir / 'events'}",
+            evaluated(summary, workdir / files.TEST),
+            f"curves     {workdir / files.CURVES}",
+            f"events     tensorboard --logdir {workdir / files.EVENTS}",
         ]
     )
 
 
 def evaluated(summary: Mapping[str, Any], directory: pathlib.Path) -> str:
-    """What was scored, the table, and where the files and pictures are.
+    """What was scored and how, the table, and where the files and pictures are.
 
     Args:
         summary: the content of summary.json.
-        directory: where it lies.
+        directory: the folder that holds it.
     """
     size, network = summary["image_size"], summary["network"]
     comparable = summary["dataset"] == "finding_lungs" and summary["split"] == "test"
@@ -92,52 +91,53 @@ def evaluated(summary: Mapping[str, Any], directory: pathlib.Path) -> str:
     ]
     if "readers" in summary:
         lines += ["", *_reader_lines(summary["readers"])]
+    stems = [directory / name for name in (files.CALIBRATION, files.THRESHOLDS)]
     return "\n".join(
         [
             *lines,
-            f"\noverview   {directory / 'overview.png'}",
-            f"overlays   {directory / 'overlays'} (worst first)",
-            f"curves     {directory / 'calibration.png'}, {directory / 'thresholds.png'}",
-            f"tables     {directory / 'per_image.csv'}, {directory / 'summary.json'}",
+            f"\noverview   {directory / files.OVERVIEW}",
+            f"overlays   {directory / files.OVERLAYS} (worst first)",
+            f"curves     {', '.join(f'{stem}.png' for stem in stems)}",
+            f"tables     {directory / files.PER_IMAGE}, {directory / files.SUMMARY}",
         ]
     )
 
 
 def table(summary: Mapping, paper_row: Mapping | None = None, comparable: bool = True) -> str:
-    """The final table: Markdown whose columns are also aligned for a terminal.
+    """The final table: Markdown with columns that are also aligned in a terminal.
 
     Args:
         summary: as in summary.json: `metrics` {name: {mean, sd, median, n}}, `pooled`
-            {name: value}, `counts` {n_images, missed, false_alarm, both_empty} and, where given,
-            `empty_rule`; shares as fractions, distances in px or mm, None where not known.
-        paper_row: a row of `prnet_jax.paper.TABLE_1`, or None for no such column.
-        comparable: False where the test images are not of the paper's kind (the phantom), so that
-            its column is marked as no yardstick.
+            {name: value}, `counts` {n_images, missed, false_alarm, both_empty} and optionally
+            `empty_rule`; shares as fractions, distances in px or mm, None where unknown.
+        paper_row: a row of `prnet_jax.paper.TABLE_1`; None for no such column.
+        comparable: False if the test images are not of the paper's kind, as in the phantom; the
+            paper's column then says so.
 
     Returns:
-        The table, a blank line, the counts, the rule for empty masks. A line of the table is one
-        metric: mean and standard deviation over the images, the bootstrap interval of the mean,
-        the number of images scored, the value over all pixels of the split together, the paper's
-        value. A metric without any value is left out; a single value that is missing is "-".
+        The table, a blank line, the counts, and the rule for empty masks. A line of the table is
+        one metric: mean and standard deviation over the images, the bootstrap interval of the mean,
+        the number of scored images, the value over all pixels of the split together, and the
+        paper's value. Metrics without any value are left out; a single missing value is "-".
     """
     header = ["metric", "per image, mean ± sd", "95 % interval", "images", "pooled"]
     if paper_row is not None:
         header.append(f"paper: {paper_row['method']}" + ("" if comparable else ", not comparable"))
 
     body = []
-    for name, label, factor, decimals in LINES:
-        scores = summary["metrics"].get(name, {})
-        mean, sd = (_number(scores.get(key), factor, decimals) for key in ("mean", "sd"))
-        pooled = _number(summary["pooled"].get(name), factor, decimals)
-        paper = _number((paper_row or {}).get(name), factor, decimals)
-        if {mean, pooled, paper} == {_MISSING}:
+    for metric in PRINTED_METRICS:
+        scores = summary["metrics"].get(metric.name, {})
+        mean, sd = (metric.text(scores.get(key)) for key in ("mean", "sd"))
+        pooled = metric.text(summary["pooled"].get(metric.name))
+        paper = metric.text((paper_row or {}).get(metric.name))
+        if {mean, pooled, paper} == {"-"}:
             continue
-        if name == "hd_mm" and paper != _MISSING:
+        if metric.name == "hd_mm" and paper != "-":
             paper += " (as stated)"  # the paper gives no pixel spacing
-        per_image = mean if sd == _MISSING else f"{mean} ± {sd}"
-        ends = [_number(scores.get(f"ci95_{end}"), factor, decimals) for end in ("low", "high")]
-        interval = _MISSING if _MISSING in ends else " to ".join(ends)
-        row = [label, per_image, interval, str(scores.get("n", 0)), pooled, paper]
+        per_image = mean if sd == "-" else f"{mean} ± {sd}"
+        ends = [metric.text(scores.get(f"ci95_{end}")) for end in ("low", "high")]
+        interval = "-" if "-" in ends else " to ".join(ends)
+        row = [metric.label, per_image, interval, str(scores.get("n", 0)), pooled, paper]
         body.append(row[: len(header)])
 
     lines = markdown_table(header, body)
@@ -147,12 +147,8 @@ def table(summary: Mapping, paper_row: Mapping | None = None, comparable: bool =
     return "\n".join(lines)
 
 
-def _number(value: float | None, factor: float, decimals: int) -> str:
-    return _MISSING if value is None else f"{value * factor:.{decimals}f}"
-
-
 def markdown_table(header: list[str], body: list[list[str]]) -> list[str]:
-    """The lines of a pipe table: the first column to the left, the others to the right."""
+    """The lines of a pipe table: the first column aligned left, the others right."""
     widths = [max(len(row[i]) for row in [header, *body]) for i in range(len(header))]
 
     def line(cells: list[str]) -> str:
@@ -165,19 +161,20 @@ def markdown_table(header: list[str], body: list[list[str]]) -> list[str]:
 
 
 def _reader_lines(readers: Mapping[str, Mapping[str, float | None]]) -> list[str]:
-    """The network beside the readers: mean Dice of pairs."""
+    """The mean Dice of the network with the readers, and of the readers with each other."""
     header = ["mean Dice %", "images both marked", "images one or both marked"]
+    dice = METRIC_NAMED["dsc"]
     body = [
         [
             pair.replace("_", " "),
-            *(_number(means[k], 100, 2) for k in ("dice_both_marked", "dice_any_marked")),
+            *(dice.text(means[k]) for k in ("dice_both_marked", "dice_any_marked")),
         ]
         for pair, means in readers.items()
     ]
     return markdown_table(header, body)
 
 
-def _count_line(counts: dict) -> str:
+def _count_line(counts: Mapping[str, int]) -> str:
     return (
         f"{counts['n_images']} images: {counts['missed']} missed (mask, but nothing predicted), "
         f"{counts['false_alarm']} false alarms (no mask, but something predicted), "

@@ -2,8 +2,6 @@
 
 import pathlib
 
-from prnet_jax.metrics import METRICS
-from prnet_jax.metrics.names import LINES
 from prnet_jax.paper import TABLE_1
 from prnet_jax.report import evaluated, table
 
@@ -50,10 +48,6 @@ def test_table_beside_the_paper():
 predicted), 1 both empty.
 Empty masks, policy 'penalise': both empty: not scored."""
     )
-
-
-def test_every_metric_has_a_line():
-    assert {name for name, *_ in LINES} == set(METRICS)
 
 
 def test_phantom_is_not_compared():

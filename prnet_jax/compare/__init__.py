@@ -1,1 +1,1 @@
-"""Evaluated runs beside each other: python -m prnet_jax.compare RUN... --out DIR"""
+"""Evaluated runs side by side: python -m prnet_jax.compare RUN... --out DIR"""

@@ -1,5 +1,5 @@
 "use strict";
-// Draws the plots of the comparison from the embedded JSON. Every text is set as text, never as
+// Draws the plots of the comparison from the embedded JSON. All text is inserted as text, never as
 // markup, because ids and labels come from files that others wrote.
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -38,7 +38,7 @@ function fillPicker(id, options, chosen, onChange) {
 // ---- tables
 
 function sortValue(cell) {
-  // "97.1 ± 0.2", "<0.0001" and "+0.3 to +0.5" sort by their first number; "-" has none.
+  // "97.1 ± 0.2", "<0.0001" and "+0.3 to +0.5" sort by their first number; "-" has no number.
   const match = /^<?([+-]?\d[\d.]*(?:e[+-]?\d+)?)/.exec(cell.textContent.trim());
   return match ? parseFloat(match[1]) : NaN;
 }
@@ -51,7 +51,7 @@ function sortBy(table, column, direction) {
     const [x, y] = [a.cells[column], b.cells[column]];
     if (!numeric) return direction * x.textContent.localeCompare(y.textContent);
     const [p, q] = [sortValue(x), sortValue(y)];
-    // What has no value stays at the end in both directions.
+    // Cells without a number stay at the end in both directions.
     if (Number.isNaN(p) || Number.isNaN(q)) return Number.isNaN(p) - Number.isNaN(q);
     return direction * (p - q);
   });
@@ -107,7 +107,7 @@ function quantile(sorted, share) {
   return sorted[below] + (place - below) * ((sorted[below + 1] ?? sorted[below]) - sorted[below]);
 }
 
-// Labels are cut to the room that they have; the whole one is in the title.
+// Shortens a label to the space that it has; its title holds the full text.
 function cut(text, room) {
   const most = Math.max(4, Math.floor(room / 6.6));
   return text.length <= most ? text : `${text.slice(0, most - 1)}\u2026`;
@@ -165,7 +165,7 @@ function drawBoxes() {
     const box = { class: "box", x: x(q1), y: y - 11, width: Math.max(1, x(q3) - x(q1)), height: 22 };
     shape(group, "rect", box);
     shape(group, "line", { class: "median", x1: x(middle), x2: x(middle), y1: y - 11, y2: y + 11 });
-    // A fixed scatter up and down, so that equal values are seen and a redraw changes nothing.
+    // A fixed vertical scatter: equal values are visible, and a redraw changes nothing.
     for (const point of points[index]) {
       const shift = ((point.image * 0.618034) % 1 - 0.5) * 18;
       const dot = shape(group, "circle", { class: "dot", cx: x(point.value), cy: y + shift, r: 2.2 });
@@ -191,7 +191,7 @@ function figureOf(row, image, best) {
   for (const name of ["dsc", "iou", "hd_px", "hd_mm"]) {
     const metric = metricNamed.get(name);
     const value = metric && row.shown[name][image];
-    if (metric && value !== undefined && value !== null) parts.push(`${metric.label.replace(" %", "")} ${format(metric, value)}${metric.factor === 100 ? " %" : ""}`);
+    if (metric && value !== undefined && value !== null) parts.push(`${metric.title} ${format(metric, value)} ${metric.unit}`);
   }
   if (row.shown_empty[image]) parts.unshift("rightly nothing marked");
   const seed = / \(\d+ seeds\)$/.test(row.label) ? ` (seed ${row.shown_seed})` : "";
@@ -247,7 +247,7 @@ function drawScatter() {
   const [across, up] = ["scatter-x", "scatter-y"].map((id) => data.rows[Number(byId(id).value)]);
   const holder = byId("scatter-plot");
   byId("scatter-detail").replaceChildren(element("p", { class: "hint" },
-    data.embedded.length ? "A click on a filled dot shows that image." : ""));
+    data.embedded.length ? "Click a filled dot to see its image." : ""));
   const points = data.ids.map((id, image) => ({
     image, x: across.scores[metric.name][image], y: up.scores[metric.name][image],
   })).filter((point) => point.x != null && point.y != null)
@@ -280,11 +280,11 @@ function drawScatter() {
 
   const embedded = new Set(data.embedded);
   const circles = new Map();
-  // Those with a picture last: they lie on top and can be clicked.
+  // Points with a picture last: they lie on top and can be clicked.
   points.sort((a, b) => embedded.has(a.image) - embedded.has(b.image));
   const counts = [0, 0, 0];
   for (const point of points) {
-    const gain = (point.y - point.x) * (metric.higher ? 1 : -1);
+    const gain = (point.y - point.x) * (metric.higher_is_better ? 1 : -1);
     counts[gain > 0 ? 0 : gain < 0 ? 1 : 2] += 1;
     const shown = embedded.has(point.image);
     const words = `${data.ids[point.image]}: ${point.x.toFixed(metric.decimals)} and ${point.y.toFixed(metric.decimals)}`;
@@ -303,7 +303,7 @@ function drawScatter() {
     });
   }
   holder.replaceChildren(svg);
-  // To begin with, the image on which the two differ most.
+  // At first, the image on which the two differ most.
   const gap = (point) => Math.abs(point.x - point.y);
   const [widest] = [...circles.keys()].sort((a, b) => gap(b) - gap(a));
   choose(widest?.image, circles.get(widest));
@@ -342,7 +342,7 @@ drawGallery();
 
 let width = window.innerWidth;
 window.addEventListener("resize", () => {
-  // A phone's bar that comes and goes changes only the height.
+  // A phone's address bar that appears or disappears changes only the height.
   if (window.innerWidth === width) return;
   width = window.innerWidth;
   drawBoxes();

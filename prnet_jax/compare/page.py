@@ -1,10 +1,11 @@
 """The comparison as one HTML page that needs no network and no other file.
 
-The words and numbers are in the page as they are; page.js draws plots from the JSON that
-is embedded. Text from runs comes from strangers: it is escaped here and set as text there.
+Words and tables are in the page itself; page.js draws the plots from embedded JSON. Text from runs
+is not trusted: it is escaped here, and page.js inserts it as text.
 """
 
 import base64
+import dataclasses
 import html
 import io
 import json
@@ -18,17 +19,15 @@ import numpy as np
 from PIL import Image, features
 
 from prnet_jax.compare.rows import Row
-from prnet_jax.compare.tables import BEST, SECOND, STATISTICS_NOTE, Metric, Table, n_scored
+from prnet_jax.compare.statistics import STATISTICS_NOTE
+from prnet_jax.compare.tables import BEST, SECOND, Table, n_scored
 from prnet_jax.figures import slices
-from prnet_jax.metrics import HIGHER_IS_BETTER
+from prnet_jax.metrics.names import Metric
+from prnet_jax.run.files import OVERLAYS
 
 _PANEL_PX = 384  # longest side of an embedded picture
 _MAX_PANELS = 160  # in all: about 20 kB each
-
-
-_MOST_IMAGES, _FEWEST_IMAGES = 24, 8
-
-
+_MAX_IMAGES, _MIN_IMAGES = 24, 8
 _HERE = pathlib.Path(__file__).parent
 
 
@@ -39,14 +38,14 @@ def page(
     metrics: Sequence[Metric],
     statistics: Sequence[Mapping[str, Any]],
 ) -> str:
-    """The whole page.
+    """The page as text.
 
     Args:
         rows: of the comparison.
         reference: the row that the others were tested against.
         table: the main table.
-        metrics: that can be picked.
-        statistics: of `prnet_jax.compare_tables.compare_to`.
+        metrics: those that the reader can choose.
+        statistics: the result of `prnet_jax.compare.statistics.compare_to`.
 
     Raises:
         InputError: an overlay that per_image.csv names is damaged.
@@ -55,7 +54,7 @@ def page(
     embedded = largest_differences(rows, _number_of_images(len(rows)))
     data = {
         "metrics": [
-            {**metric._asdict(), "higher": HIGHER_IS_BETTER[metric.name]} for metric in metrics
+            {**dataclasses.asdict(m), "label": m.label, "factor": m.factor} for m in metrics
         ],
         "rows": [
             {
@@ -63,7 +62,7 @@ def page(
                 "reference": row is reference,
                 "scores": {m.name: _json_numbers(row.scores.get(m.name)) for m in metrics},
                 "paired_dsc": _json_numbers(row.paired.get("dsc")),
-                # A picture is one seed's: so are the scores below it.
+                # A picture is of one seed, and so are the scores below it.
                 "shown_seed": row.runs[0].seed,
                 "shown": {m.name: _json_numbers(row.runs[0].scores.get(m.name)) for m in metrics},
                 "shown_empty": row.runs[0].both_empty.tolist(),
@@ -86,7 +85,7 @@ def page(
         statistics=_statistics(statistics, metrics),
         gallery_note=html.escape(_gallery_note(embedded, len(first.ids))),
         provenance="".join(_provenance(row) for row in rows),
-        # "</script>" and "<!--" would end or hide the block wherever they stand in a string.
+        # "</script>" and "<!--" end or hide the block even within a string.
         data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
         script=(_HERE / "page.js").read_text(encoding="utf-8"),
     )
@@ -95,8 +94,8 @@ def page(
 def largest_differences(rows: Sequence[Row], count: int) -> list[int]:
     """Indices of the images whose DSC differs most between the networks, largest first.
 
-    An image on which a network rightly marks nothing has its DSC of `Row.paired`. Only images of
-    which a picture is there; equal ones in order.
+    Only images with a picture count; ties keep their order. An image on which a network rightly
+    marks nothing has the DSC of `Row.paired`.
     """
     if not all("dsc" in row.paired for row in rows):
         return []
@@ -111,17 +110,17 @@ def largest_differences(rows: Sequence[Row], count: int) -> list[int]:
 
 
 def _number_of_images(rows: int) -> int:
-    return max(_FEWEST_IMAGES, min(_MOST_IMAGES, _MAX_PANELS // rows))
+    return max(_MIN_IMAGES, min(_MAX_IMAGES, _MAX_PANELS // rows))
 
 
 def _overlay(row: Row, index: int) -> pathlib.Path | None:
     run = row.runs[0]
-    path = run.folder / "overlays" / run.overlays[index]
+    path = run.folder / OVERLAYS / run.overlays[index]
     return path if run.overlays[index] and path.is_file() else None
 
 
 def _pictures(row: Row, indices: Sequence[int]) -> dict[int, str]:
-    """{image's index: data URI} of the overlays that are there."""
+    """{index of the image: data URI} for every overlay that exists."""
     paths = {i: _overlay(row, i) for i in indices}
     return {i: _data_uri(slices.marked_panel(path)) for i, path in paths.items() if path}
 
@@ -137,11 +136,12 @@ def _data_uri(picture: Image.Image) -> str:
 
 def _gallery_note(embedded: Sequence[int], images: int) -> str:
     if not embedded:
-        return "No pictures: the evaluations hold no overlays, or only one that can be compared."
+        return "No pictures: the evaluations have no overlays of images that all networks score."
     return (
         f"{len(embedded)} of {images} images are in this page: those whose DSC differs most "
-        "between the networks. Of several seeds the first is shown, with its own scores. Contours: "
-        "green is the target, magenta the prediction; tinted is what only one of them holds."
+        "between the networks. Of several seeds the first is shown, with its own scores. The green "
+        "contour is the target, the magenta one the prediction; what only one of them holds is "
+        "tinted."
     )
 
 
@@ -174,7 +174,7 @@ def _every_metric(rows: Sequence[Row], metrics: Sequence[Metric]) -> str:
 
 def _statistics(results: Sequence[Mapping[str, Any]], metrics: Sequence[Metric]) -> str:
     if not results:
-        return "<p>One row alone: there is nothing to test it against.</p>"
+        return "<p>There is only one row: nothing to test it against.</p>"
     header = ["metric", "network", "difference", "95 % interval", "p", "p (Holm)", "effect size"]
     header += ["better mean", "images", "patients"]
     by_name = {metric.name: metric for metric in metrics}
@@ -200,9 +200,9 @@ def _statistics(results: Sequence[Mapping[str, Any]], metrics: Sequence[Metric])
 
 
 def signed(metric: Metric, value: float) -> str:
-    """A difference in the metric's unit with its sign, "-" where not known.
+    """A difference in the metric's unit with its sign, "-" for NaN.
 
-    Two decimals of percent can hide a difference altogether: one more than in the table.
+    It has one decimal more than the table, in whose decimals a difference can vanish.
     """
     if math.isnan(value):
         return "-"
@@ -210,7 +210,7 @@ def signed(metric: Metric, value: float) -> str:
 
 
 def p_text(p: float) -> str:
-    """A p-value with two figures that count."""
+    """A p-value with two significant digits, "-" for NaN."""
     if math.isnan(p):
         return "-"
     return "<0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
@@ -223,12 +223,12 @@ def _line(metric: Metric, cells: Sequence[str]) -> str:
 
 
 def _long(cell: str) -> str:
-    """The attribute of a cell whose text may be broken."""
+    """The attribute of a cell whose text may wrap."""
     return ' class="long"' if len(cell) > 30 else ""
 
 
 def _sortable(id: str, header: Sequence[str], body: str, fixed: str = "") -> str:
-    """A table whose columns page.js sorts; `fixed` rows stay below."""
+    """A table whose columns page.js can sort; `fixed` rows stay at the bottom."""
     heads = "".join(
         f'<th scope="col"><button type="button">{html.escape(name)}</button></th>'
         for name in header
@@ -248,7 +248,7 @@ def _provenance(row: Row) -> str:
             **{k: v for k, v in run.summary.items() if k not in ("metrics", "pooled", "counts")},
         }
         facts["provenance"] = run.provenance
-        facts["settings"] = "not known" if run.settings is None else run.settings
+        facts["settings"] = "unknown" if run.settings is None else run.settings
         lines = "".join(
             f"<tr><th scope='row'>{html.escape(name)}</th><td>{_value(value)}</td></tr>"
             for name, value in facts.items()
@@ -271,6 +271,7 @@ def _value(value: Any) -> str:
 
 
 def _json_numbers(scores: np.ndarray | None) -> list[float | None]:
+    """Scores for the embedded JSON, which has no NaN, with seven digits."""
     if scores is None:
         return []
     return [float(f"{value:.7g}") if math.isfinite(value) else None for value in scores]

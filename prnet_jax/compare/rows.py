@@ -1,4 +1,4 @@
-"""Runs as the rows of a table: a row is one network with one set of settings, over its seeds."""
+"""Runs as rows of a table: a row is a network with one set of settings, over all its seeds."""
 
 import dataclasses
 import json
@@ -16,17 +16,17 @@ from prnet_jax.paper import TABLE_1
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of the table: runs that differ in nothing but the seed.
+    """Runs that differ only in the seed.
 
     Attributes:
         network: its name in this package.
-        label: as printed, without the number of seeds; no two rows have the same.
-        runs: by seed.
-        scores: {metric: float64 [images]}, for each image the mean over the seeds; NaN where any
-            of them did not score it.
-        paired: the same of `Run.paired`.
-        both_empty: bool [images], where no seed marks anything and nothing is to be marked.
-        mean: {metric: mean over the seeds of each run's mean over its images}, NaN for none.
+        label: as printed, without the number of seeds; unique among the rows.
+        runs: in the order of their seeds.
+        scores: {metric: float64 [images]}, the mean over the seeds for each image; NaN where a
+            seed did not score it.
+        paired: the same for `Run.paired`.
+        both_empty: bool [images], where the target is empty and no seed marks anything.
+        mean: {metric: mean over the seeds of each run's mean over its images}, NaN without scores.
         sd_seeds: {metric: standard deviation (n - 1) of the runs' means}; NaN for one seed.
         sd_images: {metric: standard deviation (n - 1) over the images of `scores`}.
         counts: {missed, false_alarm, both_empty}, the mean over the seeds.
@@ -45,28 +45,29 @@ class Row:
 
     @property
     def title(self) -> str:
-        """The label and, where there are several, the number of seeds."""
+        """The label, with the number of seeds if there are several."""
         return self.label if len(self.runs) == 1 else f"{self.label} ({len(self.runs)} seeds)"
 
     @property
     def tta(self) -> str:
+        """The test-time augmentation."""
         return self.runs[0].summary.get("tta") or "none"
 
     @property
     def threshold(self) -> str:
-        """The threshold and whether it was chosen on the validation split, in words."""
+        """The threshold, or the range over the seeds, and whether validation chose it."""
         values = sorted({float(run.summary["threshold"]) for run in self.runs})
         text = f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g}"
         return text + (" (validation)" if _threshold_from(self.runs[0]) == "validation" else "")
 
 
 def group(runs: Sequence[Run]) -> list[Row]:
-    """Runs as rows: those that differ in nothing but the seed are one.
+    """Groups runs that differ only in the seed into rows.
 
-    Rows are in the order of the paper's table, other networks after them, else as the runs came.
+    The rows are in the order of the paper's table, then other networks in the order given.
 
     Raises:
-        InputError: a network with the same settings comes twice with one seed.
+        InputError: two runs of a network have the same settings and the same seed.
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
@@ -98,10 +99,11 @@ def find_row(rows: Sequence[Row], wanted: str | None) -> Row:
 
     Args:
         rows: of the comparison.
-        wanted: a network's name or a row's label; None for prnet, or the first row without it.
+        wanted: a network's name or a row's label; None for prnet, or the first row if there is no
+            prnet.
 
     Raises:
-        InputError: no row, or several, are named so.
+        InputError: no row, or more than one, has this name.
     """
     found = [row for row in rows if wanted in (row.label, row.title)]
     found = found or [row for row in rows if row.network == (wanted or "prnet")]
@@ -119,21 +121,21 @@ def _threshold_from(run: Run) -> str:
 
 
 def _distinct(run: Run) -> dict[str, Any]:
-    """What makes a row of its own: the settings and how the evaluation was done."""
+    """The settings that rows are told apart by: the run's and the evaluation's."""
     how: dict[str, Any] = {"tta": run.summary.get("tta") or "none"}
     if _threshold_from(run) == "validation":
-        how["threshold"] = "from validation"  # each seed has its own
+        how["threshold"] = "from validation"  # its value differs between seeds
     else:
         how["threshold"] = float(run.summary["threshold"])
     if run.settings is None:
         return how | {"settings": "not known"}
-    if "window_hu" in run.summary:  # evaluate can be given another than the run's
+    if "window_hu" in run.summary:  # an evaluation can override the run's
         how["dataset.window_hu"] = run.summary["window_hu"]
     return run.settings | how
 
 
 def _labels(firsts: Sequence[Run]) -> list[str]:
-    """A row's network and, where it is there more than once, what tells its rows apart."""
+    """The label of each row: the network and, if it has several rows, how they differ."""
     labels = []
     for run in firsts:
         network = run.summary["network"]

@@ -1,4 +1,4 @@
-"""Evaluated runs from their folders, refused where they cannot stand beside each other."""
+"""Reads evaluated runs, and refuses those that cannot be compared."""
 
 import csv
 import dataclasses
@@ -11,29 +11,22 @@ from typing import Any
 import numpy as np
 
 from prnet_jax.errors import InputError
-from prnet_jax.metrics import mean_of_scored
-from prnet_jax.metrics.names import DISTANCES
+from prnet_jax.metrics import METRICS, mean_of_scored
+from prnet_jax.metrics.names import DISTANCES, METRIC_NAMED
 from prnet_jax.metrics.policy import PERFECT_IF_BOTH_EMPTY
-from prnet_jax.run.files import flat
+from prnet_jax.run import files
 
-# What must be the same in all runs of a comparison.
+# Entries of summary.json that must be the same in all runs of a comparison
 SAME = (
     *("dataset", "records", "mask", "split", "split_manifest_sha256"),
     *("image_size", "empty_policy"),
 )
-
-
 _NEEDED = (*(n for n in SAME if n != "records"), "network", "threshold", "metrics", "counts")
-
-
 _AGAIN = "evaluate again (python -m prnet_jax.evaluate)"
+_TOLERANCE = 1e-6  # between a mean in summary.json and that of per_image.csv
 
-
-_AGREE = 1e-6  # a mean in summary.json and that of per_image.csv, relative
-
-
-# Fields of a run's config that do not make it another experiment: the seed, the place and the
-# speed of reading; and what the evaluation itself says (its threshold).
+# Fields of a run's config that do not make it another experiment: the seed, where the data are and
+# how fast they are read, and the threshold, which the evaluation states itself.
 _NO_SETTING = {
     *("seed", "threshold", "eval_batch_size", "log_every_steps", "model.name"),
     *("dataset.manual_dir", "dataset.data_dir", "dataset.num_threads", "dataset.cache"),
@@ -45,16 +38,17 @@ class Run:
     """One evaluation.
 
     Attributes:
-        folder: with summary.json, per_image.csv and overlays/.
-        summary: what summary.json holds.
-        settings: flat fields of the run's config that make the experiment; None where the folder
-            does not say.
+        folder: that holds summary.json, per_image.csv and overlays/.
+        summary: the content of summary.json.
+        settings: the fields of the run's config that define the experiment, flat; None if the
+            folder has no config.
         provenance: what the run was made with.
-        ids, patients: of the images, in the order of the ids.
+        ids, patients: of the images, sorted by id.
         scores: {metric: float64 [images]}, NaN where an image is not scored.
-        paired: the same for paired tests: where an image is not scored because both its masks are
-            empty, what a perfect answer scores. Another network may raise a false alarm there.
-        both_empty: bool [images], where neither mask has a pixel.
+        paired: the same for paired tests. An image that is not scored because both masks are empty
+            has the score of a perfect answer, because another network may raise a false alarm
+            there.
+        both_empty: bool [images], where both masks are empty.
         overlays: file names in overlays/, "" where there is none.
     """
 
@@ -73,63 +67,60 @@ class Run:
     def seed(self) -> int | None:
         return self.summary.get("seed")
 
-    def pairs(self) -> list[tuple[str, str]]:
-        """(id, patient) of every image."""
-        return list(zip(self.ids, self.patients, strict=True))
 
-
-def read_runs(paths: Sequence[pathlib.Path], metrics: Sequence[str]) -> list[Run]:
-    """Reads and checks evaluations that are to be compared.
+def read_runs(paths: Sequence[pathlib.Path]) -> list[Run]:
+    """Reads evaluations and checks that they can be compared.
 
     Args:
-        paths: run directories, whose `test/` is taken, or folders with a summary.json.
-        metrics: names of columns to read from per_image.csv where they are there.
+        paths: run directories, whose `test/` is read, or folders with a summary.json.
 
     Raises:
-        InputError: a folder is named twice, a file is absent or damaged, or two runs cannot be
-            compared; names the folders and what differs.
+        InputError: a folder is named twice, a file is missing or damaged, or two runs cannot be
+            compared.
     """
     runs, seen = [], {}
     for path in paths:
         folder = _evaluation_folder(path)
         if (twice := seen.setdefault(folder.resolve(), path)) is not path:
             raise InputError(f"{path} is the same evaluation as {twice}: name each run once")
-        runs.append(_read_run(folder, metrics))
+        runs.append(_read_run(folder))
     for run in runs[1:]:
         _check_comparable(runs[0], run)
     return runs
 
 
 def _evaluation_folder(path: pathlib.Path) -> pathlib.Path:
-    for folder in (path / "test", path):
-        if (folder / "summary.json").is_file():
+    for folder in (path / files.TEST, path):
+        if (folder / files.SUMMARY).is_file():
             return folder
     if not path.is_dir():
-        raise InputError(f"{path} is no folder: name a run directory or an evaluation's folder")
+        raise InputError(f"{path} is not a folder: name a run directory or an evaluation's folder")
     raise InputError(
-        f"{path} holds no test/summary.json: finish the run, or python -m prnet_jax.evaluate"
+        f"{path} has no {files.TEST}/{files.SUMMARY}: finish the run, or evaluate it "
+        "(python -m prnet_jax.evaluate)"
     )
 
 
-def _read_run(folder: pathlib.Path, metrics: Sequence[str]) -> Run:
-    summary = _read_json(folder / "summary.json")
-    lacking = [name for name in _NEEDED if summary.get(name) is None]
-    if lacking:
-        raise InputError(f"{folder / 'summary.json'} does not say {', '.join(lacking)}: {_AGAIN}")
-    if not _sound(summary):
-        raise InputError(f"{folder / 'summary.json'} is not of the form that is expected: {_AGAIN}")
-    table = _read_table(folder / "per_image.csv")
+def _read_run(folder: pathlib.Path) -> Run:
+    summary = _read_json(folder / files.SUMMARY)
+    missing = [name for name in _NEEDED if summary.get(name) is None]
+    if missing:
+        raise InputError(f"{folder / files.SUMMARY} does not state {', '.join(missing)}: {_AGAIN}")
+    if not _has_expected_types(summary):
+        raise InputError(f"{folder / files.SUMMARY} has an entry of an unexpected type: {_AGAIN}")
+    per_image = folder / files.PER_IMAGE
+    table = _read_table(per_image)
     table.sort(key=lambda row: row["id"])
     ids = [row["id"] for row in table]
     if repeated := [a for a, b in zip(ids, ids[1:], strict=False) if a == b]:
-        raise InputError(f"{folder / 'per_image.csv'} has id {repeated[0]!r} twice: {_AGAIN}")
+        raise InputError(f"{per_image} has id {repeated[0]!r} twice: {_AGAIN}")
 
     scores, paired = {}, {}
     both_empty = np.array([row.get("empty") == "both_empty" for row in table])
     spacing_known = np.array([bool(row.get("spacing_row_mm")) for row in table])
-    for name in metrics:
+    for name in METRICS:
         if name in table[0]:
-            scores[name] = _column(folder / "per_image.csv", table, name)
+            scores[name] = _column(per_image, table, name)
             _check_mean(folder, summary, name, scores[name])
             filled = both_empty & np.isnan(scores[name])
             filled &= spacing_known | (not name.endswith("mm"))
@@ -137,12 +128,12 @@ def _read_run(folder: pathlib.Path, metrics: Sequence[str]) -> Run:
 
     config = None
     for place in (folder, folder.parent):
-        if (place / "config.json").is_file():
-            config = _read_json(place / "config.json")
+        if (place / files.CONFIG).is_file():
+            config = _read_json(place / files.CONFIG)
             break
     provenance = summary.get("provenance")
     if not isinstance(provenance, dict):
-        path = folder.parent / "provenance.json"
+        path = folder.parent / files.PROVENANCE
         provenance = _read_json(path) if path.is_file() else {}
     return Run(
         folder=folder,
@@ -159,11 +150,10 @@ def _read_run(folder: pathlib.Path, metrics: Sequence[str]) -> Run:
 
 
 def _perfect(name: str) -> float:
-    """What a metric is where both masks are empty and that counts as right, or NaN."""
-    scores = dataclasses.asdict(PERFECT_IF_BOTH_EMPTY.both_empty)
-    if name.startswith(DISTANCES):
-        return scores["distance"]
-    return scores.get("surface_dice" if name.startswith("surface_dice") else name, math.nan)
+    """What a metric scores where both masks are rightly empty; NaN if no policy scores it."""
+    family = METRIC_NAMED[name].family
+    field = "distance" if family in DISTANCES else family
+    return getattr(PERFECT_IF_BOTH_EMPTY.both_empty, field, math.nan)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -172,11 +162,11 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}): {_AGAIN}") from None
     if not isinstance(content, dict):
-        raise InputError(f"{path} is no JSON object: {_AGAIN}")
+        raise InputError(f"{path} is not a JSON object: {_AGAIN}")
     return content
 
 
-def _sound(summary: Mapping[str, Any]) -> bool:
+def _has_expected_types(summary: Mapping[str, Any]) -> bool:
     """Whether the entries that are used have the types that evaluate gives them."""
     return (
         isinstance(summary["network"], str)
@@ -198,15 +188,15 @@ def _sound(summary: Mapping[str, Any]) -> bool:
 
 def _read_table(path: pathlib.Path) -> list[dict[str, str]]:
     if not path.is_file():
-        raise InputError(f"{path} is not there: {_AGAIN}")
+        raise InputError(f"{path} does not exist: {_AGAIN}")
     try:
         with open(path, newline="", encoding="utf-8") as file:
             table = list(csv.DictReader(file))
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"{path} cannot be read ({error}): {_AGAIN}") from None
-    # DictReader fills short lines with None and puts what is too much under the key None.
+    # DictReader fills short lines with None and puts extra cells under the key None.
     if not table or any(None in row or None in row.values() or "id" not in row for row in table):
-        raise InputError(f"{path} is no whole table with a column id: {_AGAIN}")
+        raise InputError(f"{path} is not a complete table with a column id: {_AGAIN}")
     return table
 
 
@@ -220,25 +210,27 @@ def _column(path: pathlib.Path, table: Sequence[Mapping[str, str]], name: str) -
 def _check_mean(
     folder: pathlib.Path, summary: Mapping[str, Any], name: str, scores: np.ndarray
 ) -> None:
-    """Refuses a table and a summary that were not written together."""
+    """Refuses a table and a summary that do not belong together."""
     stated, found = summary["metrics"].get(name, {}).get("mean"), float(mean_of_scored(scores))
     if not isinstance(stated, int | float) or math.isnan(found):
         return
-    if not math.isclose(stated, found, rel_tol=_AGREE, abs_tol=_AGREE):
+    if not math.isclose(stated, found, rel_tol=_TOLERANCE, abs_tol=_TOLERANCE):
         raise InputError(
-            f"{folder}: the mean of {name} is {stated:.6g} in summary.json and {found:.6g} in "
-            f"per_image.csv: {_AGAIN}"
+            f"{folder}: the mean of {name} is {stated:.6g} in {files.SUMMARY} and {found:.6g} in "
+            f"{files.PER_IMAGE}: {_AGAIN}"
         )
 
 
 def _file_name(folder: pathlib.Path, name: str) -> str:
     if name and (pathlib.PurePath(name).name != name or "\\" in name or "\0" in name):
-        raise InputError(f"{folder}/per_image.csv: overlay {name!r} is no file name: {_AGAIN}")
+        raise InputError(
+            f"{folder / files.PER_IMAGE}: overlay {name!r} is not a plain file name: {_AGAIN}"
+        )
     return name
 
 
 def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in flat(config).items() if name not in _NO_SETTING}
+    return {k: v for k, v in files.flat(config).items() if k not in _NO_SETTING}
 
 
 def _check_comparable(first: Run, other: Run) -> None:
@@ -247,15 +239,20 @@ def _check_comparable(first: Run, other: Run) -> None:
         if a != b:
             raise InputError(
                 f"{first.folder} and {other.folder} cannot be compared: {name} is {a!r} and "
-                f"{b!r}: compare runs that agree in it"
+                f"{b!r}: compare runs in which it is the same"
             )
     for what, a, b in (
         ("images", set(first.ids), set(other.ids)),
-        ("patients", set(first.pairs()), set(other.pairs())),
+        ("patients", _patient_of(first), _patient_of(other)),
     ):
         if a != b:
             raise InputError(
-                f"{first.folder} and {other.folder} cannot be compared: not the same {what} "
+                f"{first.folder} and {other.folder} cannot be compared: they have different {what} "
                 f"({len(a - b)} only in the first, {len(b - a)} only in the second; for example "
                 f"{min(a ^ b)!r}): evaluate both on the same split"
             )
+
+
+def _patient_of(run: Run) -> set[tuple[str, str]]:
+    """(id, patient) of every image."""
+    return set(zip(run.ids, run.patients, strict=True))

@@ -1,7 +1,5 @@
-"""The comparison as Markdown, LaTeX and CSV: marks of the best, the paper's rows, the tests."""
+"""The comparison as Markdown, LaTeX and CSV, with the best values marked and the paper's rows."""
 
-import csv
-import io
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -10,44 +8,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from prnet_jax.compare.rows import Row
-from prnet_jax.metrics import HIGHER_IS_BETTER
-from prnet_jax.metrics.names import LINES
-from prnet_jax.metrics.statistics import holm, paired_comparison
-from prnet_jax.paper import TABLE_1
+from prnet_jax.metrics.names import METRIC_NAMED, PRINTED_METRICS, Metric
+from prnet_jax.paper import TABLE_1, TEST_IMAGES
 from prnet_jax.report import markdown_table
+from prnet_jax.run.files import csv_text
 
 BEST, SECOND = "best", "second"
-
-
-_PAPER_COLUMNS = ("iou", "hd_px", "hd_mm", "dsc", "mae", "acc", "spe")
-
-
+_PAPER_FAMILIES = ("iou", "hd", "dsc", "mae", "acc", "spe")
 _COUNTS = {"missed": "missed", "false_alarm": "false alarms", "both_empty": "both empty"}
 
 
-class Metric(NamedTuple):
-    """How a metric is printed: `value * factor` with so many decimals."""
-
-    name: str
-    label: str
-    factor: float
-    decimals: int
-
-    def text(self, value: float | None) -> str:
-        if value is None or math.isnan(value):
-            return "-"
-        return f"{value * self.factor:.{self.decimals}f}"
-
-
 class Table(NamedTuple):
-    """The main table before it is written in a language.
+    """The main table, before it is written as Markdown, LaTeX or HTML.
 
     Attributes:
-        header: the columns' names.
-        body: for each row its cells.
-        marks: for each row and cell `BEST`, `SECOND` or "".
-        paper: the paper's rows.
-        notes: sentences that belong below.
+        header: the names of the columns.
+        body: the cells of each row.
+        marks: `BEST`, `SECOND` or "" for each cell of the body.
+        paper: the cells of the paper's rows.
+        notes: the sentences below the table.
     """
 
     header: list[str]
@@ -58,49 +37,49 @@ class Table(NamedTuple):
 
 
 def shown_metrics(rows: Sequence[Row], paper: bool) -> tuple[list[Metric], list[Metric]]:
-    """The metrics with any value: those of the paper's table, in its order, and all of them."""
-    known = {name: Metric(name, *how) for name, *how in LINES}
-    order = dict.fromkeys((*_PAPER_COLUMNS, *(line[0] for line in LINES), *HIGHER_IS_BETTER))
+    """The metrics for which a row has a value: those of the paper's table, and all.
+
+    Args:
+        rows: of the comparison.
+        paper: whether the paper's rows are shown, which have a Hausdorff distance in mm.
+    """
     shown = [
-        known.get(name, Metric(name, name, 1, 4))
-        for name in order
-        if name in HIGHER_IS_BETTER
-        and any(not math.isnan(row.mean.get(name, math.nan)) for row in rows)
+        metric
+        for metric in PRINTED_METRICS
+        if any(not math.isnan(row.mean.get(metric.name, math.nan)) for row in rows)
     ]
-    main = [metric for metric in shown if metric.name in _PAPER_COLUMNS]
-    names = [metric.name for metric in main]
-    if paper and "hd_mm" not in names:
-        main.insert(names.index("dsc") if "dsc" in names else 0, known["hd_mm"])
+    in_paper = [*shown, METRIC_NAMED["hd_mm"]] if paper else shown
+    main = [m for m in PRINTED_METRICS if m in in_paper and m.family in _PAPER_FAMILIES]
     return main, shown
 
 
-def marks(rows: Sequence[Row], name: str) -> list[str]:
+def marks(rows: Sequence[Row], metric: Metric) -> list[str]:
     """`BEST`, `SECOND` or "" for each row in one metric, by the values before rounding.
 
-    Equal values share a mark; with a single value nothing is marked.
+    Equal values share a mark. A single value is not marked.
     """
-    values = [row.mean.get(name, math.nan) for row in rows]
-    ranked = sorted({v for v in values if not math.isnan(v)}, reverse=HIGHER_IS_BETTER[name])
+    values = [row.mean.get(metric.name, math.nan) for row in rows]
+    ranked = sorted({v for v in values if not math.isnan(v)}, reverse=metric.higher_is_better)
     if sum(not math.isnan(v) for v in values) < 2:
         return [""] * len(rows)
-    names = dict(zip(ranked, (BEST, SECOND), strict=False))
-    return [names.get(value, "") for value in values]
+    mark_of = dict(zip(ranked, (BEST, SECOND), strict=False))
+    return [mark_of.get(value, "") for value in values]
 
 
 def paper_rows(rows: Sequence[Row]) -> list[Mapping[str, Any]]:
-    """The paper's row of each network that is compared and that its Table 1 has."""
+    """The rows of the paper's Table 1 for the networks that are compared."""
     return [TABLE_1[name] for name in dict.fromkeys(r.network for r in rows) if name in TABLE_1]
 
 
 def main_table(rows: Sequence[Row], paper: bool) -> Table:
-    """The paper's columns with the counts, and what is to be said of them.
+    """The paper's columns, the counts, and notes.
 
     Args:
         rows: of the comparison.
-        paper: whether the paper's rows stand below.
+        paper: whether to append the paper's rows.
     """
     metrics, every = shown_metrics(rows, paper)
-    # How an evaluation was done is a column where the rows differ in it.
+    # Threshold and test-time augmentation are columns only if the rows differ in them.
     how = [
         (name, cells)
         for name, cells in (
@@ -112,7 +91,7 @@ def main_table(rows: Sequence[Row], paper: bool) -> Table:
     summary = rows[0].runs[0].summary
     images = str(len(rows[0].runs[0].ids))
     body, marked = [], []
-    columns = [marks(rows, metric.name) for metric in metrics]
+    columns = [marks(rows, metric) for metric in metrics]
     for index, row in enumerate(rows):
         cells = [_cell(row, metric) for metric in metrics]
         after = [images, *(f"{row.counts[name]:g}" for name in _COUNTS)]
@@ -127,7 +106,7 @@ def main_table(rows: Sequence[Row], paper: bool) -> Table:
             f"paper: {row['method']}",
             *("-" for _ in how),
             *(metric.text(row.get(metric.name)) for metric in metrics),
-            *("27", "-", "-", "-"),
+            *(str(TEST_IMAGES), "-", "-", "-"),
         ]
         for row in (paper_rows(rows) if paper else [])
     ]
@@ -150,43 +129,43 @@ def _notes(
     ]
     if any(len(row.runs) > 1 for row in rows):
         notes.append(
-            "With several seeds: mean of the seeds' means ± their standard deviation, "
-            "which is the spread of training and not that of the images; counts are means over "
-            "the seeds."
+            "With several seeds: mean of the seeds' means ± their standard deviation, which is the "
+            "spread of training, not of the images. Counts are means over the seeds."
         )
     if any(len(row.runs) == 1 for row in rows):
-        notes.append("A row without ± is one seed: its spread over trainings is not known.")
+        notes.append("A row without ± is a single seed: its spread of training is unknown.")
     uneven = [m.label for m in metrics if len({n_scored(row, m.name) for row in rows}) > 1]
     if uneven:
         notes.append(
-            f"Not scored on equally many images by all networks: {', '.join(uneven)} "
-            "(table.csv has the numbers); such means are not of the same images."
+            f"The networks are not scored on the same number of images in {', '.join(uneven)} "
+            "(numbers in table.csv), so these means are not over the same images."
         )
     rule = f": {summary['empty_rule']}" if summary.get("empty_rule") else ""
     notes.append(f"Empty masks are scored by the policy {summary['empty_policy']!r}{rule}.")
     if how:
         notes.append(
-            "Rows differ in threshold or test-time augmentation (TTA). A threshold from the "
-            "validation split is a fair part of a method; one tuned on the test images is not."
+            "Rows differ in threshold or test-time augmentation (TTA). A threshold chosen on the "
+            "validation split is a legitimate part of a method; one tuned on the test images is "
+            "not."
         )
     if paper:
         notes.append(
-            'Rows "paper" are Table 1 of Zhou & Wang (2023): 27 images of its own split, not the '
-            "same data; its HD is in mm as stated, without a pixel spacing. They are not ranked."
+            f'Rows "paper" are Table 1 of Zhou & Wang (2023): {TEST_IMAGES} images of its own '
+            "split, not the same data. Its HD is in mm as stated, without a pixel spacing. These "
+            "rows are not ranked."
         )
         if summary["dataset"] != "finding_lungs":
-            notes.append(f"{summary['dataset']} is not the paper's kind of data: no yardstick.")
+            notes.append(f"{summary['dataset']} is not the paper's kind of data: not comparable.")
     return notes
 
 
 def n_scored(row: Row, name: str) -> int:
-    """The images that every seed of a row has scored."""
-    scores = row.scores.get(name)
-    return 0 if scores is None else int((scores == scores).sum())
+    """The number of images that every seed of a row has scored in a metric."""
+    return int(np.count_nonzero(~np.isnan(row.scores.get(name, []))))
 
 
 def markdown(table: Table) -> str:
-    """A pipe table with **best** and <ins>second best</ins>, and the notes."""
+    """A pipe table with **best** and <ins>second best</ins> values, and the notes."""
     wrap = {BEST: "**{}**", SECOND: "<ins>{}</ins>", "": "{}"}
     body = [
         [wrap[mark].format(_markdown_text(cell)) for cell, mark in zip(cells, marks, strict=True)]
@@ -198,7 +177,7 @@ def markdown(table: Table) -> str:
 
 
 def _markdown_text(text: str) -> str:
-    """Text from anywhere so that it stays text, and in its cell."""
+    """Text escaped so that Markdown shows it literally and within its cell."""
     text = " ".join(text.split()).replace("\\", "\\\\")
     for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(character, entity)
@@ -206,7 +185,7 @@ def _markdown_text(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    """A table environment that plain LaTeX compiles, without a package."""
+    """A table environment that plain LaTeX compiles without packages."""
     wrap = {BEST: r"\textbf{{{}}}", SECOND: r"\underline{{{}}}", "": "{}"}
 
     def line(cells: Sequence[str], marks: Sequence[str] | None = None) -> str:
@@ -247,66 +226,13 @@ _LATEX = {
 
 
 def _latex_text(text: str) -> str:
-    """Text with LaTeX's own characters escaped; others beyond ASCII become "?"."""
+    """Text with LaTeX's special characters escaped; other characters beyond ASCII become "?"."""
     text = " ".join(text.split())
     return "".join(_LATEX.get(c, c if c.isascii() and c.isprintable() else "?") for c in text)
 
 
-def compare_to(reference: Row, rows: Sequence[Row], metrics: Sequence[Metric]) -> list[dict]:
-    """Paired tests of every other row against the reference, on every metric.
-
-    Returns:
-        For each metric and row: `metric`, `network` and `reference` (labels), the entries of
-        `prnet_jax.metrics.statistics.paired_comparison` for network minus reference, `p_holm`
-        (over the networks within a metric), and `better`: "network", "reference" or "".
-    """
-    results = []
-    for metric in metrics:
-        name, family = metric.name, []
-        for row in rows:
-            if row is reference or name not in row.scores or name not in reference.scores:
-                continue
-            # Where neither marks anything, rightly, there is nothing to compare.
-            nothing = row.both_empty & reference.both_empty
-            found = paired_comparison(
-                np.where(nothing, np.nan, row.paired[name]),
-                np.where(nothing, np.nan, reference.paired[name]),
-                reference.runs[0].patients,
-            )
-            gain = found["mean_difference"] * (1 if HIGHER_IS_BETTER[name] else -1)
-            better = "network" if gain > 0 else "reference" if gain < 0 else ""
-            labels = {"metric": name, "network": row.label, "reference": reference.label}
-            family.append(labels | found | {"better": better})
-        adjusted = holm([result["p_value"] for result in family])
-        results += [r | {"p_holm": p} for r, p in zip(family, adjusted, strict=True)]
-    return results
-
-
-STATISTICS_NOTE = (
-    "Differences are network minus reference; an image's value is the mean over the seeds. Images "
-    "are those that both score, and those without a target where one raises a false alarm and the "
-    "other rightly marks nothing, which counts as a perfect answer: so the difference need not be "
-    "that of the table's means. Interval: 95 % percentile bootstrap of the mean difference, "
-    "drawing patients. p: two-sided Wilcoxon signed-rank test of the patients' mean differences. "
-    "Holm's correction is over the networks within a metric, not over the metrics. Effect size: "
-    "matched-pairs rank-biserial correlation, from -1 to 1. Difference and interval weigh images "
-    "alike, p and effect size patients: where these have unequal numbers of images they may point "
-    "in different directions. The tests speak of other test images, "
-    "not of another training."
-)
-
-
-def statistics_csv(results: Sequence[Mapping[str, Any]]) -> str:
-    """What `compare_to` found, a line for each metric and network; shares as fractions."""
-    columns = (
-        *("metric", "network", "reference", "mean_difference", "ci95_low", "ci95_high"),
-        *("p_value", "p_holm", "effect_size", "better", "n_images", "n_units", "n_equal"),
-    )
-    return _csv(columns, results)
-
-
 def table_csv(rows: Sequence[Row], metrics: Sequence[Metric], paper: bool) -> str:
-    """Every metric with its spreads, a line for each row; shares as fractions, not rounded."""
+    """One line for each row: every metric with its spreads, shares as fractions, unrounded."""
     lines = []
     for row in rows:
         line: dict[str, Any] = {
@@ -330,18 +256,7 @@ def table_csv(rows: Sequence[Row], metrics: Sequence[Metric], paper: bool) -> st
     columns = list(lines[0])
     for row in paper_rows(rows) if paper else []:
         line = {f"{name}_mean": value for name, value in row.items() if name != "method"}
-        where = {"source": "paper", "label": row["method"], "n_images": 27}
+        where = {"source": "paper", "label": row["method"], "n_images": TEST_IMAGES}
         lines.append(line | where)
         columns += [name for name in line if name not in columns]
-    return _csv(columns, lines)
-
-
-def _csv(columns: Sequence[str], lines: Sequence[Mapping[str, Any]]) -> str:
-    """CSV text; what is not known is an empty cell."""
-    file = io.StringIO()
-    writer = csv.DictWriter(file, columns, lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    for line in lines:
-        unknown = {k: "" for k, v in line.items() if isinstance(v, float) and math.isnan(v)}
-        writer.writerow({**line, **unknown})
-    return file.getvalue()
+    return csv_text(lines, columns)

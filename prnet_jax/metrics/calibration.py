@@ -1,4 +1,4 @@
-"""Can the probabilities be believed, and which threshold turns them into masks best?"""
+"""How well probabilities are calibrated, and which threshold gives the best masks."""
 
 from collections.abc import Sequence
 
@@ -65,7 +65,7 @@ def reliability(prob: ArrayLike, target: ArrayLike, bins: int = BINS) -> dict[st
 
 
 def calibration_error(table: dict[str, np.ndarray]) -> float:
-    """Expected calibration error (ECE) over pixels, in [0, 1], of a table of `reliability`.
+    """Expected calibration error (ECE) over pixels, in [0, 1], from a table of `reliability`.
 
     The mean over all pixels of |mean probability - share of foreground| of their bin (Guo et al.,
     ICML 2017, eq. 5, with the probability of foreground instead of the confidence). Most pixels are
@@ -127,14 +127,14 @@ def scores_by_threshold(
 
 
 def best_threshold(dsc: ArrayLike, thresholds: ArrayLike = THRESHOLDS) -> float:
-    """The threshold with the highest mean DSC; of equals the one nearest to 0.5.
+    """The threshold with the highest mean DSC; of several, the one nearest to 0.5.
 
     Args:
         dsc: float64 [images, T], NaN where an image is not scored.
         thresholds: [T].
 
     Returns:
-        A threshold; NaN where no image is scored at any.
+        A threshold; NaN if no image is scored at any threshold.
     """
     thresholds = np.asarray(thresholds, np.float64)
     mean = mean_of_scored(dsc)

@@ -1,55 +1,106 @@
 """The metrics: name, label, unit, decimals and direction of each, once."""
 
+import dataclasses
 import math
 
-TOLERANCE_PX = 1
+TOLERANCE_PX = 1  # of the surface Dice
 TOLERANCE_MM = 2
 TOLERANCES = {"px": TOLERANCE_PX, "mm": TOLERANCE_MM}
 
 
-DISTANCES = ("hd", "hd95", "hd95_pooled", "assd")  # each with the suffix of its unit
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """How one metric is named, printed and ranked.
+
+    Attributes:
+        name: in summary.json and per_image.csv, such as "hd95_mm".
+        family: what it measures, whatever the unit: "hd95".
+        title: the family for people: "HD95".
+        unit: as printed: "px", "mm", "%" of what is stored as a fraction, or "" for none.
+        decimals: as printed, in that unit.
+        higher_is_better: False for errors and distances.
+    """
+
+    name: str
+    family: str
+    title: str
+    unit: str
+    decimals: int
+    higher_is_better: bool
+
+    @property
+    def label(self) -> str:
+        """The head of a column: title and unit."""
+        return f"{self.title} {self.unit}".rstrip()
+
+    @property
+    def factor(self) -> int:
+        """From the stored value to the printed one."""
+        return 100 if self.unit == "%" else 1
+
+    def text(self, value: float | None) -> str:
+        """A stored value as printed below `label`; "-" for None and NaN."""
+        if value is None or math.isnan(value):
+            return "-"
+        return f"{value * self.factor:.{self.decimals}f}"
+
+    def text_with_unit(self, value: float | None) -> str:
+        """A stored value as printed after `title`."""
+        text = self.text(value)
+        return text if text == "-" else f"{text} {self.unit}".rstrip()
 
 
-PIXEL_METRICS = ("iou", "dsc", "acc", "spe", "sen", "ppv", "auc", "mae", "brier")
+def _share(name: str, title: str) -> Metric:
+    return Metric(name, name, title, "%", 2, higher_is_better=True)
 
 
-METRICS = PIXEL_METRICS + tuple(
-    name
-    for unit, tolerance in TOLERANCES.items()
-    for name in (*(f"{d}_{unit}" for d in DISTANCES), f"surface_dice_{tolerance}{unit}")
+def _error(name: str, title: str) -> Metric:
+    return Metric(name, name, title, "", 4, higher_is_better=False)
+
+
+def _surface_metrics(unit: str) -> list[Metric]:
+    distances = [
+        Metric(f"{family}_{unit}", family, title, unit, 2, higher_is_better=False)
+        for family, title in _DISTANCES.items()
+    ]
+    name, title = (
+        f"surface_dice_{TOLERANCES[unit]}{unit}",
+        f"surface Dice {TOLERANCES[unit]} {unit}",
+    )
+    return [*distances, Metric(name, "surface_dice", title, "%", 2, higher_is_better=True)]
+
+
+_DISTANCES = {"hd": "HD", "hd95": "HD95", "hd95_pooled": "HD95 pooled", "assd": "ASSD"}
+_PIXEL = [
+    _share("iou", "IoU"),
+    _share("dsc", "DSC"),
+    _share("acc", "ACC"),
+    _share("spe", "SPE"),
+    _share("sen", "SEN"),
+    _share("ppv", "PPV"),
+    _share("auc", "AUC"),
+    _error("mae", "MAE"),
+    _error("brier", "Brier"),
+]
+
+# In the order of the columns of per_image.csv
+ALL_METRICS = (*_PIXEL, *_surface_metrics("px"), *_surface_metrics("mm"))
+
+# The paper's order, then the metric that it defines but does not tabulate, then ours; within a
+# family pixels come before millimetres.
+_PRINTED_FAMILIES = (
+    *("iou", "hd", "dsc", "mae", "acc", "spe", "auc", "sen", "ppv", "brier"),
+    *("hd95", "hd95_pooled", "assd", "surface_dice"),
 )
+PRINTED_METRICS = tuple(sorted(ALL_METRICS, key=lambda m: _PRINTED_FAMILIES.index(m.family)))
 
-
-HIGHER_IS_BETTER = {
-    name: name not in ("mae", "brier") and not name.startswith(DISTANCES) for name in METRICS
-}
+METRIC_NAMED = {metric.name: metric for metric in ALL_METRICS}
+METRICS = tuple(METRIC_NAMED)
+PIXEL_METRICS = tuple(metric.name for metric in _PIXEL)
+DISTANCES = tuple(_DISTANCES)  # families
+HIGHER_IS_BETTER = {metric.name: metric.higher_is_better for metric in ALL_METRICS}
 
 
 def json_number(value: float) -> float | None:
     """A float for a JSON file, which has no NaN: None there."""
     return None if math.isnan(value) else float(value)
-
-
-# (name in summary.json, as printed, factor, decimals). The order and the units are the paper's;
-# then the metric that it names but does not tabulate, and ours.
-LINES = (
-    ("iou", "IoU %", 100, 2),
-    ("hd_px", "HD px", 1, 2),
-    ("hd_mm", "HD mm", 1, 2),
-    ("dsc", "DSC %", 100, 2),
-    ("mae", "MAE", 1, 4),
-    ("acc", "ACC %", 100, 2),
-    ("spe", "SPE %", 100, 2),
-    ("auc", "AUC %", 100, 2),
-    ("sen", "SEN %", 100, 2),
-    ("ppv", "PPV %", 100, 2),
-    ("brier", "Brier", 1, 4),
-    ("hd95_px", "HD95 px", 1, 2),
-    ("hd95_mm", "HD95 mm", 1, 2),
-    ("hd95_pooled_px", "HD95 pooled px", 1, 2),
-    ("hd95_pooled_mm", "HD95 pooled mm", 1, 2),
-    ("assd_px", "ASSD px", 1, 2),
-    ("assd_mm", "ASSD mm", 1, 2),
-    ("surface_dice_1px", "surface Dice 1 px %", 100, 2),
-    ("surface_dice_2mm", "surface Dice 2 mm %", 100, 2),
-)

@@ -1,6 +1,6 @@
 """Metrics that compare pixel with pixel: IoU, DSC, ACC, SPE, SEN, PPV, MAE, AUC and Brier score.
 
-`counts` runs on the device over batches; the rest is float64 on the host.
+`counts` takes batches on the device; everything else is float64 on the host.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 
 
 def counts(pred: jax.Array, target: jax.Array, axis=(-2, -1)) -> dict[str, jax.Array]:
-    """True and false positives and negatives; may be jitted, vmapped and sharded.
+    """True and false positives and negatives; can be jitted, vmapped and sharded.
 
     Args:
         pred: bool [..., H, W], the predicted mask.
@@ -20,7 +20,10 @@ def counts(pred: jax.Array, target: jax.Array, axis=(-2, -1)) -> dict[str, jax.A
         axis: the axes to count over.
 
     Returns:
-        tp, fp, fn, tn: int32 [...] pixels. Add up many images with `merge_counts`.
+        tp, fp, fn, tn: int32 [...] pixels. `merge_counts` adds up many images.
+
+    Raises:
+        ValueError: shapes that differ, or masks that are not bool.
     """
     if pred.shape != target.shape:
         raise ValueError(f"pred is {pred.shape} but target is {target.shape}")
@@ -39,15 +42,15 @@ def counts(pred: jax.Array, target: jax.Array, axis=(-2, -1)) -> dict[str, jax.A
 
 
 def merge_counts(parts: Iterable[Mapping[str, ArrayLike]]) -> dict[str, np.int64]:
-    """Totals of several results of `counts`, such as one a batch or one a process.
+    """Totals of several results of `counts`, for example of all batches.
 
     They are added on the host in int64, because int32 overflows after 8192 images of 512x512.
 
     Args:
-        parts: dicts with tp, fp, fn, tn: integers of any shape; all their entries are added.
+        parts: dicts with tp, fp, fn, tn: integer arrays of any shape; all entries are added.
 
     Returns:
-        tp, fp, fn, tn: int64 pixels; 0 where there are no parts.
+        tp, fp, fn, tn: int64 pixels; 0 without parts.
 
     Raises:
         ValueError: a part with other names, or with values that are not integers.
@@ -67,15 +70,15 @@ def merge_counts(parts: Iterable[Mapping[str, ArrayLike]]) -> dict[str, np.int64
 def overlap_from_counts(
     tp: ArrayLike, fp: ArrayLike, fn: ArrayLike, tn: ArrayLike
 ) -> dict[str, np.ndarray]:
-    """Overlap metrics of any number of images from their counts (PAPER.md, "Metrics").
+    """Overlap metrics of any number of images from their pixel counts.
 
     Args:
-        tp, fp, fn, tn: pixel counts, all of one shape [...].
+        tp, fp, fn, tn: pixel counts, all of the same shape [...].
 
     Returns:
         iou, dsc, acc, spe (specificity), sen (sensitivity), ppv (precision): float64 [...] in
-        [0, 1], NaN where the denominator is 0. So two empty masks give acc = spe = 1 and NaN
-        for the others; what such an image counts for is the business of `policy`.
+        [0, 1], NaN where the denominator is 0. Two empty masks give acc = spe = 1 and NaN
+        otherwise; `policy` decides what such an image counts for.
     """
     tp, fp, fn, tn = (np.asarray(count, np.float64) for count in (tp, fp, fn, tn))
     return {
@@ -96,7 +99,7 @@ def overlap(pred: ArrayLike, target: ArrayLike) -> dict[str, float]:
         target: bool [H, W], the reference mask.
 
     Raises:
-        ValueError: unequal shapes, not [H, W], or values other than False and True (0 and 1).
+        ValueError: shapes that differ or are not [H, W], or values other than 0 and 1.
     """
     pred, target = mask_pair(pred, target)
     tp = np.count_nonzero(pred & target)
@@ -107,23 +110,24 @@ def overlap(pred: ArrayLike, target: ArrayLike) -> dict[str, float]:
 
 
 def mae(prob: ArrayLike, target: ArrayLike) -> float:
-    """Mean absolute error mean |P - G| (eq. 8), in [0, 1].
+    """Mean absolute error, mean |P - G|, in [0, 1] (Zhou & Wang 2023, eq. 8).
 
     Args:
         prob: float in [0, 1], the probability of foreground, [H, W] or any other shape.
         target: bool, of the same shape.
 
     Raises:
-        ValueError: unequal shapes, no pixel, prob outside [0, 1] or NaN, target not 0 and 1.
+        ValueError: shapes that differ, no pixels, prob outside [0, 1] or NaN, or target values
+            other than 0 and 1.
     """
     prob, target = prob_pair(prob, target)
     return float(np.mean(np.abs(prob.astype(np.float64) - target)))
 
 
 def brier(prob: ArrayLike, target: ArrayLike) -> float:
-    """Brier score mean (P - G)^2, in [0, 1]; arguments and errors as for `mae`.
+    """Brier score, mean (P - G)^2, in [0, 1]; arguments and errors as for `mae`.
 
-    Half of the score of G. W. Brier ("Verification of forecasts expressed in terms of probability",
+    Half the score of G. W. Brier ("Verification of forecasts expressed in terms of probability",
     Monthly Weather Review 78, 1950), which adds up both classes.
     """
     prob, target = prob_pair(prob, target)
@@ -133,8 +137,8 @@ def brier(prob: ArrayLike, target: ArrayLike) -> float:
 def auc(prob: ArrayLike, target: ArrayLike) -> float:
     """Exact area under the ROC curve; arguments and errors as for `mae`.
 
-    It is the share of (foreground, background) pixel pairs in which the foreground pixel has the
-    higher probability, a tie counting one half (Mann-Whitney). NaN when the target has one class.
+    This is the share of (foreground, background) pixel pairs in which the foreground pixel has the
+    higher probability; a tie counts one half (Mann-Whitney). NaN if the target has one class.
     """
     prob, target = prob_pair(prob, target)
     return auc_of_classes(prob[target], prob[~target])
@@ -151,29 +155,45 @@ def auc_of_classes(foreground: np.ndarray, background: np.ndarray) -> float:
 
 
 def mask_pair(pred: ArrayLike, target: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Both masks as bool [H, W], or a ValueError that says what is wrong with them."""
+    """Both masks as bool [H, W].
+
+    Raises:
+        ValueError: shapes that differ or are not [H, W], or values other than 0 and 1.
+    """
     pred, target = as_mask(pred, "pred"), as_mask(target, "target")
     if pred.shape != target.shape or pred.ndim != 2:
         raise ValueError(
-            f"masks must be [H, W] of one shape, found pred {pred.shape} and target {target.shape}"
+            "masks must have the same shape [H, W], found "
+            f"pred {pred.shape} and target {target.shape}"
         )
     return pred, target
 
 
 def as_mask(mask: ArrayLike, name: str = "mask") -> np.ndarray:
-    """`mask` as bool, or a ValueError if it has values other than False and True (0 and 1)."""
+    """`mask` as bool.
+
+    Args:
+        mask: bool or 0 and 1, of any shape.
+        name: what the error calls it.
+
+    Raises:
+        ValueError: values other than 0 and 1.
+    """
     mask = np.asarray(mask)
     if mask.dtype != bool and not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"{name} must be a mask of 0 and 1, found other values: threshold it")
+        raise ValueError(
+            f"{name} must be a mask of 0 and 1, found other values: threshold it first"
+        )
     return mask.astype(bool)
 
 
 def prob_pair(prob: ArrayLike, target: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """`prob` in its own dtype and `target` as bool, or a ValueError as for `mae`."""
+    """`prob` in its own dtype and `target` as bool; errors as for `mae`."""
     prob, target = np.asarray(prob), as_mask(target, "target")
     if prob.shape != target.shape or not prob.size:
         raise ValueError(
-            f"prob and target must have one shape with pixels, found {prob.shape}, {target.shape}"
+            "prob and target must have the same shape and at least one pixel, found "
+            f"{prob.shape} and {target.shape}"
         )
     if not (prob.min() >= 0 and prob.max() <= 1):  # NaN fails both
         raise ValueError(f"prob must lie in [0, 1], found {prob.min()} to {prob.max()}")

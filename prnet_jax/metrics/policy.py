@@ -1,9 +1,8 @@
-"""How the metrics of single images become a summary, and what an empty mask counts for.
+"""What an image with an empty mask counts for.
 
-An image with an empty mask is `both_empty`, `missed` (only the prediction is empty) or a
-`false_alarm` (only the target is). An `EmptyPolicy` says what each of them counts for; its name
-and its rule in words stand in every summary, and the three counts beside every mean. "-" is not
-scored: NaN, left out of the mean. D is the picture's diagonal.
+Such an image is `both_empty`, `missed` (only the prediction is empty) or a `false_alarm` (only the
+target is). An `EmptyPolicy` gives the scores of each case. "-" means not scored: NaN, left out of
+the mean. D is the diagonal of the picture.
 
 =========================  ============  ====  ====  ====  ====  ============  =========
 policy                     image         IoU   DSC   SEN   PPV   surface Dice  distances
@@ -12,18 +11,17 @@ policy                     image         IoU   DSC   SEN   PPV   surface Dice  d
 `penalise`                 missed        0     0     0     0     0             D
 `penalise`                 false_alarm   0     0     -     0     0             D
 `perfect_if_both_empty`    both_empty    1     1     1     1     1             0
-`perfect_if_both_empty`    the others as `penalise`
+`perfect_if_both_empty`    otherwise as `penalise`
 `skip_empty`               both_empty    -     -     -     -     -             -
 `skip_empty`               missed        0     0     0     -     0             -
 `skip_empty`               false_alarm   -     -     -     0     -             -
 =========================  ============  ====  ====  ====  ====  ============  =========
 
-ACC, SPE, MAE and the Brier score are scored by every image that has the pixels for it, AUC by every
-image whose target has both classes.
+No policy changes ACC, SPE, MAE, the Brier score or the AUC. They are scored wherever they are
+defined: the AUC where the target has both classes.
 
-The diagonal, from corner to corner of the picture in the unit of the distance, is longer than any
-distance between two of its pixels. So under `penalise` a missed image drops out of no mean, and
-can never make a mean overlap or distance look better.
+The diagonal, in the unit of the distance, is longer than any distance between two pixels. So under
+`penalise` a missed image drops out of no mean, and missing an image never improves a mean.
 """
 
 import math
@@ -40,9 +38,9 @@ EMPTY_STATES = ("both_empty", "missed", "false_alarm")
 
 @dataclass(frozen=True)
 class EmptyScores:
-    """What an image with an empty mask scores; NaN: not scored.
+    """Scores of an image with an empty mask, as fractions; NaN where it is not scored.
 
-    `distance` is in diagonals of the picture, the others are fractions.
+    `distance` is in diagonals of the picture and holds for every distance metric.
     """
 
     iou: float = math.nan
@@ -55,27 +53,28 @@ class EmptyScores:
 
 @dataclass(frozen=True)
 class EmptyPolicy:
-    """What images with empty masks count for, in each of the three cases."""
+    """The scores of images with empty masks in each of the three cases.
 
-    name: str  # for files and command lines
-    rule: str  # the same in words, one line, for people
+    Attributes:
+        name: for files and command lines.
+        rule: the same in words, in one line.
+        both_empty, missed, false_alarm: what such an image scores.
+    """
+
+    name: str
+    rule: str
     both_empty: EmptyScores
     missed: EmptyScores
     false_alarm: EmptyScores
 
 
 _WORST = EmptyScores(iou=0, dsc=0, sen=0, ppv=0, surface_dice=0, distance=1)
-
-
 _WORST_WITHOUT_TARGET = EmptyScores(iou=0, dsc=0, ppv=0, surface_dice=0, distance=1)
-
-
 _WORST_RULE = (
     "false alarm (only the target empty): iou = dsc = ppv = surface dice = 0, distances = the "
     "picture's diagonal, no sen; missed (only the prediction empty): iou = dsc = sen = ppv = "
     "surface dice = 0, distances = the picture's diagonal"
 )
-
 
 PENALISE = EmptyPolicy(
     name="penalise",
@@ -85,9 +84,8 @@ PENALISE = EmptyPolicy(
     false_alarm=_WORST_WITHOUT_TARGET,
 )
 
-
-# Common in challenges. In a set of many empty images its means are near 1 whatever becomes of the
-# few others: misses hide behind images in which there was nothing to find.
+# Common in challenges. In a set of mostly empty images its means are near 1 however the others are
+# segmented: misses hide behind images in which there was nothing to find.
 PERFECT_IF_BOTH_EMPTY = EmptyPolicy(
     name="perfect_if_both_empty",
     rule="both masks empty: iou = dsc = sen = ppv = surface dice = 1, distances = 0 (in sets of "
@@ -97,9 +95,8 @@ PERFECT_IF_BOTH_EMPTY = EmptyPolicy(
     false_alarm=_WORST_WITHOUT_TARGET,
 )
 
-
-# What MONAI and code like it does by default. A missed image drops out of the means of distances,
-# so that they can get better by missing the hard images: read n and missed beside them.
+# What MONAI does by default. A missed image drops out of the means of distances, so missing hard
+# images can improve them: read n and missed beside them.
 SKIP_EMPTY = EmptyPolicy(
     name="skip_empty",
     rule="scored only where no convention is needed: iou, dsc, sen and surface dice where the "
@@ -110,12 +107,11 @@ SKIP_EMPTY = EmptyPolicy(
     false_alarm=EmptyScores(ppv=0),
 )
 
-
 POLICIES = {policy.name: policy for policy in (PENALISE, PERFECT_IF_BOTH_EMPTY, SKIP_EMPTY)}
 
 
 def find_policy(policy: str | EmptyPolicy) -> EmptyPolicy:
-    """The policy of a name; an `EmptyPolicy` is returned as it is.
+    """The policy with this name; an `EmptyPolicy` is returned unchanged.
 
     Raises:
         InputError: no policy has this name.
@@ -130,13 +126,14 @@ def find_policy(policy: str | EmptyPolicy) -> EmptyPolicy:
 
 
 def empty_state(pred: np.ndarray, target: np.ndarray) -> str:
+    """One of `EMPTY_STATES`, or "" where neither mask is empty; both masks bool [H, W]."""
     if target.any():
         return "" if pred.any() else "missed"
     return "false_alarm" if pred.any() else "both_empty"
 
 
 def check_scored_under(policy: EmptyPolicy, row: Mapping) -> None:
-    """A summary that names another policy than its rows were scored under would be a lie."""
+    """Raises a ValueError if a result of `score_image` was scored under another policy."""
     if not row["empty"]:
         return
     scores = getattr(policy, row["empty"])
@@ -144,7 +141,7 @@ def check_scored_under(policy: EmptyPolicy, row: Mapping) -> None:
     found = [row[k] for k in ("iou", "dsc", "sen", "ppv", f"surface_dice_{TOLERANCE_PX}px")]
     if not np.array_equal(expected, found, equal_nan=True):
         raise ValueError(
-            f"rows must be scored under the policy {policy.name!r} that they are summarized under; "
-            f"an image that is {row['empty']} has iou, dsc, sen, ppv, surface dice = {found}, "
-            f"expected {expected}"
+            f"rows must be scored under the policy {policy.name!r} that they are summarized under: "
+            f"for a {row['empty']} image it gives iou, dsc, sen, ppv, surface dice = {expected}, "
+            f"found {found}"
         )

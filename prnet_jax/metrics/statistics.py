@@ -1,7 +1,7 @@
-"""Intervals and tests that take the patient, not the image, as the independent unit.
+"""Intervals and tests whose independent unit is the patient, not the image.
 
-Slices of one patient resemble each other. Taken as independent they would make every interval too
-narrow and every p-value too small.
+Slices of one patient resemble each other. If they counted as independent, every interval would be
+too narrow and every p-value too small.
 """
 
 import math
@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike
 from scipy import stats
 
 EXACT_UNTIL = 50  # SciPy's own limit for the exact distribution of the signed-rank statistic
-ROUND_TO = 12  # decimals: 0.7 - 0.6 and 0.4 - 0.3 are one difference, not two
+ROUND_TO = 12  # decimals: 0.7 - 0.6 and 0.4 - 0.3 are a tie
 
 
 def mean_of_scored(scores: ArrayLike) -> np.ndarray:
-    """The mean over axis 0 of what is not NaN; NaN where nothing is left."""
+    """The mean over axis 0 of all values that are not NaN; NaN where there are none."""
     scores = np.asarray(scores, np.float64)
     scored = ~np.isnan(scores)
     total = np.where(scored, scores, 0.0).sum(axis=0)
@@ -31,25 +31,26 @@ def bootstrap_interval(
     resamples: int = 10_000,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean, drawing whole groups with replacement.
+    """Percentile bootstrap interval of the mean, resampling groups with replacement.
 
     The mean is over all values of the drawn groups (a cluster bootstrap), so a group of many images
-    weighs more, as it does in the mean itself. With few groups such intervals are somewhat
-    too narrow: no bootstrap can know what was never drawn.
+    weighs more, as it does in the mean itself. With few groups such intervals are slightly too
+    narrow.
 
     Args:
-        values: float [N], of any unit; NaN is left out. For two methods on the same images give
-            the differences.
-        groups: [N], the patient of each value; None if each value stands for itself.
-        level: in (0, 1), the share of the interval.
-        resamples: how many times the groups are drawn.
-        seed: of the drawing; the same seed gives the same interval.
+        values: float [N], in any unit; NaN is left out. To compare two methods on the same images,
+            pass the differences.
+        groups: [N], the patient of each value; None makes each value its own group.
+        level: in (0, 1), the coverage of the interval.
+        resamples: the number of times that the groups are drawn.
+        seed: of the random draws; the same seed gives the same interval.
 
     Returns:
-        (low, high); both NaN with fewer than two groups that have a value.
+        (low, high); both NaN if fewer than two groups have a value.
 
     Raises:
-        ValueError: infinite values, lengths that differ, a level outside (0, 1), no resamples.
+        ValueError: infinite values, lengths that differ, a level outside (0, 1), or fewer than one
+            resample.
     """
     values = np.asarray(values, np.float64)
     low, high = bootstrap_intervals(values[:, None], groups, level, resamples, seed)
@@ -65,15 +66,16 @@ def bootstrap_intervals(
 ) -> tuple[np.ndarray, np.ndarray]:
     """`bootstrap_interval` of every column of float [N, M]: low [M] and high [M].
 
-    Columns with values in the same groups share their draws, which is what makes this faster than
-    a column at a time; the results are the same.
+    Columns with values in the same groups share their draws. The results are those of single
+    columns, but faster.
     """
     columns = np.asarray(columns, np.float64)
     if np.isinf(columns).any():
         raise ValueError("values must be finite or NaN, found infinity: its mean has no interval")
     if not 0 < level < 1 or resamples < 1:
         raise ValueError(
-            f"level must lie in (0, 1) and resamples be 1 or more, found {level}, {resamples}"
+            "level must lie in (0, 1) and resamples must be 1 or more, "
+            f"found {level} and {resamples}"
         )
     group = _group_numbers(groups, len(columns))
     sums, counts = _group_sums(columns, group)
@@ -95,26 +97,25 @@ def paired_comparison(
 ) -> dict[str, float | int]:
     """Two methods on the same images: difference, interval, Wilcoxon signed-rank test, effect size.
 
-    The differences are averaged in each group first, and these averages are tested. Averages of
-    exactly zero say nothing about the direction and are dropped (`zero_method="wilcox"`: Wilcoxon's
-    own rule, and R's); `n_equal` tells how many, because many of them mean that the methods hardly
-    differ whatever p is. Up to 50 averages the p-value is exact, with ties too; above,
-    it is the normal approximation corrected for ties.
+    The differences are averaged within each group, and the averages are tested. Averages of exactly
+    zero are dropped (`zero_method="wilcox"`: Wilcoxon's own rule, and R's). `n_equal` counts them:
+    if they are many, the methods hardly differ whatever p is. Up to 50 averages the p-value is
+    exact, also with ties; beyond that it is the normal approximation corrected for ties.
 
     Args:
-        a: float [N], one metric of the first method, an image each.
-        b: float [N], the same of the second, in the same order. Pairs where either is NaN or
-            infinite are left out.
-        groups: [N], the patient of each image; None if each image stands for itself.
+        a: float [N], one metric of the first method for each image.
+        b: float [N], the same for the second method. Pairs in which either is NaN or infinite are
+            left out.
+        groups: [N], the patient of each image; None makes each image its own group.
 
     Returns:
-        mean_difference: of a - b over images, so that it is the difference of the two means.
+        mean_difference: the mean of a - b over images, which is the difference of the two means.
         ci95_low, ci95_high: its `bootstrap_interval` over groups.
-        p_value: two-sided; 1 where all averages are zero, NaN with fewer than two groups.
+        p_value: two-sided; 1 if all averages are zero, NaN with fewer than two groups.
         effect_size: matched-pairs rank-biserial correlation (D. S. Kerby, "The simple difference
-            formula", Comprehensive Psychology 3, 2014) in [-1, 1]: 1 if a is the larger in every
-            group; 0 where all averages are zero, NaN with fewer than two groups.
-        n_images, n_units, n_equal: pairs, groups, and groups whose average is zero.
+            formula", Comprehensive Psychology 3, 2014) in [-1, 1]: 1 if a is larger in every
+            group, 0 if all averages are zero, NaN with fewer than two groups.
+        n_images, n_units, n_equal: the pairs, the groups, and the groups whose average is zero.
 
     Raises:
         ValueError: lengths that differ.
@@ -143,14 +144,14 @@ def paired_comparison(
 
 
 def holm(p_values: ArrayLike) -> list[float]:
-    """p-values adjusted for how many there are: S. Holm, Scandinavian J. Statistics 6, 1979.
+    """p-values adjusted for multiple tests (S. Holm, Scandinavian J. Statistics 6, 1979).
 
     Args:
         p_values: float [M] in [0, 1] or NaN.
 
     Returns:
-        M floats in the order given, each at least what it was and at most 1, never in another order
-        than the p-values themselves. NaN stays NaN and counts as no test.
+        M floats in the order given, none smaller than before, at most 1, and ranked as before. NaN
+        stays NaN and does not count as a test.
 
     Raises:
         ValueError: a value outside [0, 1].
@@ -167,16 +168,18 @@ def holm(p_values: ArrayLike) -> list[float]:
 
 
 def _group_numbers(groups: Sequence | None, length: int) -> np.ndarray:
-    """The groups as numbers from 0, int [N]."""
+    """The group of each value as a number from 0, int [N]."""
     if groups is None:
         return np.arange(length)
     if len(groups) != length:
-        raise ValueError(f"groups must name one of each value: {len(groups)} for {length} values")
+        raise ValueError(
+            f"groups must have one entry for each value, found {len(groups)} for {length} values"
+        )
     return np.unique(np.asarray(groups), return_inverse=True)[1].ravel()
 
 
 def _group_sums(columns: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sums and numbers of the values that are not NaN, float64 [G, M] each."""
+    """Sum and number of the values that are not NaN, both float64 [G, M]."""
     shape = (int(group.max(initial=-1)) + 1, columns.shape[1])
     sums, counts = np.zeros(shape), np.zeros(shape)
     present = ~np.isnan(columns)
@@ -186,14 +189,14 @@ def _group_sums(columns: np.ndarray, group: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _resampled_means(sums: np.ndarray, counts: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Means of `resamples` drawings of the G groups, float64 [resamples, M]."""
+    """The mean of each column in every resample of the G groups, float64 [resamples, M]."""
     rng = np.random.default_rng(seed)
     n_groups = len(sums)
-    # Equal values must give one equal mean, not a cloud of rounding errors.
+    # Centred, so that equal values give equal means and not a cloud of rounding errors.
     centre = sums.sum(axis=0) / counts.sum(axis=0)
     residuals = sums - counts * centre
     means = []
-    at_once = max(1, 2**21 // n_groups)  # 16 MB of weights, however many groups there are
+    at_once = max(1, 2**21 // n_groups)  # 16 MB of weights, whatever the number of groups
     for start in range(0, resamples, at_once):
         rows = min(at_once, resamples - start)
         drawn = rng.integers(n_groups, size=(rows, n_groups))
@@ -205,7 +208,7 @@ def _resampled_means(sums: np.ndarray, counts: np.ndarray, resamples: int, seed:
 
 
 def _signed_rank(averages: np.ndarray) -> tuple[float, float]:
-    """Two-sided p-value and rank-biserial correlation of paired differences, zeros dropped."""
+    """Two-sided p-value and rank-biserial correlation of paired differences without the zeros."""
     nonzero = averages[averages != 0]
     if not nonzero.size:
         return 1.0, 0.0
@@ -218,10 +221,10 @@ def _signed_rank(averages: np.ndarray) -> tuple[float, float]:
 
 
 def _exact_p_with_ties(ranks: np.ndarray, positive: np.ndarray) -> float:
-    """Two-sided p-value over all choices of signs; SciPy's exact table knows no tied ranks.
+    """Two-sided p-value over all choices of signs; SciPy's exact distribution has no tied ranks.
 
-    Tied ranks are halves, so twice a rank is a whole number and the distribution of the sum of
-    the positive ones is built up rank by rank.
+    Tied ranks are multiples of 1/2, so twice a rank is an integer, and the distribution of the sum
+    of the positive ranks is built up rank by rank.
     """
     twice = np.rint(2 * ranks).astype(int)
     probability = np.zeros(twice.sum() + 1)

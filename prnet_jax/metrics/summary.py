@@ -1,4 +1,4 @@
-"""How the metrics of single images become a summary."""
+"""Scores of single images, and their summary over a data set."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +34,9 @@ from prnet_jax.metrics.surface import (
     surface_distances,
 )
 
-RESAMPLES, SEED = 10_000, 0  # of the bootstrap
+# Of the bootstrap
+RESAMPLES = 10_000
+SEED = 0
 
 
 def score_image(
@@ -50,17 +52,18 @@ def score_image(
         prob: float [H, W] in [0, 1], the probability of foreground.
         target: bool [H, W].
         threshold: the predicted mask is `prob >= threshold`.
-        spacing_mm: (row, column) distance of pixel centres in mm; None or NaN where not known.
-        policy: what empty masks count for: a name in `POLICIES`, or one of your own.
+        spacing_mm: (row, column) distance of pixel centres in mm; None or NaN if unknown.
+        policy: what empty masks count for: a name in `POLICIES`, or a policy of your own.
 
     Returns:
-        Every name of `METRICS`, NaN where not scored or (`_mm`) the spacing is not known; and
+        Every name of `METRICS`, NaN where not scored, or in mm if the spacing is unknown; and
         `empty`: "both_empty", "missed", "false_alarm", or "" where neither mask is empty. `hd95`
         is the larger of the two directed percentiles, `hd95_pooled` the percentile of both
         directions together.
 
     Raises:
-        ValueError: as `overlap`, `mae`, `surface_distances` and `find_policy`.
+        ValueError: as for `overlap`, `mae` and `surface_distances`.
+        InputError: an unknown policy.
     """
     policy = find_policy(policy)
     prob, target = np.asarray(prob), as_mask(target, "target")
@@ -85,23 +88,23 @@ def summarize(rows: Iterable[Mapping], policy: str | EmptyPolicy = "penalise") -
     """Mean, spread and interval of each metric over images: the body of `summary.json`.
 
     Args:
-        rows: results of `score_image` under the same policy. If they have a `patient_id`, patients
-            are what the bootstrap draws, an image without one (None or "") standing for itself.
-            Further keys are ignored.
-        policy: the one that the rows were scored under.
+        rows: results of `score_image` under the same policy. If they have a `patient_id`, the
+            bootstrap draws patients; an image without one (None or "") is its own unit. Other keys
+            are ignored.
+        policy: the policy that the rows were scored under.
 
     Returns:
         metrics: name -> mean, sd (ddof 1), median, q1, q3, ci95_low, ci95_high (see
-            `statistics.bootstrap_interval`), over the n images that were scored, None (JSON's
-            null) where n is too small; `left_out`, the images that were not; `missed` and
-            `false_alarm`, how many images of the set are such. These two are the same for all
-            metrics and stand beside each mean on purpose.
+            `statistics.bootstrap_interval`) over the n scored images, None (JSON's null) where n
+            is too small; `left_out`, the number of images not scored; and `missed` and
+            `false_alarm`, which are the same for all metrics but belong beside every mean.
         counts: n_images, both_empty, missed, false_alarm.
-        empty_policy, empty_rule: name and words of the policy.
-        bootstrap: resamples, seed, unit ("patient" or "image") and how many units there are.
+        empty_policy, empty_rule: the policy's name and rule.
+        bootstrap: resamples, seed, unit ("patient" or "image") and the number of units.
 
     Raises:
-        ValueError: a row that was not scored under this policy; `find_policy`.
+        ValueError: a row that was scored under another policy.
+        InputError: an unknown policy.
     """
     policy = find_policy(policy)
     rows = list(rows)
@@ -110,7 +113,7 @@ def summarize(rows: Iterable[Mapping], policy: str | EmptyPolicy = "penalise") -
     states = [row["empty"] for row in rows]
     counts = {state: states.count(state) for state in EMPTY_STATES}
     patients = [row.get("patient_id") for row in rows]
-    # Two words, so that no patient can bear the name of an image; padded, to sort as numbers do.
+    # Prefixed, so that no patient has the name of an image; padded, to sort in numerical order.
     units = [f"patient {name}" if name else f"image {i:09d}" for i, name in enumerate(patients)]
     table = np.array([[row[name] for name in METRICS] for row in rows], np.float64)
     table = table.reshape(len(rows), len(METRICS))
@@ -137,7 +140,7 @@ class PooledPixels:
     """The pixel metrics of all images taken as one. Images are added one at a time.
 
     No policy for empty masks applies: an image with an empty mask adds its pixels like any other.
-    Only the AUC needs every probability, see `PooledAuc`.
+    Only the AUC needs every probability: see `PooledAuc`.
 
     Args:
         exact_pixels: the largest number of pixels for which the AUC is exact.
@@ -174,16 +177,16 @@ class PooledPixels:
         """The metrics.
 
         Returns:
-            `pooled`: name -> value for `PIXEL_METRICS`, None where not defined. MAE and Brier score
-            are added up image by image, which differs from the mean over all pixels by less than
-            1e-12. `auc_error_bound`: how far the AUC may be from the exact one, 0.0 while exact.
+            `pooled`: name -> value for `PIXEL_METRICS`, None where not defined. The sums of MAE and
+            Brier score are rounded after each image, so they equal the mean over all pixels within
+            1e-12. `auc_error_bound`: how far the AUC can be from the exact one, 0.0 while exact.
 
         Raises:
             ValueError: no image was added.
         """
         pixels = sum(self._counts.values())
         if not pixels:
-            raise ValueError("no image was added: there is no pixel to score")
+            raise ValueError("no image was added: pooled metrics need at least one")
         area, bound = self._auc.result()
         values = overlap_from_counts(**self._counts) | {
             "auc": area,
@@ -213,7 +216,7 @@ def pooled(
 def _empty_distances(
     scores: EmptyScores, shape: tuple[int, int], spacing_mm: tuple[float, float] | None
 ) -> dict[str, float]:
-    """What the policy gives for the distances in px and mm."""
+    """What the policy gives for the surface metrics, in px and, NaN if unknown, in mm."""
     row = {}
     for unit, spacing in (("px", (1.0, 1.0)), ("mm", spacing_mm)):
         diagonal = share = math.nan
@@ -228,19 +231,20 @@ def _empty_distances(
 def _distances(
     pred: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, float] | None
 ) -> dict[str, float]:
-    """All distances of two masks that are not empty, in px and, NaN where not known, in mm."""
+    """The surface metrics of two masks that are not empty, in px and, NaN if unknown, in mm."""
     in_px = surface_distances(pred, target)
-    row = _reduce(in_px, "px")
+    row = _surface_metrics(in_px, "px")
     if spacing_mm is None:
         return row | dict.fromkeys((name for name in METRICS if name.endswith("mm")), math.nan)
     if spacing_mm[0] == spacing_mm[1]:
-        in_mm = tuple(spacing_mm[0] * distance for distance in in_px)  # the transform is not cheap
+        in_mm = tuple(spacing_mm[0] * distance for distance in in_px)  # saves a transform
     else:
         in_mm = surface_distances(pred, target, spacing_mm)
-    return row | _reduce(in_mm, "mm")
+    return row | _surface_metrics(in_mm, "mm")
 
 
-def _reduce(both_ways: tuple[np.ndarray, np.ndarray], unit: str) -> dict[str, float]:
+def _surface_metrics(both_ways: tuple[np.ndarray, np.ndarray], unit: str) -> dict[str, float]:
+    """The surface metrics from the two results of `surface_distances`."""
     tolerance = TOLERANCES[unit]
     return {
         f"hd_{unit}": percentile_distance(*both_ways, 100, "max"),

@@ -1,12 +1,12 @@
 """Made-up run directories in the form that evaluate writes, for the tests of compare."""
 
-import csv
 import json
 
 import numpy as np
 
-from prnet_jax.figures import slices
+from prnet_jax.figures.gallery import Gallery
 from prnet_jax.metrics import METRICS, score_image, summarize
+from prnet_jax.run.files import csv_text
 
 SIZE = 32
 IMAGES = 12
@@ -65,14 +65,13 @@ def write_run(
         rows.append({"id": id, "patient_id": f"patient_{i // 2}", **scores})
     names = [""] * len(rows)
     if overlays:
-        samples = ((prob[i] * 0.5, target[i], prob[i]) for i in range(len(rows)))
-        names = [p.name for p in slices.write_overlays(test / "overlays", rows, samples)]
-    with open(test / "per_image.csv", "w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, ["id", "patient_id", *METRICS, "empty", "overlay"])
-        table.writeheader()
-        for row, name in zip(rows, names, strict=True):
-            unscored = {metric: "" for metric in METRICS if np.isnan(row[metric])}
-            table.writerow(row | unscored | {"overlay": name})
+        with Gallery(test, 0.5) as gallery:
+            for i, row in enumerate(rows):
+                gallery.add(row, prob[i] * 0.5, target[i], prob[i])
+            names = [path.name for path in gallery.finish(rows)]
+    table = [row | {"overlay": name} for row, name in zip(rows, names, strict=True)]
+    columns = ["id", "patient_id", *METRICS, "empty", "overlay"]
+    (test / "per_image.csv").write_text(csv_text(table, columns), encoding="utf-8")
 
     about = {
         "network": network,

@@ -4,16 +4,16 @@ import math
 import numpy as np
 import pytest
 
-from prnet_jax.compare import tables
 from prnet_jax.compare.rows import find_row, group
 from prnet_jax.compare.runs import read_runs
+from prnet_jax.compare.statistics import compare_to
 from prnet_jax.errors import InputError
-from prnet_jax.metrics import METRICS
+from prnet_jax.metrics.names import METRIC_NAMED
 from tests.compare.folders import change_json, masks, probs, write_run
 
 
 def rows_of(*folders):
-    return group(read_runs(folders, METRICS))
+    return group(read_runs(folders))
 
 
 def refusal(*folders):
@@ -120,8 +120,7 @@ def test_a_false_alarm_counts_against_a_network_that_rightly_marks_nothing(make)
     assert prnet.paired["hd_px"][:3].tolist() == [32 * 2**0.5] * 2 + [0.0]
     assert np.isnan(prnet.paired["hd_mm"]).all()  # no spacing
     assert prnet.both_empty.tolist() == [False, False, True] + [False] * 9
-    metric = tables.Metric("dsc", "DSC %", 100, 2)
-    (found,) = tables.compare_to(prnet, [prnet, unet], [metric])
+    (found,) = compare_to(prnet, [prnet, unet], [METRIC_NAMED["dsc"]])
     assert found["n_images"] == 11  # the image without anything to compare is out
     assert found["mean_difference"] == pytest.approx(2 / 11)
     assert found["better"] == "network"
@@ -152,10 +151,10 @@ def test_rows_are_in_the_papers_order(make):
 
 def test_an_evaluation_folder_is_a_run(make):
     folder = make("a")
-    (run,) = read_runs([folder / "test"], METRICS)
+    (run,) = read_runs([folder / "test"])
     assert run.settings == {"learning_rate": 1e-3}
     (folder / "config.json").unlink()
-    (run,) = read_runs([folder / "test"], METRICS)
+    (run,) = read_runs([folder / "test"])
     assert run.settings is None and run.provenance["git_revision"] == "0123abc"
 
 
@@ -187,21 +186,21 @@ def test_runs_that_cannot_be_compared(make, field, value):
     change_json(b / "test/summary.json", **{field: value})
     assert refusal(a, b) == (
         f"{a}/test and {b}/test cannot be compared: {field} is {before!r} and {value!r}: "
-        "compare runs that agree in it"
+        "compare runs in which it is the same"
     )
 
 
 def test_other_images(make):
     ids = [f"slice_{i:02d}" for i in range(11)] + ["another"]
     message = refusal(make("a"), make("b", "unet", ids=ids))
-    assert "not the same images (1 only in the first, 1 only in the second" in message
+    assert "they have different images (1 only in the first, 1 only in the second" in message
     assert "for example 'another'" in message
 
 
 def test_other_patients(make):
     a, b = make("a"), make("b", "unet")
     edit(b / "test/per_image.csv", "patient_0", "patient_9")
-    assert "not the same patients" in refusal(a, b)
+    assert "they have different patients" in refusal(a, b)
 
 
 def test_the_same_twice(make, tmp_path):
@@ -215,15 +214,15 @@ def test_the_same_twice(make, tmp_path):
 def test_unfinished_and_absent(make, tmp_path):
     a = make("a")
     (a / "test/summary.json").unlink()
-    assert "finish the run, or python -m prnet_jax.evaluate" in refusal(a)
-    assert "is no folder" in refusal(tmp_path / "nothing")
+    assert "finish the run, or evaluate it (python -m prnet_jax.evaluate)" in refusal(a)
+    assert "is not a folder" in refusal(tmp_path / "nothing")
 
 
 @pytest.mark.parametrize("field", ["empty_policy", "split_manifest_sha256", "network"])
 def test_an_old_summary(make, field):
     a = make("a")
     change_json(a / "test/summary.json", **{field: None})
-    assert f"does not say {field}: evaluate again" in refusal(a)
+    assert f"does not state {field}: evaluate again" in refusal(a)
 
 
 @pytest.mark.parametrize(
@@ -248,7 +247,7 @@ def test_a_damaged_summary(make, text):
 def test_a_summary_of_another_form(make, entries):
     a = make("a")
     change_json(a / "test/summary.json", **entries)
-    assert "not of the form that is expected" in refusal(a)
+    assert "has an entry of an unexpected type" in refusal(a)
 
 
 def test_damaged_tables(make):
@@ -258,7 +257,7 @@ def test_damaged_tables(make):
     no_id = whole.replace("id,", "i,", 1)
     for text in ("", "id,dsc\n", "dsc\n0.5\n", whole[: len(whole) // 2], no_id):
         path.write_text(text)
-        assert "is no whole table" in refusal(a)
+        assert "is not a complete table" in refusal(a)
     path.write_bytes(b"\xff\xfe\x00")
     assert "cannot be read" in refusal(a)
     path.write_text(whole.replace("slice_01", "slice_00"))
@@ -266,7 +265,7 @@ def test_damaged_tables(make):
     path.write_text(whole + whole.splitlines()[1].replace("slice_00", "new").replace(",0.", ",x"))
     assert "could not convert" in refusal(a)
     path.unlink()
-    assert "is not there" in refusal(a)
+    assert "does not exist" in refusal(a)
 
 
 def test_a_summary_of_another_table(make):
@@ -283,7 +282,7 @@ def test_an_overlay_outside_its_folder(make, name):
     lines = path.read_text().splitlines()
     lines[1] = lines[1].removesuffix(",") + "," + name
     path.write_text("\n".join(lines))
-    assert "is no file name" in refusal(a)
+    assert "is not a plain file name" in refusal(a)
 
 
 def test_the_reference(make):

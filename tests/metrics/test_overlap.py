@@ -147,8 +147,8 @@ def test_auc_counts_pairs(prob, target):
 @pytest.mark.parametrize(
     ("prob", "target", "message"),
     [
-        (np.zeros((3, 4)), np.zeros((3, 4, 1), bool), "one shape"),
-        (np.zeros((0, 4)), np.zeros((0, 4), bool), "with pixels"),
+        (np.zeros((3, 4)), np.zeros((3, 4, 1), bool), "same shape"),
+        (np.zeros((0, 4)), np.zeros((0, 4), bool), "at least one pixel"),
         (np.full((3, 4), 1.5), EMPTY, r"in \[0, 1\], found 1.5"),
         (np.full((3, 4), np.nan), EMPTY, "found nan"),
         (np.zeros((3, 4)), np.full((3, 4), 255), "target must be a mask of 0 and 1"),
@@ -162,8 +162,8 @@ def test_bad_probabilities_are_refused(call, prob, target, message):
 @pytest.mark.parametrize(
     ("pred", "message"),
     [
-        (np.zeros((4, 3), bool), "one shape"),
-        (np.zeros((3, 4, 1), bool), "one shape"),
+        (np.zeros((4, 3), bool), "same shape"),
+        (np.zeros((3, 4, 1), bool), "same shape"),
         (np.full((3, 4), 0.5), "pred must be a mask of 0 and 1"),
     ],
 )

@@ -187,7 +187,7 @@ def test_empty_masks():
         ({"spacing": (1.0,)}, "spacing"),
         ({"percentile": 101}, "percentile"),
         ({"definition": "mean"}, "definition"),
-        ({"pred": np.ones((5, 4), bool)}, "one shape"),
+        ({"pred": np.ones((5, 4), bool)}, "same shape"),
         ({"pred": np.full((4, 5), 0.5)}, "0 and 1"),
     ],
 )
