@@ -1,1 +1,1 @@
-"""Pictures: `slices` with contours, curves of a `training`, curves of an `evaluation`."""
+"""Pictures: slices with contours, the gallery of a split, curves of training and evaluation."""

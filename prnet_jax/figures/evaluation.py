@@ -1,25 +1,26 @@
-"""Pictures of an evaluation: calibration of the probabilities, overlap against the threshold."""
+"""Curves of an evaluation: calibration of the probabilities, overlap against the threshold."""
 
 import os
 from collections.abc import Mapping
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+from prnet_jax.figures.png import new_figure, save_figure
+from prnet_jax.metrics.names import METRIC_NAMED
 
 
 def draw_calibration(
     table: Mapping[str, np.ndarray], calibration_error: float, path: str | os.PathLike
 ) -> None:
-    """The reliability diagram, above how many pixels each bin holds, as a PNG of 750 x 900.
+    """Writes the reliability diagram above a histogram of the bins, a PNG of 750 x 900 pixels.
 
     Args:
-        table: of `prnet_jax.metrics.calibration.reliability`.
+        table: the result of `prnet_jax.metrics.calibration.reliability`.
         calibration_error: of the same table.
         path: the PNG to write.
     """
-    figure = _figure(5, 6)
+    figure = new_figure(5, 6)
     axes, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     axes.plot([0, 1], [0, 1], color="0.6", linewidth=1, linestyle="--", label="perfect calibration")
     axes.plot(table["mean_prob"], table["foreground"], "o-", markersize=4, label="this network")
@@ -36,28 +37,30 @@ def draw_calibration(
         each.set_xlim(0, 1)
         each.grid(alpha=0.3, linewidth=0.5)
     axes.set_ylim(0, 1)
-    figure.savefig(path)
+    save_figure(figure, path)
 
 
 def draw_thresholds(
     table: Mapping[str, np.ndarray], used: float, split: str, path: str | os.PathLike
 ) -> None:
-    """Overlap against the threshold as a PNG of 900 x 675, the used one marked.
+    """Writes overlap against the threshold, the one in use marked, a PNG of 900 x 675 pixels.
 
-    On the validation split the best one is marked too.
+    On the validation split the best threshold is marked too.
 
     Args:
-        table: of `prnet_jax.evaluate.threshold_table`.
+        table: `threshold` and the means `dsc`, `iou`, `sen`, `ppv`, fractions, float64 [T]; and
+            `best`, the threshold with the highest mean DSC.
         used: the threshold that the masks were made with.
-        split: whose scores these are; the title says so.
+        split: whose scores these are; the title names it.
         path: the PNG to write.
     """
-    figure = _figure(6, 4.5)
+    figure = new_figure(6, 4.5)
     axes = figure.subplots()
-    for name, label in (("dsc", "DSC"), ("iou", "IoU"), ("sen", "SEN"), ("ppv", "PPV")):
-        axes.plot(table["threshold"], 100 * table[name], label=label, linewidth=1.6)
+    for metric in (METRIC_NAMED[name] for name in ("dsc", "iou", "sen", "ppv")):
+        scores = metric.factor * table[metric.name]
+        axes.plot(table["threshold"], scores, label=metric.title, linewidth=1.6)
     _mark(axes, used, "0.2", "-", f"used: {used:g}")
-    if split == "validation":  # elsewhere it would invite to tune on what is to be scored
+    if split == "validation":  # on another split it would invite tuning on the scored images
         _mark(axes, float(table["best"]), "0.5", ":", f"highest DSC: {table['best']:g}")
     axes.set_xlim(0, 1)
     axes.set_xlabel("threshold of the probability")
@@ -66,13 +69,7 @@ def draw_thresholds(
     axes.set_title(f"{split} split{about}", fontsize=10)
     axes.legend(frameon=False, fontsize="small", ncols=2)
     axes.grid(alpha=0.3, linewidth=0.5)
-    figure.savefig(path)
-
-
-def _figure(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    save_figure(figure, path)
 
 
 def _mark(axes: Axes, at: float, colour: str, style: str, label: str) -> None:

@@ -1,36 +1,37 @@
-"""The picture of a training's course: loss, learning rate, validation scores."""
+"""Curves of a training: loss, learning rate, validation scores."""
 
 import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import SubFigure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-_WIDE = 5  # largest over smallest value: from here on an axis is labelled 1, 2, 5, 10, ...
+from prnet_jax.figures.png import new_figure, save_figure
+from prnet_jax.metrics.names import METRIC_NAMED
+
+_WIDE = 5  # largest over smallest value; above it an axis is labelled 1, 2, 5, 10, ...
 
 
 def draw_training(metrics: Sequence[Mapping], path: str | os.PathLike) -> None:
-    """Draws the course of a training as a PNG of 1500 x 600 pixels.
+    """Writes the course of a training as a PNG of 1500 x 600 pixels.
 
-    Left the loss against the step, training (each record and smoothed) and validation, and the
-    learning rate below it; right the validation DSC and IoU against the epoch, the epoch of the
-    best DSC marked.
+    On the left, the loss of training (raw and smoothed) and validation against the step, above the
+    learning rate. On the right, the validation DSC and IoU against the epoch, with the best DSC
+    marked.
 
     Args:
         metrics: records of metrics.jsonl with `step` and any of `train/loss`, `val/loss`,
             `train/learning_rate`, `val/dsc`, `val/iou` (fractions). A step with a validation
-            metric ends an epoch: its `epoch` where given, else they are counted from 1.
+            metric ends an epoch; its number is `epoch`, or else epochs are counted from 1.
         path: the PNG to write.
     """
-    figure = Figure(figsize=(10, 4), dpi=150, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(10, 4)
     left, right = figure.subfigures(1, 2, wspace=0.03)
     _draw_losses(left, metrics)
-    _draw_scores(right.subplots(), metrics)
-    figure.savefig(path)
+    draw_scores(right.subplots(), metrics)
+    save_figure(figure, path)
 
 
 def _draw_losses(figure: SubFigure, metrics: Sequence[Mapping]) -> None:
@@ -49,7 +50,7 @@ def _draw_losses(figure: SubFigure, metrics: Sequence[Mapping]) -> None:
     if len(steps):
         mark = "." if len(steps) < 30 else ""
         axes.plot(steps, loss, marker=mark, color="tab:blue", alpha=0.3, lw=0.8, label="training")
-        axes.plot(steps, _smooth(loss), color="tab:blue", label="smoothed")
+        axes.plot(steps, smooth(loss), color="tab:blue", label="smoothed")
         drawn.append(loss)
     steps, loss = _series(metrics, "val/loss")
     if len(steps):
@@ -68,26 +69,26 @@ def _draw_losses(figure: SubFigure, metrics: Sequence[Mapping]) -> None:
     below.set_xlabel("step")
 
 
-def _draw_scores(axes: Axes, metrics: Sequence[Mapping]) -> None:
+def draw_scores(axes: Axes, metrics: Sequence[Mapping]) -> None:
+    """Draws the right half of `draw_training`."""
     epochs = {}  # step -> epoch
     for record in metrics:
         if any(name.startswith("val/") for name in record):
             epochs.setdefault(record["step"], record.get("epoch", len(epochs) + 1))
     drawn = []
-    for name, label, colour in (
-        ("val/iou", "IoU", "tab:orange"),
-        ("val/dsc", "DSC", "tab:blue"),
-    ):
-        steps, score = _series(metrics, name)
+    for name, colour in (("iou", "tab:orange"), ("dsc", "tab:blue")):
+        metric = METRIC_NAMED[name]
+        steps, score = _series(metrics, f"val/{name}")
         if not len(steps):
             continue
         epoch = [epochs[step] for step in steps]
         error = np.clip(1 - score, 1e-4, 1)
-        axes.plot(epoch, error, "o-", color=colour, markersize=3, label=label)
+        axes.plot(epoch, error, "o-", color=colour, markersize=3, label=metric.title)
         drawn.append(error)
-        if name == "val/dsc":
+        if name == "dsc":
             best = int(np.argmax(score))
-            label = f"best: epoch {epoch[best]:g}, DSC {100 * score[best]:.2f} %"
+            value = metric.text_with_unit(score[best])
+            label = f"best: epoch {epoch[best]:g}, {metric.title} {value}"
             axes.plot(epoch[best], error[best], "k*", markersize=11, label=label)
     if drawn:
         _legend_above(axes)
@@ -99,7 +100,7 @@ def _draw_scores(axes: Axes, metrics: Sequence[Mapping]) -> None:
 
 
 def _error_axis(axes: Axes, error: np.ndarray) -> None:
-    """Spaces an axis of 1 - share so that 98 and 99 % stand apart and 20 % fits; better is up."""
+    """A log axis of 1 - share: 98 and 99 % are well apart and 20 % still fits; better is up."""
     axes.set_yscale("log")
     wide = error.max() / error.min() > _WIDE
     axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)) if wide else MaxNLocator(5))
@@ -120,14 +121,14 @@ def _legend_above(axes: Axes) -> None:
 
 
 def _series(metrics: Sequence[Mapping], name: str) -> tuple[np.ndarray, np.ndarray]:
-    """The steps and the values of one metric, both [n], where it has a value."""
+    """The steps that have a value of a metric and those values, both [n]."""
     found = [(r["step"], r[name]) for r in metrics if r.get(name) is not None]
     steps, values = zip(*found, strict=True) if found else ((), ())
     return np.asarray(steps), np.asarray(values, np.float64)
 
 
-def _smooth(values: np.ndarray) -> np.ndarray:
-    """Mean over a window of a twentieth of the values around each, cut at the ends."""
+def smooth(values: np.ndarray) -> np.ndarray:
+    """The running mean over a twentieth of float64 [n], the window cut off at the ends."""
     half = len(values) // 40
     total = np.concatenate([[0.0], np.cumsum(values)])
     index = np.arange(len(values))

@@ -1,3 +1,5 @@
+"""The curves of a training."""
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
@@ -32,7 +34,7 @@ def test_curves_draws_what_there_is(tmp_path, metrics):
 
 def test_best_epoch_is_marked_where_it_is():
     axes = Figure().subplots()
-    training._draw_scores(axes, RUN)
+    training.draw_scores(axes, RUN)
     lines = {line.get_label(): line for line in axes.lines}
     star = lines["best: epoch 2, DSC 99.00 %"]
     assert star.get_xdata() == [2]
@@ -46,13 +48,13 @@ def test_best_epoch_is_marked_where_it_is():
 
 def test_epochs_as_recorded():
     axes = Figure().subplots()
-    training._draw_scores(axes, [{"step": 7, "epoch": 14, "val/dsc": 0.5}])
+    training.draw_scores(axes, [{"step": 7, "epoch": 14, "val/dsc": 0.5}])
     assert axes.lines[-1].get_label() == "best: epoch 14, DSC 50.00 %"
 
 
 def test_smoothing_is_a_mean_cut_at_the_ends():
     values = np.arange(80.0) ** 2
-    smooth = training._smooth(values)
+    smooth = training.smooth(values)
     for index, window in ((0, values[:3]), (40, values[38:43]), (79, values[77:])):
         assert smooth[index] == pytest.approx(window.mean())
-    np.testing.assert_array_equal(training._smooth(values[:5]), values[:5])
+    np.testing.assert_array_equal(training.smooth(values[:5]), values[:5])

@@ -1,0 +1,24 @@
+"""PNG files of figures, written atomically."""
+
+import io
+import os
+import pathlib
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from prnet_jax.run.files import write_whole
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure of 150 pixels an inch; needs no display and no pyplot."""
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Figure, path: str | os.PathLike) -> None:
+    """Writes a figure as a PNG; a file that exists is replaced."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write_whole(pathlib.Path(path), content.getvalue())
