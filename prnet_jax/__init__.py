@@ -1,0 +1,18 @@
+"""PR-Net and seven other lung CT segmentation networks in JAX/Flax.
+
+import prnet_jax
+
+predictor = prnet_jax.load("runs/prnet_quick")
+mask = predictor.predict(slice_hu).mask
+"""
+
+from typing import Any
+
+
+def __getattr__(name: str) -> Any:
+    """Imports on first use, since JAX takes a while."""
+    if name != "load":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from prnet_jax.predictor import load
+
+    return load

@@ -1,7 +1,7 @@
 """Trains a network and scores it: python -m prnet_jax.main --config configs/prnet.py:quick
 
-The same command again goes on with a run that was stopped. Every field of the config can be set as
---config.FIELD=VALUE; prnet_jax/config.py lists them with their meaning.
+The same command again resumes a run that was stopped. Every field of the config can be set as
+--config.FIELD=VALUE; prnet_jax/config.py lists the fields with their meaning.
 """
 
 import contextlib
@@ -19,47 +19,43 @@ from collections.abc import Iterator
 from absl import app, flags, logging
 from ml_collections import config_flags
 
-from prnet_jax.errors import InputError, RunError, Stopped
+from prnet_jax import commands
+from prnet_jax.errors import InputError, RunError
 from prnet_jax.preemption import Stop
+from prnet_jax.run.files import flat
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The config file, with :variant behind it: configs/prnet.py:quick."
+    "config", None, "The config file, followed by :variant: configs/prnet.py:quick."
 )
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "The run directory; runs/<config>_<variant> where not given."
+    "workdir", None, "The run directory; by default runs/<config>_<variant>."
 )
 
 
 def main(argv: list[str]) -> int:
-    """Exit code 0 where the run ended or was asked to, 2 for a person's mistake, 1 where it could
-    not go on."""
+    """The exit code: see `prnet_jax.commands`."""
     with Stop() as stop:
         try:
-            _run(argv, stop)
+            return commands.run_command(lambda: _run(argv, stop))
         except SystemExit:  # after --help, which absl ends with 1
             return 0
-        except Stopped as stopped:
-            print(stopped, file=sys.stderr)
-            return 0
-        except (InputError, RunError) as error:
-            print(f"error: {error}", file=sys.stderr)
-            return 2 if isinstance(error, InputError) else 1
-    return 0
 
 
 def _run(argv: list[str], stop: Stop) -> None:
     _parse(argv)
-    config = _CONFIG.value
-    workdir = pathlib.Path(_WORKDIR.value or _default_workdir())
-    # Now, because importing JAX takes a while, which --help need not.
-    from prnet_jax import processes
+    # Here, because importing JAX takes a while, which --help need not.
+    from prnet_jax import compiler, processes
     from prnet_jax.config import check_config
     from prnet_jax.train import train_and_evaluate
 
+    config = _CONFIG.value
+    workdir = pathlib.Path(_WORKDIR.value or _default_workdir())
     check_config(config)
     stop.within_s = config.stop_within_s
+    compiler.disable_ynn()
     with processes.joined(config), _naming_a_full_disk(workdir):
         stop.share_sigterm()
+        compiler.self_check()
         train_and_evaluate(config, workdir, stop.reached)
 
 
@@ -80,7 +76,7 @@ def _parse(argv: list[str]) -> None:
     """Reads the command line into the flags.
 
     Raises:
-        InputError: what is not a flag, a file, a field of the config or a value of its type.
+        InputError: something is not a flag, a file, a field of the config or a value of its type.
     """
     app.define_help_flags()
     try:
@@ -94,11 +90,11 @@ def _parse(argv: list[str]) -> None:
     file = pathlib.Path(_config_file()[0])
     if not file.is_file():
         raise InputError(f"--config {file} is not a file: run from the repository's root")
-    logging.set_verbosity(logging.FATAL)  # errors end in one line of ours
+    logging.set_verbosity(logging.FATAL)  # our errors end in one line
 
 
 def _explain(error: Exception, argv: list[str]) -> str:
-    """One line about what absl or ml_collections raised."""
+    """One line for what absl or ml_collections raised."""
     cause = error
     while cause.__context__ is not None:
         cause = cause.__context__
@@ -106,7 +102,7 @@ def _explain(error: Exception, argv: list[str]) -> str:
         return str(cause)
     if isinstance(error, flags.Error):
         return str(error).splitlines()[0]
-    # ml_collections names only the part of the path that it did not find.
+    # ml_collections names only the part of the path that it does not know.
     misspelt = re.search(r"\w+", str(error))[0]
     paths = [arg[len("--config.") :].split("=")[0] for arg in argv if arg.startswith("--config.")]
     for path in paths:
@@ -117,9 +113,7 @@ def _explain(error: Exception, argv: list[str]) -> str:
 
 def _near(path: str, argv: list[str]) -> str:
     """A hint at fields of the config that are spelt like `path`."""
-    from prnet_jax.run.files import flat
-
-    # ml_collections has run the file before it met the field, but does not hand it out yet.
+    # ml_collections has run the file by now, but does not give the config out yet.
     named = "\n".join(argv)
     file, _, variant = re.search(r"^--config[=\n](.+)$", named, re.MULTILINE)[1].partition(":")
     fields = list(flat(runpy.run_path(file)["get_config"](variant).to_dict()))
@@ -130,7 +124,7 @@ def _near(path: str, argv: list[str]) -> str:
 
 
 def _config_file() -> tuple[str, str]:
-    """The config file and the variant behind the colon."""
+    """The config file and the variant after the colon."""
     file, _, variant = flags.FLAGS["config"].config_filename.partition(":")
     return file, variant
 
@@ -145,10 +139,10 @@ if __name__ == "__main__":
         code = main(sys.argv)
     except Exception:
         traceback.print_exc()
-        code = 1
+        code = commands.FAILED
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_IGN)  # too late: all is done
-    if code == 1:  # threads of a save that failed would be waited for, for minutes
+        signal.signal(number, signal.SIG_IGN)  # too late: everything is done
+    if code == commands.FAILED:  # Python would wait minutes for the threads of a failed save
         sys.stdout.flush()
         os._exit(code)
     sys.exit(code)

@@ -1,128 +1,230 @@
-"""A split through the network, a batch at a time: for validation and for evaluation."""
+"""One network with its weights on the devices: images in, probabilities out.
+
+What a training validates with, what evaluation scores and what `prnet_jax.load` returns is a
+`Predictor`.
+"""
 
 import dataclasses
-from collections.abc import Callable, Iterator
-from typing import Any
+import os
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Self
 
 import jax
 import ml_collections
 import numpy as np
 from jax.sharding import Mesh
 
-from prnet_jax import processes, progress
+from prnet_jax import compiler, processes, sharding, steps
+from prnet_jax.data import preprocess
 from prnet_jax.data.pipeline import Slices, eval_batches
-from prnet_jax.errors import Stopped
-from prnet_jax.metrics import mean_of_scored, merge_counts, overlap_from_counts
-from prnet_jax.sharding import shard_batch
+from prnet_jax.errors import InputError, Stopped
+from prnet_jax.progress import progress
+from prnet_jax.run.directory import read_run
+from prnet_jax.run.variables import load_variables
 
 EvalStep = Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]
+AXES = ("DHW", "HWD")
 
 
 @dataclasses.dataclass(frozen=True)
-class Predictions:
-    """A split and what a network says of it, at the network's resolution.
+class Prediction:
+    """What a network says of one array.
 
     Attributes:
-        slices: the split.
-        probs: float32 [S, S] in [0, 1] of each slice, in order.
-        masks: bool [S, S], the target of each.
+        mask: bool, of the array's shape: where the probability reaches the threshold.
+        prob: float32 0..1, of the array's shape, the probability of foreground.
+        warnings: one line for each reason to doubt the result.
     """
 
-    slices: Slices
-    probs: list[np.ndarray]
-    masks: list[np.ndarray]
+    mask: np.ndarray
+    prob: np.ndarray
+    warnings: list[str]
 
 
-def run_split(
-    eval_step: EvalStep,
-    variables: Any,
-    slices: Slices,
-    config: ml_collections.ConfigDict,
-    mesh: Mesh,
-    stop: Callable[[], bool] = lambda: False,
-) -> Iterator[dict[str, np.ndarray]]:
-    """The results of `eval_step` for every slice once, in order, a batch at a time.
+@dataclasses.dataclass(frozen=True)
+class Predictor:
+    """A network, its variables and how it was trained to see an image.
 
-    Padding is taken off; arrays are left where they are until they are read, see
-    `prnet_jax.steps.make_eval_step` for their names. With several processes each reads its part of
-    a batch, and each gets the results of the whole.
+    Attributes:
+        config: a run's settings: those of the data, `threshold` and `eval_batch_size` are used.
+        step: a compiled step of `prnet_jax.steps.make_eval_step`.
+        variables: {"params": ..., "batch_stats": ...}, replicated over the mesh.
+        mesh: the devices.
+        unit: "HU" or "grey", what the network was trained on.
+    """
 
-    `stop` is asked before every batch.
+    config: ml_collections.ConfigDict
+    step: EvalStep
+    variables: Any
+    mesh: Mesh
+    unit: str
+
+    def with_variables(self, variables: Any) -> Self:
+        """The same compiled network with other weights."""
+        return dataclasses.replace(self, variables=sharding.replicate(self.mesh, variables))
+
+    def run(
+        self, slices: Slices, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """The results of the step for every slice once, in order, one batch at a time.
+
+        Padding is removed. See `prnet_jax.steps.make_eval_step` for the names of the results. With
+        several processes all must call this; each reads its part of a batch and gets the results
+        of the complete batch.
+
+        Args:
+            slices: one split.
+            stop: asked before every batch.
+
+        Raises:
+            Stopped: `stop()` was true.
+        """
+        threads = self.config.dataset.num_threads
+        for batch in eval_batches(slices, self.config.eval_batch_size, threads):
+            if stop():
+                raise Stopped("Stopped during an evaluation.")
+            arrays = {name: batch[name] for name in ("image", "mask", "index")}
+            results = self.step(self.variables, sharding.shard_batch(self.mesh, arrays))
+            index = np.asarray(results["index"])
+            real = np.flatnonzero(index >= 0)
+            order = real[np.argsort(index[real])]
+            yield {name: np.asarray(array)[order] for name, array in results.items()}
+
+    def predict_split(
+        self, slices: Slices, stop: Callable[[], bool] = lambda: False
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """(index, probability float32 [S, S]) of every slice, in order, with a progress bar.
+
+        Arguments and errors as for `run`. With several processes all must iterate; only the first
+        gets anything.
+        """
+        with progress(len(slices), desc="predict", unit="images") as bar:
+            for results in self.run(slices, stop):
+                if not processes.is_first():
+                    continue
+                for index, prob in zip(results["index"], results["prob"], strict=True):
+                    yield int(index), prob
+                    bar.update(1)
+
+    def predict(
+        self,
+        array: np.ndarray,
+        spacing_mm: Sequence[float] | None = None,
+        axes: str = "DHW",
+    ) -> Prediction:
+        """The mask of one slice or volume of any size.
+
+        Each slice is windowed and resized as in training; its probability is resized back.
+
+            predictor = prnet_jax.load("runs/prnet_quick")
+            mask = predictor.predict(slice_hu).mask
+
+        Args:
+            array: real numbers [H, W], or a volume whose axes `axes` names; axial slices as they
+                are displayed, in Hounsfield units, or in the unit that the network was trained on.
+            spacing_mm: distance of pixel centres, one number for each axis of `array`; checked
+                only, since the network sees images of one size.
+            axes: "DHW" or "HWD", which axis of a volume counts its slices.
+
+        Raises:
+            InputError: another shape or type, or a value that is not finite.
+        """
+        volume = _as_volume(array, axes)
+        _check_spacing(spacing_mm, np.ndim(array))
+        window = self.config.dataset.window_hu
+        size = self.config.dataset.image_size
+        prob = np.empty(volume.shape, np.float32)
+        # One slice must not cost a full batch; a volume fills them.
+        batch = min(self.config.eval_batch_size, -(-len(volume) // self.mesh.size) * self.mesh.size)
+        for start in range(0, len(volume), batch):
+            chunk = volume[start : start + batch]
+            image = np.zeros((batch, size, size, 1), np.float32)
+            for i, pixels in enumerate(chunk):
+                image[i, ..., 0] = preprocess.resize_image(preprocess.window(pixels, *window), size)
+            index = np.arange(batch, dtype=np.int32)
+            arrays = {"image": image, "mask": np.zeros_like(image), "index": index}
+            found = self.step(self.variables, sharding.shard_batch(self.mesh, arrays))["prob"]
+            for i, small in enumerate(np.asarray(found)[: len(chunk)]):
+                prob[start + i] = preprocess.resize_prob(small, volume.shape[1:])
+        if np.ndim(array) == 2:
+            prob = prob[0]
+        elif axes == "HWD":
+            prob = np.moveaxis(prob, 0, -1)
+        found = preprocess.implausible(volume, self.unit)
+        return Prediction(prob >= self.config.threshold, prob, [] if found is None else [found])
+
+
+def make_predictor(
+    config: ml_collections.ConfigDict, variables: Any, mesh: Mesh, unit: str, flips: bool = False
+) -> Predictor:
+    """A `Predictor` of the network that `config` describes.
+
+    Args:
+        config: a run's settings; a copy is kept.
+        variables: {"params": ..., "batch_stats": ...}.
+        mesh: the devices.
+        unit: "HU" or "grey", of the images that the network was trained on.
+        flips: average over an image and its mirror images.
 
     Raises:
-        Stopped: it was true.
+        InputError: a batch that the devices cannot share evenly.
     """
-    threads = config.dataset.num_threads
-    for batch in eval_batches(slices, config.eval_batch_size, threads):
-        if stop():
-            raise Stopped("Stopped during an evaluation.")
-        arrays = {name: batch[name] for name in ("image", "mask", "index")}
-        results = eval_step(variables, shard_batch(mesh, arrays))
-        real = np.flatnonzero(np.asarray(results["index"]) >= 0)
-        order = real[np.argsort(np.asarray(results["index"])[real])]
-        yield {name: np.asarray(array)[order] for name, array in results.items()}
+    sharding.check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
+    step = steps.make_eval_step(config, steps.make_model(config), flips=flips)
+    return Predictor(
+        config=config.copy_and_resolve_references(),
+        step=sharding.jit_eval_step(mesh, step),
+        variables=sharding.replicate(mesh, variables),
+        mesh=mesh,
+        unit=unit,
+    )
 
 
-def predict_split(
-    eval_step: EvalStep,
-    variables: Any,
-    slices: Slices,
-    config: ml_collections.ConfigDict,
-    mesh: Mesh,
-    stop: Callable[[], bool] = lambda: False,
-) -> Predictions:
-    """The probabilities of every slice; arguments and errors as for `run_split`.
+def load(run: str | os.PathLike) -> Predictor:
+    """The network of a run, with the weights of its best checkpoint, on the devices at hand.
 
-    With several processes all take part, and the first has the result; that of others is empty.
+    Args:
+        run: a run directory.
+
+    Raises:
+        InputError: not a run directory, or one without a complete checkpoint.
+        RunError: the compiler of this machine computes wrongly, see `prnet_jax.compiler`.
     """
-    probs, masks = [], []
-    with progress.progress(len(slices), desc="predict", unit="images") as bar:
-        for results in run_split(eval_step, variables, slices, config, mesh, stop):
-            if not processes.is_first():
-                continue
-            for index, prob in zip(results["index"], results["prob"], strict=True):
-                probs.append(prob)
-                masks.append(slices[index]["mask"][..., 0] > 0.5)
-                bar.update(1)
-    return Predictions(slices, probs, masks)
+    compiler.disable_ynn()
+    compiler.self_check()
+    config, about = read_run(pathlib.Path(run))
+    variables = load_variables(run)
+    mesh = sharding.make_mesh()
+    config.eval_batch_size = -(-config.eval_batch_size // mesh.size) * mesh.size
+    return make_predictor(config, variables, mesh, trained_unit(config, about))
 
 
-def validate(
-    eval_step: EvalStep,
-    variables: Any,
-    slices: Slices,
-    config: ml_collections.ConfigDict,
-    mesh: Mesh,
-    stop: Callable[[], bool] = lambda: False,
-) -> tuple[dict[str, float], np.ndarray]:
-    """The figures that steer a training, and a picture of the first slices.
-
-    Arguments and errors as for `run_split`.
-
-    Returns:
-        {loss, dsc, iou, dsc_pooled}: means over the images, where two empty masks have no DSC and
-        IoU and are left out (0 if all are so), and the DSC of all pixels together, from the counts
-        of all batches (0 where it has none); and uint8 [H, W, 3] from `slices.sample_grid`.
-    """
-    found: dict[str, list[np.ndarray]] = {}
-    picture = None
-    for results in run_split(eval_step, variables, slices, config, mesh, stop):
-        if picture is None:
-            few = range(min(4, len(results["index"])))
-            image, mask = _pictures(slices, few)
-            picture = slices.sample_grid(image, mask, results["prob"][: len(few)])
-        for name in ("loss", "tp", "fp", "fn", "tn"):
-            found.setdefault(name, []).append(results[name])
-    arrays = {name: np.concatenate(parts) for name, parts in found.items()}
-    loss = arrays.pop("loss")
-    scores = overlap_from_counts(**arrays)
-    means = {name: mean_of_scored(scores[name]) for name in ("dsc", "iou")}
-    means["dsc_pooled"] = overlap_from_counts(**merge_counts([arrays]))["dsc"]
-    means = {name: float(np.nan_to_num(mean)) for name, mean in means.items()}
-    return {"loss": float(loss.mean(dtype=np.float64)), **means}, picture
+def trained_unit(config: ml_collections.ConfigDict, about: dict[str, Any]) -> str:
+    """ "HU" or "grey": as provenance.json says, or in older runs as the window implies."""
+    low, high = config.dataset.window_hu
+    return about.get("unit") or ("grey" if 0 <= low and high <= 255 else "HU")
 
 
-def _pictures(slices: Slices, indices: range) -> tuple[np.ndarray, np.ndarray]:
-    items = [slices[i] for i in indices]
-    image = np.stack([item["image"][..., 0] for item in items])
-    return image, np.stack([item["mask"][..., 0] > 0.5 for item in items])
+def _as_volume(array: np.ndarray, axes: str) -> np.ndarray:
+    """[D, H, W], of which one slice has D = 1."""
+    if axes not in AXES:
+        raise InputError(f"axes must be one of {', '.join(AXES)}, found {axes!r}")
+    array = np.asarray(array)
+    if array.ndim not in (2, 3) or 0 in array.shape:
+        raise InputError(f"expected one slice [H, W] or a volume of them, found {array.shape}")
+    if array.dtype.kind not in "iuf":
+        raise InputError(f"expected real numbers, found an array of {array.dtype}")
+    if not np.isfinite(array).all():
+        raise InputError("the array holds NaN or infinities: replace them, by air for example")
+    if array.ndim == 2:
+        return array[None]
+    return array if axes == "DHW" else np.moveaxis(array, -1, 0)
+
+
+def _check_spacing(spacing_mm: Sequence[float] | None, ndim: int) -> None:
+    if spacing_mm is None:
+        return
+    values = np.asarray(spacing_mm, np.float64)
+    if values.shape != (ndim,) or not (np.isfinite(values) & (values > 0)).all():
+        raise InputError(f"spacing_mm must be {ndim} positive numbers, found {spacing_mm!r}")

@@ -44,6 +44,24 @@ class TrainState(flax.struct.PyTreeNode):
         return {"params": params, "batch_stats": self.batch_stats}
 
 
+def check_shapes(config: ml_collections.ConfigDict, model: nn.Module) -> None:
+    """Has the network and the augmentation refuse what they cannot take, without computing.
+
+    Raises:
+        InputError: as they do.
+    """
+    size = config.dataset.image_size
+    image = jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
+    mask = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
+
+    def trial(image, mask):
+        keys = jax.random.split(jax.random.key(0), 1)
+        image, mask = augment(keys, image, mask, config.augment)
+        return model.init(keys[0], image, train=False)
+
+    jax.eval_shape(trial, image, mask)
+
+
 def init_state(
     config: ml_collections.ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
 ) -> TrainState:

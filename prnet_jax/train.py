@@ -2,43 +2,44 @@
 
 import json
 import pathlib
-import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+from jax.sharding import Mesh
 
-from prnet_jax import benchmark, optim, processes, progress, report, sharding, steps
+from prnet_jax import benchmark, optim, processes, report, sharding, steps
 from prnet_jax.config import check_config
 from prnet_jax.data import leakage
-from prnet_jax.data.augment import augment
 from prnet_jax.data.pipeline import Slices, open_splits, splits_hash, train_batches
 from prnet_jax.data.prepare import prepare
 from prnet_jax.errors import InputError, Stopped
-from prnet_jax.evaluate.run import about_run, evaluate_split
+from prnet_jax.evaluate.run import about_test, score_split
+from prnet_jax.evaluate.scores import validate
 from prnet_jax.figures import training
-from prnet_jax.predictor import validate
-from prnet_jax.run import directory, files, log
+from prnet_jax.predictor import make_predictor
+from prnet_jax.progress import progress
+from prnet_jax.run import directory, files
 from prnet_jax.run.checkpoint import Checkpoints
 from prnet_jax.run.initial import initial_variables, start_from
-from prnet_jax.run.log import TrainLog
+from prnet_jax.run.log import open_writer, read_metrics
 from prnet_jax.run.provenance import provenance
-from prnet_jax.steps import make_model
+from prnet_jax.run.session import Session, new_clock
 
 _LONG_HOURS = 1.0  # a training on a CPU that is announced with its time
 
 
 def train_and_evaluate(
     config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
+    workdir: str | pathlib.Path,
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
-    """Trains a network, or goes on where a run in `workdir` stopped, and scores the test split.
+    """Trains a network, or resumes the run in `workdir`, and scores the test split.
 
-    A run that was interrupted, however, ends as if it had not been. With several processes all
-    call this; see `prnet_jax.processes`.
+    However often a run was interrupted, its result is that of one that was not. With several
+    processes all call this; see `prnet_jax.processes`.
 
     Args:
         config: see `prnet_jax.config`.
@@ -53,31 +54,21 @@ def train_and_evaluate(
         InputError: a setting or a file that cannot be used; nothing was overwritten.
         RunError: the loss or the gradient was not finite, a checkpoint could not be written, or
             another process is training in `workdir`.
-        Stopped: `stop()` was true; what was reached is saved.
+        Stopped: `stop()` was true; everything up to there is saved.
     """
+    workdir = pathlib.Path(workdir)
     # ---- what can be refused before anything is read or written
-    check_config(config)
     mesh = sharding.make_mesh()
-    sharding.check_batch_size("batch_size", config.batch_size, mesh, config.accumulate_steps)
-    sharding.check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
-    model = make_model(config)
-    _check_shapes(config, model)
-    processes.check_same("the settings", directory.settings_of(config))
-    processes.on_first(lambda: directory.check_run(workdir, config))
+    model = _check_settings(config, workdir, mesh)
     initial = initial_variables(config, model)
 
     # ---- data
     data = config.dataset
     builder = prepare(data.name, data.data_dir, data.manual_dir, **data.options)
     slices = open_splits(builder, data)
-    manifest = splits_hash(slices)
-    processes.check_same("the images or splits", f"{builder.info.full_name} {manifest}")
-    steps_per_epoch = len(slices["train"]) // config.batch_size
-    if steps_per_epoch == 0:
-        raise InputError(
-            f"config.batch_size is {config.batch_size}, but the train split has only "
-            f"{len(slices['train'])} images: use a smaller batch"
-        )
+    manifest, records = splits_hash(slices), builder.info.full_name
+    processes.check_same("the images or splits", f"{records} {manifest}")
+    steps_per_epoch = _steps_per_epoch(config, slices)
     total_steps = config.num_epochs * steps_per_epoch
 
     # ---- network and steps
@@ -89,27 +80,20 @@ def train_and_evaluate(
     train_step = sharding.jit_train_step(
         mesh, steps.make_train_step(config, model, optimizer, schedule), state
     )
-    eval_step = sharding.jit_eval_step(mesh, steps.make_eval_step(config, model))
+    predictor = make_predictor(config, {}, mesh, slices["train"].unit)
 
-    # ---- where the run stands
-    about = processes.on_first(
-        lambda: _open_run(workdir, config, slices, manifest, builder.info.full_name)
-    )
+    # ---- where the run stands: its own newest checkpoint, else config.init_from, else the seed
+    about = processes.on_first(lambda: _open_run(workdir, config, slices, manifest, records))
     processes.check_same_folder(workdir)
     with Checkpoints(workdir) as checkpoints:
         processes.check_same("the checkpoints", f"{checkpoints.last_step} {checkpoints.best_step}")
-        clock = {"epochs": 0, "train_s": 0.0, "best_dsc": -1.0, "best_epoch": 0, "losses": []}
-        # Weights come from the run's own newest checkpoint, else config.init_from, else the seed.
-        if checkpoints.last_step is not None:
-            state, clock = checkpoints.restore(state)
-        elif initial is not None:
-            state = start_from(initial, state)
-        step = saved = start = int(state.step)
+        state, clock = _restore(checkpoints, state, initial)
+        start = int(state.step)
         sizes = {split: len(part) for split, part in slices.items()}
         print(report.beginning(config, workdir, sizes, steps_per_epoch, state.params), flush=True)
         if start:
             done = f"step {start} of {total_steps} ({clock['epochs']} epochs)"
-            print(f"Going on after {done}.", flush=True)
+            print(f"Resuming after {done}.", flush=True)
         elif jax.default_backend() == "cpu":
             _warn_if_long(config, train_step, state, total_steps)
 
@@ -118,92 +102,77 @@ def train_and_evaluate(
             slices["train"], config.batch_size, config.seed, data.num_threads, start
         )
         with (
-            log.open_writer(workdir, start or None, clock["epochs"]) as writer,
-            progress.progress(total_steps, initial=start, desc="train") as bar,
+            open_writer(workdir, start or None, clock["epochs"]) as writer,
+            progress(total_steps, initial=start, desc="train") as bar,
         ):
-            train_log = TrainLog(writer, bar, config, clock["losses"])
-            begin = time.perf_counter() - clock["train_s"]
-
-            def save(score: float | None = None) -> None:
-                nonlocal saved
-                clock["losses"] = train_log.settle()
-                clock["train_s"] = time.perf_counter() - begin
-                writer.sync()
-                checkpoints.save(step, state, clock, score)
-                saved = step
-
-            def end_epoch() -> None:
-                epoch = clock["epochs"] + 1
-                train_log.flush()
-                with bar.paused():
-                    variables = sharding.replicate(mesh, state.eval_variables)
-                    scores, picture = validate(
-                        eval_step, variables, slices["validation"], config, mesh, stop
-                    )
-                    named = {f"val/{name}": score for name, score in scores.items()}
-                    writer.scalars(step, {"epoch": epoch, **named})
-                    writer.images(step, "validation", picture)
-                    if scores["dsc"] > clock["best_dsc"]:
-                        clock.update(best_dsc=scores["dsc"], best_epoch=epoch)
-                    clock["epochs"] = epoch
-                    save(scores["dsc"])
-                    bar.write(
-                        f"epoch {epoch}/{config.num_epochs}: validation loss "
-                        f"{scores['loss']:.4f}, DSC {100 * scores['dsc']:.2f} %, "
-                        f"IoU {100 * scores['iou']:.2f} %"
-                    )
-
-            every = config.save_every_steps
+            session = Session(config, state, clock, checkpoints, writer, bar)
             try:
                 while True:
-                    if step == (clock["epochs"] + 1) * steps_per_epoch:
-                        end_epoch()
-                    if step == total_steps or _stopped_early(config, clock):
+                    if session.step == (clock["epochs"] + 1) * steps_per_epoch:
+                        now = predictor.with_variables(session.state.eval_variables)
+                        session.end_epoch(lambda now=now: validate(now, slices["validation"], stop))
+                    if session.step == total_steps or session.stopped_early:
                         break
-                    if every and step % every == 0 and step > saved:
-                        save()
+                    session.save_between_epochs()
                     if stop():
                         raise Stopped
                     batch = next(batches)
                     arrays = {name: batch[name] for name in ("image", "mask", "draw")}
-                    state, results = train_step(state, sharding.shard_batch(mesh, arrays))
-                    step += 1
-                    train_log.add(step, results, batch["id"].tolist())
+                    arrays = sharding.shard_batch(mesh, arrays)
+                    session.state, results = train_step(session.state, arrays)
+                    session.add(results, batch["id"].tolist())
             except Stopped:
-                if step > saved:
-                    save()
+                session.save()
                 checkpoints.wait()
                 raise Stopped(
-                    f"Stopped after step {step} of {total_steps}, saved. The same command goes on "
-                    "from there."
+                    f"Stopped after step {session.step} of {total_steps}, saved. The same command "
+                    "resumes from there."
                 ) from None
-        if _stopped_early(config, clock):
-            print(
-                f"Stopped after epoch {clock['epochs']}: no better validation DSC than that of "
-                f"epoch {clock['best_epoch']} for {config.early_stopping_epochs} epochs."
-            )
+        if session.stopped_early:
+            print(session.why_stopped_early)
 
-        # ---- the test split, by the checkpoint with the best validation DSC
+        # ---- the test split, scored with the checkpoint of the best validation DSC
         checkpoints.wait()
         best_step = checkpoints.best_step
         summary = processes.on_first(lambda: _curves_and_summary(workdir, best_step))
         if summary is None:
-            best = sharding.replicate(mesh, checkpoints.restore_best(state).eval_variables)
-            scored = {
-                **about_run(config, best),
-                "records": builder.info.full_name,
-                "split": "test",
-                "split_manifest_sha256": about["split_manifest_sha256"],
-                "leakage": "the run's own splits",
-                "checkpoint_step": best_step,
-                "checkpoint_epoch": best_step // steps_per_epoch,
-                "provenance": about,
-            }
-            summary = evaluate_split(
-                eval_step, best, slices["test"], config, mesh, workdir / "test", scored, stop
-            )
+            best = predictor.with_variables(checkpoints.restore_best(session.state).eval_variables)
+            epoch = best_step // steps_per_epoch
+            scored = about_test(best, about, records, best_step, epoch)
+            summary = score_split(best, slices["test"], workdir / files.TEST, scored, stop=stop)
     print(report.end(config, workdir, summary, clock), flush=True)
     return summary
+
+
+def _check_settings(config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> Any:
+    """Refuses settings that cannot be trained with here, in this folder; returns the network."""
+    check_config(config)
+    sharding.check_batch_size("batch_size", config.batch_size, mesh, config.accumulate_steps)
+    sharding.check_batch_size("eval_batch_size", config.eval_batch_size, mesh)
+    model = steps.make_model(config)
+    steps.check_shapes(config, model)
+    processes.check_same("the settings", directory.settings_of(config))
+    processes.on_first(lambda: directory.check_run(workdir, config))
+    return model
+
+
+def _restore(
+    checkpoints: Checkpoints, state: steps.TrainState, initial: dict[str, Any] | None
+) -> tuple[steps.TrainState, dict[str, Any]]:
+    """State and clock: of the run's newest checkpoint, else from `initial`, else as they are."""
+    if checkpoints.last_step is not None:
+        return checkpoints.restore(state)
+    return (state if initial is None else start_from(initial, state)), new_clock()
+
+
+def _steps_per_epoch(config: ml_collections.ConfigDict, slices: Mapping[str, Slices]) -> int:
+    number = len(slices["train"])
+    if number < config.batch_size:
+        raise InputError(
+            f"config.batch_size is {config.batch_size}, but the train split has only {number} "
+            "images: use a smaller batch"
+        )
+    return number // config.batch_size
 
 
 def _open_run(
@@ -213,18 +182,18 @@ def _open_run(
     manifest: str,
     records: str,
 ) -> dict[str, Any]:
-    """The run's provenance: of one that goes on, or of a new one after a search for leaks."""
-    about = provenance(manifest, records, config.seed)
+    """The provenance of the run: as it was begun, or new after a search for leaks."""
+    about = provenance(manifest, records, config.seed) | {"unit": slices["train"].unit}
     if not directory.is_run(workdir):
         about["leakage"] = _check_leakage(slices)
     return directory.open_run(workdir, config, about)
 
 
 def _check_leakage(slices: Mapping[str, Slices]) -> str:
-    """Looks whether splits share a patient or a picture; one line on what was found.
+    """Searches the splits for a shared patient or picture; one line on what was found.
 
     Raises:
-        InputError: they do.
+        InputError: they share one.
     """
 
     def with_bar(part):
@@ -232,29 +201,10 @@ def _check_leakage(slices: Mapping[str, Slices]) -> str:
             yield item
             bar.update(1)
 
-    with progress.progress(sum(map(len, slices.values())), desc="leakage", unit="images") as bar:
+    with progress(sum(map(len, slices.values())), desc="leakage", unit="images") as bar:
         found = str(leakage.check({split: with_bar(part) for split, part in slices.items()}))
     print(f"leakage    {found}", flush=True)
     return found
-
-
-def _check_shapes(config: ml_collections.ConfigDict, model) -> None:
-    """Has the network and the augmentation refuse what they cannot take, without computing."""
-    size = config.dataset.image_size
-    image = jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
-    mask = jax.ShapeDtypeStruct((1, size, size, 1), jnp.float32)
-
-    def trial(image, mask):
-        keys = jax.random.split(jax.random.key(0), 1)
-        image, mask = augment(keys, image, mask, config.augment)
-        return model.init(keys[0], image, train=False)
-
-    jax.eval_shape(trial, image, mask)
-
-
-def _stopped_early(config: ml_collections.ConfigDict, clock: dict[str, Any]) -> bool:
-    patience = config.early_stopping_epochs
-    return bool(patience) and clock["epochs"] - clock["best_epoch"] >= patience
 
 
 def _warn_if_long(
@@ -266,18 +216,19 @@ def _warn_if_long(
     hours = benchmark.cpu_hours(train_step, (state, batch), total_steps)
     if hours > _LONG_HOURS:
         print(
-            f"There is no accelerator here: this will take about {hours:.0f} hours. A run of about "
+            f"No accelerator was found: this will take about {hours:.0f} hours. For a run of about "
             f"two minutes: --config configs/{config.model.name}.py:quick",
             flush=True,
         )
 
 
 def _curves_and_summary(workdir: pathlib.Path, best_step: int) -> dict[str, Any] | None:
-    """Draws the curves; the test split's summary, where it was made with this checkpoint before;
-    not by an older version of this program, which knew fewer metrics."""
-    metrics = log.read_metrics(workdir / files.METRICS)
-    training.draw_training(metrics, workdir / "curves.png")
-    path = workdir / "test" / "summary.json"
+    """Draws the curves; returns the summary of the test split if this checkpoint was scored before.
+
+    A summary of an older version of this program, which knew fewer metrics, does not count.
+    """
+    training.draw_training(read_metrics(workdir / files.METRICS), workdir / files.CURVES)
+    path = workdir / files.TEST / files.SUMMARY
     if not path.exists():
         return None
     summary = json.loads(path.read_text(encoding="utf-8"))

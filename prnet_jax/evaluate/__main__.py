@@ -10,48 +10,46 @@ import pathlib
 import signal
 import sys
 
-from absl import logging
+from prnet_jax.commands import name_and_value, run_command
+from prnet_jax.evaluate.choices import AUTO, SPLITS, TTA, Choices, is_threshold
 
-from prnet_jax.commands import name_and_value
-from prnet_jax.errors import InputError, RunError
-from prnet_jax.evaluate.run import AUTO, evaluate_run
-
-TTA = ("none", "flips")
-
-
-_SPLITS = ("test", "validation", "train", "all")
+_PROCESSES = ("distributed", "coordinator", "num_processes", "process_id")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0, 2 for a person's mistake, 1 where the other processes were not found."""
-    arguments = _parser().parse_args(argv)
-    logging.set_verbosity(logging.ERROR)
-    try:
-        # Now, because importing JAX takes a while, which --help need not.
-        from prnet_jax import processes
-        from prnet_jax.config import default_config
+    """The exit code: see `prnet_jax.commands`."""
+    arguments = vars(_parser().parse_args(argv))
+    return run_command(lambda: _evaluate(arguments))
 
-        where = default_config("prnet")  # not the run's: where it was trained does not matter here
-        for field in ("distributed", "coordinator", "num_processes", "process_id"):
-            where[field] = getattr(arguments, field)
-        with processes.joined(where):
-            # JAX's preemption service, which an evaluation does not need, would swallow it.
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            evaluate_run(arguments)
-    except (InputError, RunError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, InputError) else 1
-    return 0
+
+def _evaluate(arguments: dict) -> None:
+    # Here, because importing JAX takes a while, which --help need not.
+    from absl import logging
+
+    from prnet_jax import compiler, processes
+    from prnet_jax.config import default_config
+    from prnet_jax.evaluate.run import evaluate_run
+
+    logging.set_verbosity(logging.ERROR)
+    compiler.disable_ynn()
+    where = default_config("prnet")  # where the run was trained does not matter here
+    for field in _PROCESSES:
+        where[field] = arguments.pop(field)
+    run = arguments.pop("workdir")
+    choices = Choices(**arguments | {"options": dict(arguments["options"])})
+    with processes.joined(where):
+        # JAX's preemption service, which an evaluation does not need, would swallow it.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        compiler.self_check()
+        evaluate_run(run, choices)
 
 
 def _threshold(text: str) -> float | str:
-    if text == AUTO:
-        return text
     try:
-        value = float(text)
+        value = text if text == AUTO else float(text)
     except ValueError:
-        value = 0.0
-    if not 0 < value < 1:
+        value = None
+    if not is_threshold(value):
         raise argparse.ArgumentTypeError(f"must lie between 0 and 1, or be {AUTO}; found {text!r}")
     return value
 
@@ -67,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workdir", type=pathlib.Path, required=True, metavar="RUN", help="a run directory"
     )
-    parser.add_argument("--split", choices=_SPLITS, default="test", help="default: test")
+    parser.add_argument("--split", choices=SPLITS, default="test", help="default: test")
     parser.add_argument(
         "--tta", choices=TTA, default="none", help="flips: mean over image and mirror images"
     )
@@ -96,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     data.add_argument("--dataset", metavar="NAME", help="a folder of datasets/")
     data.add_argument(
         "--option",
+        dest="options",
         type=name_and_value,
         action="append",
         default=[],
@@ -104,7 +103,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     data.add_argument("--mask", metavar="NAME", help="which mask of the records is the target")
     data.add_argument(
-        "--window", type=float, nargs=2, metavar=("LOW", "HIGH"), help="HU or grey values of 0..1"
+        "--window",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="in HU, or in grey values of 0 to 255",
     )
     data.add_argument(
         "--other-patients",

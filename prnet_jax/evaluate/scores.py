@@ -1,66 +1,166 @@
-"""Scores of a split: by image, by threshold, by reader. No files."""
+"""Scores of a split, gathered one image at a time. No files."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from prnet_jax.metrics import agreement, calibration, find_policy, mean_of_scored
+from prnet_jax.data.pipeline import Slices
+from prnet_jax.figures.slices import sample_grid
+from prnet_jax.metrics import (
+    find_policy,
+    mean_of_scored,
+    merge_counts,
+    overlap_from_counts,
+    score_image,
+    summarize,
+)
+from prnet_jax.metrics.agreement import PairwiseDice
+from prnet_jax.metrics.calibration import (
+    THRESHOLDS,
+    Reliability,
+    ThresholdScores,
+    best_threshold,
+    calibration_error,
+)
 from prnet_jax.metrics.names import json_number
-from prnet_jax.predictor import Predictions
+from prnet_jax.metrics.summary import PooledPixels
+from prnet_jax.predictor import Predictor
 
-UNITS = (
+SPACING = ("spacing_row_mm", "spacing_column_mm")  # of the pixels that are scored
+_UNITS = (
     "fractions; _px in pixels of image_size, _mm in mm; hd95 the larger of the two directed 95th "
     "percentiles, hd95_pooled the percentile of both directions together; distances, also those in "
     "mm, are of masks at image_size"
 )
-
-
 _THRESHOLD_COLUMNS = ("dsc", "iou", "sen", "ppv")
+_READER = "reader_"  # begins the names of masks that are outlines by several people
+_IN_PICTURE = 4  # slices of a validation that TensorBoard shows
 
 
-_READER = "reader_"  # masks of one record that are named so are outlines by several people
+class SplitScores:
+    """Every score of a split at one threshold. Images are added one at a time.
 
+    Of an image only its scores are kept, not its probabilities. The exception is the AUC over all
+    pixels together, see `prnet_jax.metrics.pooled_auc`: 256 MB at most.
 
-def threshold_table(predictions: Predictions, policy: str = "penalise") -> dict[str, np.ndarray]:
-    """Mean overlap over the images at every threshold of `calibration.THRESHOLDS`.
-
-    Returns:
-        `threshold` and, as means over the images that `policy` scores, `dsc`, `iou`, `sen`, `ppv`:
-        float64 [T]; and `best`, float64 [], the threshold with the highest mean DSC, NaN where no
-        image is scored.
+    Args:
+        threshold: the predicted mask is `prob >= threshold`.
+        policy: what empty masks count for, a name of `prnet_jax.metrics.POLICIES`.
+        target_name: what the target is called beside the readers' outlines.
     """
-    scores = calibration.scores_by_threshold(predictions.probs, predictions.masks)
-    pred_empty = scores["pred_empty"]
-    target_empty = np.array([not mask.any() for mask in predictions.masks])[:, None]
-    for state, where in {
-        "both_empty": pred_empty & target_empty,
-        "missed": pred_empty & ~target_empty,
-        "false_alarm": ~pred_empty & target_empty,
-    }.items():
-        counted = getattr(find_policy(policy), state)
-        for name in _THRESHOLD_COLUMNS:
-            scores[name][where] = getattr(counted, name)
-    means = {name: mean_of_scored(scores[name]) for name in _THRESHOLD_COLUMNS}
-    best = calibration.best_threshold(scores["dsc"])
-    return {"threshold": calibration.THRESHOLDS, **means, "best": np.float64(best)}
+
+    def __init__(self, threshold: float, policy: str = "penalise", target_name: str = "mask"):
+        self.rows: list[dict[str, Any]] = []
+        self.thresholds = ThresholdTable(policy)
+        self.reliability = Reliability()
+        self.readers: PairwiseDice | None = None
+        self._threshold = threshold
+        self._policy = policy
+        self._target_name = target_name
+        self._pooled = PooledPixels()
+        self._image_size = 0
+
+    def add(
+        self,
+        prob: np.ndarray,
+        mask: np.ndarray,
+        about: Mapping[str, Any],
+        readers: Mapping[str, np.ndarray],
+    ) -> dict[str, Any]:
+        """Scores one image.
+
+        Args:
+            prob: float32 [S, S] in 0..1.
+            mask: bool [S, S], the target.
+            about: `id`, `patient_id` and `spacing_mm` of the image.
+            readers: outlines by other people, bool [S, S] each; the same names for all images.
+
+        Returns:
+            The row of per_image.csv without its picture.
+        """
+        row = {
+            "id": about["id"],
+            "patient_id": about["patient_id"],
+            **score_image(prob, mask, self._threshold, about["spacing_mm"], self._policy),
+            **dict(zip(SPACING, map(float, about["spacing_mm"]), strict=True)),
+        }
+        self.rows.append(row)
+        self._image_size = prob.shape[0]
+        self._pooled.add(prob, mask, self._threshold)
+        self.thresholds.add(prob, mask)
+        self.reliability.add(prob, mask)
+        if readers:
+            outlines = {"network": prob >= self._threshold, self._target_name: mask, **readers}
+            self.readers = self.readers or PairwiseDice()
+            self.readers.add(outlines)
+        return row
+
+    def summary(self) -> dict[str, Any]:
+        """What summary.json says of the scores."""
+        pooled = self._pooled.result()
+        summary = {
+            "image_size": self._image_size,
+            "threshold": self._threshold,
+            "units": _UNITS,
+            **summarize(self.rows, self._policy),
+            "pooled": pooled["pooled"],
+            "calibration_error": calibration_error(self.reliability.table()),
+        }
+        if pooled["auc_error_bound"]:  # too many pixels to be exact
+            summary["pooled_auc_error_bound"] = pooled["auc_error_bound"]
+        if self.readers:
+            summary["readers"] = _reader_summary(self.readers.rows())
+        return summary
 
 
-def compare_readers(predictions: Predictions, threshold: float) -> list[dict]:
-    """Every two of network, target and readers, see `agreement.pairwise_dice`; or nothing."""
-    slices = predictions.slices
-    names = [name for name in slices.mask_names if name.startswith(_READER)]
-    if not names:
-        return []
-    outlines = {
-        "network": [prob >= threshold for prob in predictions.probs],
-        slices.mask_name: predictions.masks,
-    }
-    for name in names:
-        outlines[name] = [slices.mask(i, name) for i in range(len(slices))]
-    return agreement.pairwise_dice(outlines)
+class ThresholdTable:
+    """Mean overlap of a split at every threshold of `calibration.THRESHOLDS`.
+
+    Args:
+        policy: what empty masks count for, a name of `prnet_jax.metrics.POLICIES`.
+    """
+
+    def __init__(self, policy: str = "penalise"):
+        self._policy = find_policy(policy)
+        self._scores = ThresholdScores()
+
+    def add(self, prob: np.ndarray, mask: np.ndarray) -> None:
+        """Adds an image: prob, float32 [S, S] in 0..1; mask, bool [S, S], the target."""
+        self._scores.add(prob, mask)
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """`threshold` and the means `dsc`, `iou`, `sen`, `ppv` over the scored images, float64 [T].
+
+        NaN where the policy scores no image at a threshold.
+        """
+        scores = self._under_policy()
+        means = {name: mean_of_scored(scores[name]) for name in _THRESHOLD_COLUMNS}
+        return {"threshold": THRESHOLDS, **means}
+
+    def best(self) -> float:
+        """The threshold with the highest mean DSC; NaN where no image is scored."""
+        return float(best_threshold(self._under_policy()["dsc"]))
+
+    def _under_policy(self) -> dict[str, np.ndarray]:
+        scores = self._scores.result()
+        pred_empty, target_empty = scores["pred_empty"], scores["target_empty"]
+        for state, where in {
+            "both_empty": pred_empty & target_empty,
+            "missed": pred_empty & ~target_empty,
+            "false_alarm": ~pred_empty & target_empty,
+        }.items():
+            for name in _THRESHOLD_COLUMNS:
+                scores[name][where] = getattr(getattr(self._policy, state), name)
+        return scores
 
 
-def reader_summary(rows: Sequence[Mapping]) -> dict[str, dict[str, float | None]]:
+def reader_names(slices: Slices) -> list[str]:
+    """The masks of a split that are outlines by several people."""
+    return [name for name in slices.mask_names if name.startswith(_READER)]
+
+
+def _reader_summary(rows: Sequence[Mapping]) -> dict[str, dict[str, float | None]]:
     """Mean Dice of the network with each reader, and of the readers with each other."""
 
     def mean(chosen):
@@ -78,5 +178,38 @@ def reader_summary(rows: Sequence[Mapping]) -> dict[str, dict[str, float | None]
     }
 
 
-def _pixels(images: Sequence[np.ndarray]) -> np.ndarray:
-    return np.concatenate([image.ravel() for image in images])
+def validate(
+    predictor: Predictor, slices: Slices, stop: Callable[[], bool] = lambda: False
+) -> tuple[dict[str, float], np.ndarray]:
+    """The figures that steer a training, and a picture of the first slices.
+
+    Args:
+        predictor: the network as it is now.
+        slices: the validation split.
+        stop: asked before every batch.
+
+    Returns:
+        {loss, dsc, iou, dsc_pooled}: means over the images, where two empty masks have no DSC and
+        IoU and are left out (0 if all are empty), and the DSC of all pixels together (0 where it
+        is not defined); and uint8 [H, W, 3] from `figures.slices.sample_grid`.
+
+    Raises:
+        Stopped: `stop()` was true.
+    """
+    found: dict[str, list[np.ndarray]] = {}
+    picture = None
+    for results in predictor.run(slices, stop):
+        if picture is None:
+            few = [slices[i] for i in range(min(_IN_PICTURE, len(results["index"])))]
+            image = np.stack([item["image"][..., 0] for item in few])
+            mask = np.stack([item["mask"][..., 0] > 0.5 for item in few])
+            picture = sample_grid(image, mask, results["prob"][: len(few)])
+        for name in ("loss", "tp", "fp", "fn", "tn"):
+            found.setdefault(name, []).append(results[name])
+    arrays = {name: np.concatenate(parts) for name, parts in found.items()}
+    loss = arrays.pop("loss")
+    scores = overlap_from_counts(**arrays)
+    means = {name: mean_of_scored(scores[name]) for name in ("dsc", "iou")}
+    means["dsc_pooled"] = overlap_from_counts(**merge_counts([arrays]))["dsc"]
+    means = {name: float(np.nan_to_num(mean)) for name, mean in means.items()}
+    return {"loss": float(loss.mean(dtype=np.float64)), **means}, picture

@@ -2,16 +2,13 @@
 
 import math
 import os
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from scipy import ndimage
 
 from prnet_jax.errors import InputError
-from prnet_jax.progress import progress
 
 # Told apart in every common form of colour blindness, and from grey.
 TARGET_COLOUR = (0, 214, 90)
@@ -60,7 +57,7 @@ def overlay(
     sheet.paste(panels, (0, line_px))
     draw = ImageDraw.Draw(sheet)
     draw.text((font_px // 2, font_px // 3), title, "white", font)
-    _draw_legend(draw, font, font_px // 2, line_px + panels.height + font_px // 3)
+    draw_legend(draw, font, font_px // 2, line_px + panels.height + font_px // 3)
     left = marked.shape[1] + gap.shape[1]
     about = PngImagePlugin.PngInfo()
     box = (left, line_px, left + marked.shape[1], line_px + marked.shape[0])
@@ -87,7 +84,8 @@ def marked_panel(path: str | os.PathLike) -> Image.Image:
         ) from None
 
 
-def _draw_legend(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, x: int, y: int) -> None:
+def draw_legend(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, x: int, y: int) -> None:
+    """Draws what the colours of an overlay mean, from (x, y) to the right."""
     size = round(font.size)
     for colour, filled, text in (
         (TARGET_COLOUR, False, "target"),
@@ -121,79 +119,6 @@ def caption(row: Mapping) -> str:
     if row.get("empty"):
         parts.append(row["empty"].replace("_", " "))
     return "   ".join(parts)
-
-
-def write_overlays(
-    directory: str | os.PathLike,
-    rows: Sequence[Mapping],
-    samples: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    threshold: float = 0.5,
-) -> list[Path]:
-    """Writes an `overlay` of every image, named so that a listing begins with the worst.
-
-    The overlays of an earlier evaluation in the same folder are removed: their ranks are stale.
-
-    Args:
-        directory: made where absent.
-        rows: as for `caption`, one an image.
-        samples: (image, target, pred) of each row, in the rows' order, as for `overlay`.
-
-    Returns:
-        The file of each row, in the rows' order; by name, the worst DSC is first and images
-        without a DSC are last.
-    """
-    directory = Path(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    for stale in directory.glob("[0-9]*_dsc*.png"):
-        stale.unlink()
-    digits = max(3, len(str(len(rows) - 1)))
-    paths = {}
-    for rank, index in enumerate(_worst_first(rows)):
-        dsc, id = rows[index]["dsc"], rows[index]["id"]
-        score = f"{dsc:.4f}" if _scored(dsc) else "none"
-        paths[index] = directory / f"{rank:0{digits}d}_dsc{score}_{_file_name(id)}.png"
-    with progress(len(rows), desc="overlays", unit="images") as bar:
-        for index, (row, sample) in enumerate(zip(rows, samples, strict=True)):
-            overlay(*sample, caption(row), paths[index], threshold)
-            bar.update(1)
-    return [paths[index] for index in range(len(rows))]
-
-
-def contact_sheet(
-    path: str | os.PathLike,
-    rows: Sequence[Mapping],
-    samples: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]],
-    count: int = 4,
-    threshold: float = 0.5,
-) -> None:
-    """Writes one PNG of `count` images with the worst DSC above `count` with the best.
-
-    Args: as for `write_overlays`; images without a DSC are left out.
-    """
-    order = [index for index in _worst_first(rows) if _scored(rows[index]["dsc"])]
-    lines = [order[:count], order[count:][-count:][::-1]]
-    place = {i: (x, y) for y, line in enumerate(lines) for x, i in enumerate(line)}
-
-    tile, label, gap = 300, 28, 6
-    width = count * (tile + gap) - gap
-    height = (2 if lines[1] else 1) * (tile + label) + label
-    sheet = Image.new("RGB", (width, height))
-    draw = ImageDraw.Draw(sheet)
-    font = ImageFont.load_default(size=17)
-    for index, (image, target, pred) in enumerate(samples):
-        if index not in place:
-            continue
-        column, line = place[index]
-        x, y = column * (tile + gap), line * (tile + label)
-        zoom = _zoom(image.shape, tile)
-        panel = Image.fromarray(_mark(_grey(image, zoom), target, pred, threshold, zoom))
-        panel.thumbnail((tile, tile), Image.Resampling.LANCZOS)
-        sheet.paste(panel, (x, y + label))
-        rank = ("worst", "best")[line]
-        text = f"{rank} {column + 1}: DSC {100 * rows[index]['dsc']:.2f} %"
-        draw.text((x + 4, y + 3), text, "white", font)
-    _draw_legend(draw, font, 4, height - label + 4)
-    sheet.save(path, compress_level=4)
 
 
 def sample_grid(
@@ -255,18 +180,5 @@ def _mark(
     return marked
 
 
-def _worst_first(rows: Sequence[Mapping]) -> list[int]:
-    """Indices of rows by DSC; those without one at the end."""
-    return sorted(
-        range(len(rows)), key=lambda i: rows[i]["dsc"] if _scored(rows[i]["dsc"]) else math.inf
-    )
-
-
 def _scored(value: float | None) -> bool:
     return value is not None and not math.isnan(value)
-
-
-def _file_name(id: str) -> str:
-    """An id from anywhere as part of a file name: letters, digits and ._- only, 100 bytes."""
-    safe = re.sub(r"[^\w.-]", "_", str(id))
-    return safe.encode()[:100].decode(errors="ignore")

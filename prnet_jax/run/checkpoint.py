@@ -1,17 +1,14 @@
-"""The only file that knows Orbax: the checkpoints of a run, and a network's variables.
+"""The only file that knows Orbax: the checkpoints of a run, and arrays on disk.
 
-A checkpoint is one folder `checkpoints/<step>`, or `interim/<step>` for one between the ends of
-epochs, that holds the state and the clock together. Orbax writes it beside the training and renames
-it when it is whole; then a seal is written, see `prnet_jax.seals`.
-
-The variables of a network without a run, such as imported weights, are a folder that holds
-network.json (its name and fields) and variables/.
+A checkpoint is one folder, `checkpoints/<step>`, or `interim/<step>` between the ends of epochs. It
+holds the training state and the clock together. Orbax writes it while the training continues, and
+renames it when it is complete; then its checksums are written, see `prnet_jax.run.checksums`.
 """
 
 import concurrent.futures
 import contextlib
 import errno
-import fcntl
+import json
 import os
 import pathlib
 import shutil
@@ -22,40 +19,41 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy as keep
 
 from prnet_jax import processes
-from prnet_jax.errors import RunError
-from prnet_jax.run import checksums
+from prnet_jax.errors import InputError, RunError
+from prnet_jax.run import checksums, files
 from prnet_jax.run.checksums import checkpoint_folders, checksums_of
+from prnet_jax.run.directory import locked
 
 _SCORE = "score"
 _SUPERSEDED = "superseded"
 _UNFINISHED = "*.orbax-checkpoint-tmp*"
-_DAMAGED = "damaged"
 _TRIES = 25
 
 
 class Checkpoints:
-    """The checkpoints of a run: the two newest, the one with the best score (newest of equals), and
-    the newest of those without a score.
+    """The checkpoints of a run: the two newest with a score, the one with the best score (the
+    newest of equals), and the newest without a score.
 
-    A checkpoint that is not as it was written is reported by name and moved to RUN/damaged when
-    the run is opened; those before it count.
+    When the run is opened, a checkpoint that has changed since it was written is reported by name
+    and moved to RUN/damaged; those before it count.
 
     Args:
         workdir: the run directory.
 
     Raises:
-        RunError: another process of this machine has them open.
+        RunError: another process on this machine has them open.
     """
 
     def __init__(self, workdir: pathlib.Path):
-        self._held = contextlib.ExitStack()
+        self._lock = contextlib.ExitStack()
 
         def take_over() -> list[str]:
-            self._held.enter_context(_held(workdir))
+            self._lock.enter_context(locked(workdir))
             return _set_damaged_aside(workdir)
 
         for line in processes.on_first(take_over):
@@ -63,8 +61,8 @@ class Checkpoints:
         policy = keep.AnyPreservationPolicy(
             [keep.LatestN(n=2), keep.BestN(get_metric_fn=_score, n=1)]
         )
-        self._scored = _Folder(workdir / "checkpoints", policy)
-        self._interim = _Folder(workdir / "interim", keep.LatestN(n=1))
+        self._scored = _Folder(workdir / files.CHECKPOINTS, policy)
+        self._interim = _Folder(workdir / files.INTERIM, keep.LatestN(n=1))
 
     @property
     def last_step(self) -> int | None:
@@ -78,24 +76,24 @@ class Checkpoints:
         return self._scored.manager.best_step()
 
     def save(self, step: int, state: Any, clock: dict[str, Any], score: float | None) -> None:
-        """Starts saving after `step` steps; `state` may be donated as soon as this returns.
+        """Starts to save; `state` may be donated as soon as this returns.
 
         Args:
             step: the number of steps taken.
             state: a tree of arrays.
             clock: numbers and texts, kept as JSON.
-            score: higher is better; None for a checkpoint to go on from only.
+            score: higher is better; None for a checkpoint that is only resumed from.
 
         Raises:
-            RunError: this or the one before could not be written; those before are kept.
+            RunError: this or the previous one could not be written; older ones are kept.
         """
-        # Also of the other folder: two saves at once would meet at the same barriers of Orbax.
+        # For the other folder too: two saves at once would share Orbax's barriers.
         self.wait()
         folder = self._interim if score is None else self._scored
         folder.save(step, state, clock, score)
 
     def restore(self, state: Any) -> tuple[Any, dict[str, Any]]:
-        """The newest checkpoint: state and clock; of two of the same step the one with a score.
+        """State and clock of the newest checkpoint; of two at one step, the one with a score.
 
         `state` gives the structure, the dtypes and the placement.
         """
@@ -108,7 +106,7 @@ class Checkpoints:
         return self._scored.restore(self.best_step, state)[0]
 
     def wait(self) -> None:
-        """Returns when what was started is on disk and sealed.
+        """Returns when every save that was started is on disk, checksums included.
 
         Raises:
             RunError: it could not be written.
@@ -117,13 +115,13 @@ class Checkpoints:
             folder.wait()
 
     def __enter__(self) -> Self:
-        # Threads of a save that failed would fill the screen after its error was told.
-        sys.unraisablehook = _without_closed_loops
+        # Threads of a failed save would fill the screen after its error was reported.
+        sys.unraisablehook = _ignore_closed_loops
         return self
 
     def __exit__(self, kind, error, trace) -> None:
-        """Waits, and frees what Orbax holds; not where another process may be gone for good."""
-        self._held.close()
+        """Waits, and frees what Orbax holds, unless another process may be gone for good."""
+        self._lock.close()
         if isinstance(error, jax.errors.JaxRuntimeError):
             for folder in (self._scored, self._interim):
                 folder.failed = True
@@ -134,14 +132,14 @@ class Checkpoints:
                 folder.wait()
             except RunError as raised:
                 failed = raised
-            with contextlib.suppress(Exception):  # Orbax tells again what it told before
+            with contextlib.suppress(Exception):  # Orbax repeats an error that was reported
                 folder.manager.close()
         if failed is not None and error is None:
             raise failed
 
 
 class _Folder:
-    """The checkpoints in one folder, kept by an Orbax manager and sealed by the first process."""
+    """The checkpoints in one folder: an Orbax manager, and checksums by the first process."""
 
     def __init__(self, path: pathlib.Path, policy: keep.PreservationPolicy):
         self._path = path.absolute()
@@ -150,15 +148,15 @@ class _Folder:
             options=ocp.CheckpointManagerOptions(
                 best_fn=_score,
                 preservation_policy=policy,
-                # Renamed at once and removed by us: a kill leaves no half of a checkpoint.
+                # Renamed at once, and removed by us: a kill leaves no part of a checkpoint.
                 todelete_subdir=_SUPERSEDED,
                 multiprocessing_options=ocp.options.MultiprocessingOptions(
                     barrier_sync_key_prefix=path.name
                 ),
             ),
         )
-        self._sealer = concurrent.futures.ThreadPoolExecutor(1)
-        self._sealing: concurrent.futures.Future | None = None
+        self._checksum_thread = concurrent.futures.ThreadPoolExecutor(1)
+        self._checksums_pending: concurrent.futures.Future | None = None
         self.failed = False
 
     @property
@@ -171,10 +169,10 @@ class _Folder:
         )
         metrics = None if score is None else {_SCORE: score}
         processes.on_first(lambda: self._check_room(state))
-        with self._telling():
+        with self._one_line_errors():
             self.manager.save(step, args=items, metrics=metrics, force=True)
         if processes.is_first():
-            self._sealing = self._sealer.submit(self._seal, step)
+            self._checksums_pending = self._checksum_thread.submit(self._write_checksums, step)
 
     def restore(self, step: int, state: Any) -> tuple[Any, dict[str, Any]]:
         abstract = jax.tree.map(ocp.utils.to_shape_dtype_struct, state)
@@ -188,32 +186,32 @@ class _Folder:
         except Exception as error:
             raise RunError(
                 f"the checkpoint {self._path / str(step)} cannot be read ({_reason(error)}): move "
-                "it away, then repeat the command, which goes on from the one before it"
+                "it away, then repeat the command, which resumes from the one before it"
             ) from error
         return restored.state, restored.clock
 
     def wait(self) -> None:
-        with self._telling():
+        with self._one_line_errors():
             self.manager.wait_until_finished()
-            sealing, self._sealing = self._sealing, None
-            if sealing is not None:
-                sealing.result()
+            pending, self._checksums_pending = self._checksums_pending, None
+            if pending is not None:
+                pending.result()
         if processes.is_first():
             _remove_superseded(self._path)
 
     def _check_room(self, state: Any) -> None:
-        """Refuses before anything is written, where the disk says that it is too full."""
+        """Refuses before anything is written if the disk reports too little room."""
         needed = sum(array.nbytes for array in jax.tree.leaves(state))
         disk = shutil.disk_usage(self._path)
-        if disk.total and disk.free < needed:  # some network disks say nothing: 0 of 0
+        if disk.total and disk.free < needed:  # some network disks report 0 of 0
             raise RunError(
                 f"a checkpoint of {needed / 1e6:,.1f} MB does not fit on the disk of {self._path} "
                 f"({disk.free / 1e6:,.1f} MB free): make room, then repeat the command; the "
                 "checkpoints before it are kept"
             )
 
-    def _seal(self, step: int) -> None:
-        """Seals a checkpoint as soon as it is committed."""
+    def _write_checksums(self, step: int) -> None:
+        """Records the checksums of a checkpoint as soon as it is committed."""
         folder = self._path / str(step)
         while not folder.exists():
             if self.failed:
@@ -222,13 +220,13 @@ class _Folder:
         checksums.write_checksums(folder)
 
     @contextlib.contextmanager
-    def _telling(self) -> Iterator[None]:
-        """Turns what Orbax raises into one line, and frees the space of what is not whole."""
+    def _one_line_errors(self) -> Iterator[None]:
+        """Turns what Orbax raises into one line, and removes an incomplete checkpoint."""
         try:
             yield
         except jax.errors.JaxRuntimeError:
             self.failed = True
-            raise  # of the devices or another process
+            raise  # from the devices or another process
         except Exception as error:
             self.failed = True
             if processes.is_first():
@@ -239,8 +237,8 @@ class _Folder:
             ) from error
 
 
-def _without_closed_loops(unraisable: Any) -> None:
-    """Python's own hook, but for what Orbax's writers say once their save has failed."""
+def _ignore_closed_loops(unraisable: Any) -> None:
+    """Python's own hook, without what Orbax's writers say once their save has failed."""
     if str(unraisable.exc_value) != "Event loop is closed":
         sys.__unraisablehook__(unraisable)
 
@@ -250,19 +248,19 @@ def _score(metrics: Mapping[str, float]) -> float:
 
 
 def _set_damaged_aside(workdir: pathlib.Path) -> list[str]:
-    """Leaves only whole checkpoints in a run; a line on each that was moved."""
+    """Moves damaged checkpoints out of a run; one line for each that was moved."""
     lines = []
-    parents = (workdir / "checkpoints", workdir / "interim")
+    parents = (workdir / files.CHECKPOINTS, workdir / files.INTERIM)
     for parent in parents:
         _remove_unfinished(parent)
         _remove_superseded(parent)
         for folder in checkpoint_folders(parent):
-            if not checksums_of(folder).exists():  # its writer was killed in the moment before
+            if not checksums_of(folder).exists():  # its writer was killed just before
                 checksums.write_checksums(folder)
             found = checksums.damage(folder)
             if found is None:
                 continue
-            aside = workdir / _DAMAGED / f"{parent.name}_{folder.name}_{time.time_ns()}"
+            aside = workdir / files.DAMAGED / f"{parent.name}_{folder.name}_{time.time_ns()}"
             aside.parent.mkdir(exist_ok=True)
             os.replace(folder, aside)
             checksums_of(folder).unlink()
@@ -271,39 +269,15 @@ def _set_damaged_aside(workdir: pathlib.Path) -> list[str]:
         left = [folder.name for parent in parents for folder in checkpoint_folders(parent)]
         newest = max(left, key=int, default=None)
         lines.append(
-            f"The newest whole checkpoint is of step {newest}."
+            f"The newest complete checkpoint is that of step {newest}."
             if left
-            else "No checkpoint is left: the run begins anew."
+            else "No checkpoint is left: the run starts again."
         )
     return lines
 
 
-@contextlib.contextmanager
-def _held(workdir: pathlib.Path) -> Iterator[None]:
-    """Keeps others on this machine away from a run; network disks mostly cannot do this.
-
-    Raises:
-        RunError: another has it.
-    """
-    workdir.mkdir(parents=True, exist_ok=True)
-    folder = os.open(workdir, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(folder)
-        raise RunError(
-            f"another process is training in {workdir}: wait until it has ended, or stop it"
-        ) from None
-    except OSError:
-        pass  # no such locks on this disk
-    try:
-        yield
-    finally:
-        os.close(folder)
-
-
 def _remove_unfinished(parent: pathlib.Path) -> None:
-    """Removes what a save left that failed or was killed; its threads may still be writing."""
+    """Removes what a failed or killed save left; its threads may still be writing."""
     for _ in range(_TRIES):
         found = list(parent.glob(_UNFINISHED))
         if not found:
@@ -319,8 +293,49 @@ def _remove_superseded(parent: pathlib.Path) -> None:
 
 
 def _reason(error: BaseException) -> str:
-    """What an error comes from, in a few words."""
+    """The cause of an error in a few words."""
     full = os.strerror(errno.ENOSPC)
     if full in "".join(traceback.format_exception(error)):
         return f"{full}: the disk is full"
     return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+
+
+def write_arrays(path: pathlib.Path, tree: Any) -> None:
+    """Writes a tree of NumPy arrays as a new folder."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(path.absolute(), tree)
+
+
+def read_arrays(path: pathlib.Path) -> Any:
+    """A saved tree as NumPy arrays, without knowing the tree or the devices it was saved from.
+
+    Raises:
+        InputError: the folder is not a complete checkpoint.
+    """
+    path = path.absolute()
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        try:
+            tree = checkpointer.metadata(path).item_metadata.tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
+            return checkpointer.restore(path, ocp.args.PyTreeRestore(restore_args=as_numpy))
+        except (OSError, ValueError, AttributeError) as error:
+            raise InputError(
+                f"{path} is not a complete checkpoint ({type(error).__name__}): copy or make it "
+                "again"
+            ) from None
+
+
+def read_score(folder: pathlib.Path) -> float:
+    """The score of a checkpoint, read without a manager, which would disturb a running one.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    path = folder / "metrics" / "metrics"
+    try:
+        return float(_score(json.loads(path.read_text(encoding="utf-8"))))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{path} cannot be read ({type(error).__name__}): the checkpoint is damaged; repeat "
+            "the run's command, which sets it aside"
+        ) from None

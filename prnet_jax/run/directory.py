@@ -1,20 +1,22 @@
-"""The folder that describes a run: its config and provenance, and whether it may be continued."""
+"""The folder of a run: whether a run can begin or resume there, and what it was made with."""
 
+import contextlib
+import fcntl
 import json
+import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
 
-from prnet_jax.errors import InputError
-from prnet_jax.run.files import METRICS, flat, write_whole
+from prnet_jax.errors import InputError, RunError
+from prnet_jax.run import files
 from prnet_jax.run.log import read_metrics
 
-# Where things lie, and on what and how fast they are computed: a run may go on with others.
+# Where and how fast a run is computed: it may resume with other values.
 _FREE_FIELDS = {"remat", "shard_state", "save_every_steps"}
-
-
-# Of these every process of a run may have its own.
+# Likewise, and each process of a run may have its own.
 _LOCAL_FIELDS = {
     *("dataset.manual_dir", "dataset.data_dir", "dataset.num_threads", "dataset.cache"),
     *("distributed", "coordinator", "num_processes", "process_id", "dead_after_s"),
@@ -22,32 +24,31 @@ _LOCAL_FIELDS = {
 }
 
 
-_BEGUN = {"provenance.json", "provenance.json.new", "config.json.new"}
-
-
 def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-    """Refuses a folder that holds a run of another config, or no run but other files.
+    """Refuses a folder that holds a run with another config, or files but no run.
 
     Raises:
         InputError: naming what differs.
     """
-    path = workdir / "config.json"
+    path = workdir / files.CONFIG
     if workdir.exists() and not workdir.is_dir():
         raise InputError(f"--workdir {workdir} is a file: name a folder")
     if not is_run(workdir):
-        # What a kill can leave of a run that was just being begun does not count.
-        if workdir.exists() and any(path.name not in _BEGUN for path in workdir.iterdir()):
+        # A run that was killed while it began may have left these.
+        provenance = workdir / files.PROVENANCE
+        begun = {provenance, files.new_name(provenance), files.new_name(path)}
+        if workdir.exists() and not begun.issuperset(workdir.iterdir()):
             raise InputError(
-                f"--workdir {workdir} holds files but no run (no config.json): name a new folder"
+                f"--workdir {workdir} holds files but no run (no {files.CONFIG}): name a new folder"
             )
         return
     try:
-        before = flat(json.loads(path.read_text(encoding="utf-8")))
+        before = files.flat(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, AttributeError):
         raise InputError(
-            f"{path} is not a config that this program wrote: mend it or name a new --workdir"
+            f"{path} is not a config that this program wrote: restore it or name a new --workdir"
         ) from None
-    now = flat(json.loads(config.to_json()))
+    now = files.flat(json.loads(config.to_json()))
     differ = [
         field
         for field in sorted(before.keys() | now.keys())
@@ -57,35 +58,35 @@ def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
         shown = ", ".join(f"{f} was {before.get(f)!r}, is {now.get(f)!r}" for f in differ[:3])
         more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise InputError(
-            f"--workdir {workdir} holds a run of another config ({shown}{more}): "
-            "repeat its command to go on with it, or name a new --workdir"
+            f"--workdir {workdir} holds a run with another config ({shown}{more}): "
+            "repeat its command to resume it, or name a new --workdir"
         )
 
 
 def settings_of(config: ml_collections.ConfigDict) -> str:
-    """What all processes of a run must be told alike, as text to compare."""
-    fields = flat(json.loads(config.to_json()))
+    """The settings that all processes of a run must share, as text to compare."""
+    fields = files.flat(json.loads(config.to_json()))
     return json.dumps({k: v for k, v in sorted(fields.items()) if k not in _LOCAL_FIELDS})
 
 
 def is_run(workdir: pathlib.Path) -> bool:
-    """Whether a run was begun there."""
-    return (workdir / "config.json").exists()
+    """Whether a run was begun in the folder."""
+    return (workdir / files.CONFIG).exists()
 
 
 def open_run(
     workdir: pathlib.Path, config: ml_collections.ConfigDict, provenance: dict[str, Any]
 ) -> dict[str, Any]:
-    """Makes the folder with config.json and provenance.json, or checks that it goes with them.
+    """Begins a run by writing its config and provenance, or checks that it can resume.
 
     Returns:
-        What provenance.json holds: of a run that goes on, what it was begun with.
+        What provenance.json holds: for a run that resumes, what it was begun with.
 
     Raises:
-        InputError: as `check_run`, or the run was made with another split of the data.
+        InputError: as `check_run`, or the run was begun with other splits of the data.
     """
     check_run(workdir, config)
-    path = workdir / "provenance.json"
+    path = workdir / files.PROVENANCE
     if is_run(workdir) and path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         key = "split_manifest_sha256"
@@ -96,47 +97,73 @@ def open_run(
             )
         return before
     workdir.mkdir(parents=True, exist_ok=True)
-    # The config last: a folder with a config is a run.
-    write_whole(path, json.dumps(provenance, indent=1) + "\n")
-    write_whole(workdir / "config.json", config.to_json(indent=1) + "\n")
+    files.write_json(path, provenance)
+    # Last: a folder with a config is a run.
+    files.write_whole(workdir / files.CONFIG, config.to_json(indent=1) + "\n")
     return provenance
 
 
-def read_run(workdir: pathlib.Path) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
+def read_run(workdir: str | os.PathLike) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
     """The config and the provenance of a run.
 
     Raises:
         InputError: the folder holds no run, or damaged files.
     """
-    found = []
-    for name in ("config.json", "provenance.json"):
-        try:
-            found.append(json.loads((workdir / name).read_text(encoding="utf-8")))
-        except FileNotFoundError:
-            raise InputError(
-                f"{workdir} is no run directory (it holds no {name}): name one that "
-                "python -m prnet_jax.main made"
-            ) from None
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"{workdir / name} cannot be read ({type(error).__name__}): mend it or train again"
-            ) from None
-    config, about = found
+    workdir = pathlib.Path(workdir)
+    config, about = (_read_json(workdir, name) for name in (files.CONFIG, files.PROVENANCE))
     needed = ("split_manifest_sha256", "records")
     if not isinstance(about, dict) or any(name not in about for name in needed):
         raise InputError(
-            f"{workdir / 'provenance.json'} does not say {' and '.join(needed)}: train again"
+            f"{workdir / files.PROVENANCE} does not say {' and '.join(needed)}: train again"
         )
     try:
         config = ml_collections.ConfigDict(config)
         config.model.name, config.dataset.name  # noqa: B018
     except (TypeError, ValueError, AttributeError):
-        raise InputError(f"{workdir / 'config.json'} is not a config of this program") from None
+        raise InputError(f"{workdir / files.CONFIG} is not a config of this program") from None
     return config, about
 
 
 def epoch_of(workdir: pathlib.Path, step: int) -> int | None:
-    """The epoch that ended with `step`, by metrics.jsonl; None where that does not know."""
-    path = workdir / METRICS
+    """The epoch that ended with `step`, from metrics.jsonl; None where that does not say."""
+    path = workdir / files.METRICS
     records = read_metrics(path) if path.exists() else []
     return next((r["epoch"] for r in records if r["step"] == step and "epoch" in r), None)
+
+
+@contextlib.contextmanager
+def locked(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps other processes on this machine out of a run; most network disks cannot lock.
+
+    Raises:
+        RunError: another process has the lock.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    folder = os.open(workdir, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(folder)
+        raise RunError(
+            f"another process is training in {workdir}: wait until it has ended, or stop it"
+        ) from None
+    except OSError:
+        pass  # this disk has no locks
+    try:
+        yield
+    finally:
+        os.close(folder)
+
+
+def _read_json(workdir: pathlib.Path, name: str) -> Any:
+    try:
+        return json.loads((workdir / name).read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(
+            f"{workdir} is not a run directory (it has no {name}): name one that "
+            "python -m prnet_jax.main made"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{workdir / name} cannot be read ({type(error).__name__}): restore it or train again"
+        ) from None

@@ -16,7 +16,7 @@ def initial_variables(config: ml_collections.ConfigDict, model) -> dict[str, Any
     """The variables in `config.init_from`, or None where it is not set.
 
     Raises:
-        InputError: no such folder, or the variables of another network or width.
+        InputError: the folder does not exist, or holds another network or other widths.
     """
     if not config.init_from:
         return None
@@ -37,13 +37,13 @@ def initial_variables(config: ml_collections.ConfigDict, model) -> dict[str, Any
         raise InputError(
             f"config.init_from {folder} does not fit config.model: {len(differ)} arrays differ, "
             f"such as {differ[0]}: expected {shapes[0].get(differ[0])}, found "
-            f"{shapes[1].get(differ[0])}; set config.model as it was"
+            f"{shapes[1].get(differ[0])}; set config.model as it was trained"
         )
     return variables
 
 
 def start_from(variables: dict[str, Any], state: steps.TrainState) -> steps.TrainState:
-    """`state` with other weights and running statistics, placed as before."""
+    """`state` with the weights and running statistics of `variables`, on the same devices."""
 
     def like(old, new):
         return jax.tree.map(lambda a, b: jax.device_put(b, a.sharding), old, new)

@@ -1,4 +1,4 @@
-"""What a run leaves while it goes: metrics.jsonl, TensorBoard files, a progress bar."""
+"""What a run logs while it trains: metrics.jsonl and TensorBoard files."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from prnet_jax import processes, progress
 from prnet_jax.errors import InputError, RunError
-from prnet_jax.run.files import EVENTS, METRICS
+from prnet_jax.run.files import EVENTS, METRICS, write_whole
 
 _FLUSH_S = 30.0
 
@@ -46,19 +46,18 @@ class SilentWriter:
 class MetricWriter(SilentWriter):
     """Writes scalars to `metrics.jsonl`, and scalars and pictures to TensorBoard's `events/`.
 
-    Resuming leaves no step twice: what the interrupted session wrote after the checkpoint is
-    dropped from metrics.jsonl, and hidden by TensorBoard. Usable as a context manager.
+    Resuming never logs a step twice: lines written after the checkpoint are dropped from
+    metrics.jsonl and hidden from TensorBoard. A context manager.
 
     Args:
         workdir: the run directory; made where absent.
-        resume_step: the step of the checkpoint that the run goes on from. None: a new run, before
-            which nothing counts, so that the lines of a run that was killed before its first
-            checkpoint go too.
-        epochs: how many epochs had been validated then. A line with a later `epoch` goes too: that
-            of the same step, where the checkpoint is from before its validation.
+        resume_step: the step of the checkpoint that the run resumes from. None for a new run: any
+            lines are of one that was killed before its first checkpoint, and are dropped.
+        epochs: the epochs validated by then. Lines of a later `epoch` are dropped too: the
+            checkpoint may be of the same step, before its validation.
 
     Raises:
-        InputError: metrics.jsonl is damaged other than by a torn last line.
+        InputError: metrics.jsonl is damaged, other than by a torn last line.
     """
 
     def __init__(self, workdir: str | os.PathLike, resume_step: int | None = None, epochs: int = 0):
@@ -72,10 +71,10 @@ class MetricWriter(SilentWriter):
         events = workdir / EVENTS
         again = events.exists()
         events.mkdir(exist_ok=True)
-        # The name is otherwise made of seconds: a quick restart would overwrite the file.
+        # Otherwise named by the second: a quick restart would overwrite the file.
         self._events = EventsWriter(str(events / "events"), f".{time.time_ns()}")
         self._flushed = 0.0
-        if again:  # has TensorBoard drop what is later in the files before
+        if again:  # has TensorBoard drop later steps of the earlier files
             start = SessionLog(status=SessionLog.START)
             self._event(last_step + 1, session_log=start)
 
@@ -101,14 +100,14 @@ class MetricWriter(SilentWriter):
         self._event(step, summary=summary.image(name, image, dataformats="HWC"))
 
     def _event(self, step: int, **content: Any) -> None:
-        """Passes one on to TensorBoard, which sees it within half a minute if more follow."""
+        """Writes one event; TensorBoard sees it within half a minute if more follow."""
         self._events.write_event(Event(step=step, wall_time=time.time(), **content))
         if time.monotonic() - self._flushed > _FLUSH_S:
             self._events.flush()
             self._flushed = time.monotonic()
 
     def sync(self) -> None:
-        """Returns when the lines are on disk, for a checkpoint not to outlive those before it."""
+        """Returns when the lines are on disk: no checkpoint may be newer than its log."""
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
@@ -120,14 +119,14 @@ class MetricWriter(SilentWriter):
 def open_writer(
     workdir: str | os.PathLike, resume_step: int | None = None, epochs: int = 0
 ) -> SilentWriter:
-    """A `MetricWriter` in the first process; in the others one that writes nothing."""
+    """A `MetricWriter` in the first process, a `SilentWriter` in the others."""
     if processes.is_first():
         return MetricWriter(workdir, resume_step, epochs)
     return SilentWriter()
 
 
 def read_metrics(path: str | os.PathLike) -> list[dict]:
-    """The lines of a metrics.jsonl, oldest first; a last line torn by a kill is left out.
+    """The lines of a metrics.jsonl, oldest first; a last line that a kill tore is left out.
 
     Raises:
         InputError: a line before the last is not a JSON object with a `step`.
@@ -143,33 +142,33 @@ def read_metrics(path: str | os.PathLike) -> list[dict]:
                 break
             raise InputError(
                 f"{path}, line {number}: expected a JSON object with a step, found "
-                f"{line[:40]!r}; mend or remove that line"
+                f"{line[:40]!r}; correct or remove that line"
             ) from None
         records.append(record)
     return records
 
 
 def _drop_after(path: Path, last_step: int, epochs: int) -> None:
-    """Keeps the whole lines up to there. A kill in between leaves the old file or the new."""
+    """Keeps the complete lines up to that step and epoch."""
     kept = [
         record
         for record in read_metrics(path)
         if record["step"] <= last_step and record.get("epoch", 0) <= epochs
     ]
-    fresh = path.with_name(path.name + ".new")
-    with open(fresh, "w", encoding="utf-8") as file:
-        file.writelines(json.dumps(record) + "\n" for record in kept)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
+    write_whole(path, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 class TrainLog:
-    """Passes the results of steps on, one step late, so that the device never waits for the host.
+    """Logs the results of steps, one step late, so that the device never waits for the host.
 
-    Means over `config.log_every_steps` steps go into the writer; a loss or a gradient that is not
-    finite ends the run. `losses` are those of the steps that a run which goes on has not written
-    yet.
+    The writer gets means over `config.log_every_steps` steps. A loss or a gradient that is not
+    finite ends the run.
+
+    Args:
+        writer: of the run's metrics.
+        bar: the progress bar.
+        config: the run's.
+        losses: of the steps that a resumed run has not written yet.
     """
 
     def __init__(self, writer: SilentWriter, bar: progress.Progress, config, losses: list[float]):
@@ -180,16 +179,21 @@ class TrainLog:
         self._losses = list(losses)
 
     def add(self, step: int, results: dict[str, jax.Array], ids: Sequence[str]) -> None:
+        """Takes the results of a step, still on the device, and the ids of its images.
+
+        Raises:
+            RunError: the results of the step before are not finite.
+        """
         self._read_pending()
         self._pending = step, results, ids
 
     def settle(self) -> list[float]:
-        """Reads the last step's results too; the losses that are not written yet."""
+        """Reads the last step's results too; returns the losses that are not written yet."""
         self._read_pending()
         return list(self._losses)
 
     def flush(self) -> None:
-        """Writes what is left; every epoch begins a new mean."""
+        """Writes what is left; every epoch starts a new mean."""
         if self.settle():
             self._write(*self._last)
 

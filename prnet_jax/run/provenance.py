@@ -1,4 +1,4 @@
-"""What a run was made with: written beside its results, so that they can be traced and repeated."""
+"""What a run was made with, so that its results can be traced and repeated."""
 
 import importlib.metadata
 import pathlib
@@ -8,6 +8,8 @@ from typing import Any
 
 import jax
 
+from prnet_jax import compiler
+
 _PACKAGES = (
     "jax jaxlib flax optax orbax-checkpoint grain tensorflow-datasets clu ml_collections "
     "numpy scipy"
@@ -16,6 +18,8 @@ _PACKAGES = (
 
 def provenance(split_hash: str, records: str, seed: int) -> dict[str, Any]:
     """A JSON-safe record of code, packages, devices and data.
+
+    `ynn` is "off" or "on" where jaxlib has the fusion library of `prnet_jax.compiler`, else None.
 
     Args:
         split_hash: `prnet_jax.data.splits.manifest_hash` of the splits.
@@ -27,6 +31,7 @@ def provenance(split_hash: str, records: str, seed: int) -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},
         "devices": describe_devices(),
+        "ynn": compiler.ynn(),
         "processes": jax.process_count(),
         "records": records,
         "split_manifest_sha256": split_hash,
@@ -51,14 +56,14 @@ def _version(package: str) -> str | None:
 
 def _git_revision() -> str | None:
     """The checkout's commit, with "+changes" where files differ from it; None outside one."""
-    here = pathlib.Path(__file__).parent
+    here = pathlib.Path(__file__)
 
     def git(*args):
-        done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True)
+        done = subprocess.run(["git", *args], cwd=here.parent, capture_output=True, text=True)
         return done.stdout.strip() if done.returncode == 0 else None
 
     try:
-        if git("ls-files", "--error-unmatch", "provenance.py") is None:
+        if git("ls-files", "--error-unmatch", here.name) is None:
             return None
         revision, changes = git("rev-parse", "HEAD"), git("status", "--porcelain")
     except OSError:

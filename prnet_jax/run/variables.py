@@ -1,23 +1,24 @@
-"""A network's variables on disk: those of a run's checkpoint, and imported ones without a run."""
+"""A network's variables on disk: in a run's checkpoints, or imported ones without a run.
+
+Imported variables are a folder with network.json (name and fields of the network) and variables/.
+"""
 
 import json
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
 
 from prnet_jax.errors import InputError
-from prnet_jax.run import checksums
-from prnet_jax.run.checkpoint import _score
-from prnet_jax.run.checksums import checkpoint_folders
-from prnet_jax.run.files import NETWORK
+from prnet_jax.run import checksums, files
+from prnet_jax.run.checkpoint import read_arrays, read_score, write_arrays
 
 
 def save_variables(
-    folder: pathlib.Path, name: str, fields: Mapping[str, Any], variables: Mapping[str, Any]
+    folder: str | os.PathLike, name: str, fields: Mapping[str, Any], variables: Mapping[str, Any]
 ) -> None:
     """Writes a network's variables as a folder that `load_variables` reads.
 
@@ -30,100 +31,76 @@ def save_variables(
     Raises:
         InputError: the folder exists.
     """
+    folder = pathlib.Path(folder)
     if folder.exists():
         raise InputError(f"{folder} exists and is not overwritten: name a new folder")
-    with ocp.StandardCheckpointer() as checkpointer:
-        arrays = jax.tree.map(np.asarray, dict(variables))
-        checkpointer.save((folder / "variables").absolute(), arrays)
-    # Last: a folder that has this file is whole.
-    about = {"name": name, "fields": dict(fields)}
-    (folder / NETWORK).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
+    write_arrays(folder / files.VARIABLES, jax.tree.map(np.asarray, dict(variables)))
+    # Last: a folder that has this file is complete.
+    files.write_json(folder / files.NETWORK, {"name": name, "fields": dict(fields)})
 
 
-def load_variables(folder: pathlib.Path, step: int | None = None) -> dict[str, Any]:
-    """A network's variables: from `save_variables`, or of a run directory.
+def load_variables(folder: str | os.PathLike, step: int | None = None) -> dict[str, Any]:
+    """A network's variables: from `save_variables`, or from a run directory.
 
     Args:
         folder: one of the two.
-        step: of a run directory's checkpoint; None: the best.
+        step: the step of a run's checkpoint; None for the best.
 
     Returns:
         {"params": ..., "batch_stats": ...} of NumPy arrays, whatever devices they were saved from;
-        of a run that averages its weights the averaged ones.
+        the averaged weights where the run averages them.
 
     Raises:
-        InputError: a folder that holds neither.
+        InputError: a folder that holds neither, or a damaged checkpoint.
     """
-    if (folder / NETWORK).is_file():
-        return _read_arrays(folder / "variables")
+    folder = pathlib.Path(folder)
+    if (folder / files.NETWORK).is_file():
+        return read_arrays(folder / files.VARIABLES)
     network_of(folder)  # refuses what is no run
-    checkpoint = folder / "checkpoints" / str(best_step(folder) if step is None else step)
+    checkpoint = folder / files.CHECKPOINTS / str(best_step(folder) if step is None else step)
     if found := checksums.damage(checkpoint):
         raise InputError(
             f"the checkpoint {checkpoint} is damaged: {found}; copy it again, or repeat the "
             "run's command, which falls back to the one before it"
         )
-    state = _read_arrays(checkpoint / "state")
+    state = read_arrays(checkpoint / "state")
     params = state["params"] if state["ema_params"] is None else state["ema_params"]
     return {"params": params, "batch_stats": state["batch_stats"]}
 
 
-def best_step(workdir: pathlib.Path) -> int:
-    """The step of the checkpoint of a run whose variables `load_variables` reads.
+def best_step(workdir: str | os.PathLike) -> int:
+    """The step of the run's checkpoint with the best score, the newest of equals.
 
     Raises:
         InputError: there is none.
     """
-    steps = checkpoint_folders(workdir / "checkpoints")
-    scores = {int(path.name): read_score(path) for path in steps}
+    workdir = pathlib.Path(workdir)
+    folders = checksums.checkpoint_folders(workdir / files.CHECKPOINTS)
+    scores = {int(folder.name): read_score(folder) for folder in folders}
     if not scores:
         raise InputError(f"{workdir} is a run without a checkpoint yet: let it train for an epoch")
     return max(scores, key=lambda step: (scores[step], step))
 
 
-def network_of(folder: pathlib.Path) -> tuple[str, dict[str, Any]]:
+def network_of(folder: str | os.PathLike) -> tuple[str, dict[str, Any]]:
     """The name and the fields of the network whose variables `load_variables` reads.
 
     Raises:
         InputError: a folder that holds neither a run nor a network's variables.
     """
+    folder = pathlib.Path(folder)
     try:
-        if (folder / NETWORK).is_file():
-            about = json.loads((folder / NETWORK).read_text(encoding="utf-8"))
+        if (folder / files.NETWORK).is_file():
+            about = json.loads((folder / files.NETWORK).read_text(encoding="utf-8"))
             name, fields = about["name"], dict(about["fields"])
         else:
-            about = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            about = json.loads((folder / files.CONFIG).read_text(encoding="utf-8"))
             fields = dict(about["model"])
             name = fields.pop("name")
     except (OSError, ValueError, KeyError, TypeError):
         raise InputError(
-            f"{folder} is neither a run directory (config.json) nor a folder of imported weights "
-            f"({NETWORK}): name one, or make one by python -m prnet_jax.torch_weights import"
+            f"{folder} is neither a run directory ({files.CONFIG}) nor a folder of imported "
+            f"weights ({files.NETWORK}): name one, or make one by python -m "
+            "prnet_jax.torch_weights import"
         ) from None
     return name, {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
-
-
-def _read_arrays(path: pathlib.Path) -> Any:
-    """A saved tree as NumPy arrays, without the tree or the devices it was saved from."""
-    path = path.absolute()
-    with ocp.PyTreeCheckpointer() as checkpointer:
-        try:
-            tree = checkpointer.metadata(path).item_metadata.tree
-            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-            return checkpointer.restore(path, ocp.args.PyTreeRestore(restore_args=as_numpy))
-        except (OSError, ValueError, AttributeError) as error:
-            raise InputError(
-                f"{path} is not a whole checkpoint ({type(error).__name__}): copy or make it again"
-            ) from None
-
-
-def read_score(folder: pathlib.Path) -> float:
-    """The score of a checkpoint; read without a manager, which would meddle with a running one."""
-    path = folder / "metrics" / "metrics"
-    try:
-        return float(_score(json.loads(path.read_text(encoding="utf-8"))))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{path} cannot be read ({type(error).__name__}): the checkpoint is damaged; repeat "
-            "the run's command, which sets it aside"
-        ) from None

@@ -10,35 +10,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prnet_jax import train
 from prnet_jax.compare.__main__ import main as compare
-from prnet_jax.config import make_config
 from prnet_jax.data.pipeline import open_splits, splits_hash
 from prnet_jax.data.prepare import prepare
 from prnet_jax.evaluate.__main__ import main
 from prnet_jax.run.variables import load_variables
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """A run of two epochs on the phantom; not to be written to."""
-    folder = tmp_path_factory.mktemp("finished")
-    config = make_config("prnet", "quick")
-    config.model.widths = (4, 8, 16)
-    config.model.heads = 2
-    config.dataset.data_dir = str(folder / "records")
-    config.dataset.options.size = 64
-    config.dataset.options.num_slices = (8, 4, 3)
-    config.dataset.image_size = 32
-    config.batch_size = config.eval_batch_size = 4
-    config.num_epochs = 2
-    train.train_and_evaluate(config, folder / "run")
-    return folder / "run"
-
-
 @pytest.fixture
-def run(finished, tmp_path):
-    return shutil.copytree(finished, tmp_path / "run")
+def run(finished_run, tmp_path):
+    return shutil.copytree(finished_run, tmp_path / "run")
 
 
 def evaluate(run, *arguments):
@@ -230,8 +211,8 @@ def full_out(run):
 @pytest.mark.parametrize(
     ("spoil", "arguments", "message"),
     [
-        (shutil.rmtree, (), "is no run directory (it holds no config.json): name one that"),
-        (spoilt_config, (), "config.json cannot be read (JSONDecodeError): mend it"),
+        (shutil.rmtree, (), "is not a run directory (it has no config.json): name one that"),
+        (spoilt_config, (), "config.json cannot be read (JSONDecodeError): restore it"),
         (no_checkpoints, (), "is a run without a checkpoint yet"),
         (other_splits, (), "other images or splits than lung_phantom/"),
         (None, ("--mask", "lung"), "has no mask 'lung'"),
@@ -239,13 +220,17 @@ def full_out(run):
         (None, ("--option", "sise=64"), "has no option 'sise'; did you mean 'size'?"),
         (None, ("--empty-policy", "none"), "policy for empty masks must be one of penalise, perf"),
         (None, ("--batch-size", "0"), "must be a positive multiple of 1 devices"),
-        (None, ("--out", "{run}/config.json/new"), "config.json is no folder to write to"),
+        (
+            None,
+            ("--out", "{run}/config.json/new"),
+            "config.json is not a folder that you can write to",
+        ),
         (None, ("--window", "400", "-1000"), "window must be (lower, upper), found (400, -1000)"),
         (None, ("--window", "nan", "5"), "window must be (lower, upper), found (nan, 5)"),
         (None, ("--option", "seed=abc"), "seed is 'abc'; expected a whole number"),
         (None, ("--option", "num_slices=5"), "num_slices is 5; expected three whole numbers"),
         (no_provenance, (), "provenance.json does not say split_manifest_sha256 and records"),
-        (full_out, ("--out", "{run}/out"), "out is there already: name a new or an empty folder"),
+        (full_out, ("--out", "{run}/out"), "out already exists: name a new or an empty folder"),
         (
             None,
             ("--split", "validation", "--threshold", "auto-on-validation"),

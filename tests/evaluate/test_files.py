@@ -11,10 +11,11 @@ from prnet_jax import metrics, sharding
 from prnet_jax.data.pipeline import Slices
 from prnet_jax.data.prepare import prepare
 from prnet_jax.evaluate.files import write_evaluation
-from prnet_jax.evaluate.run import evaluate_split
-from prnet_jax.evaluate.scores import threshold_table
+from prnet_jax.evaluate.run import score_split
+from prnet_jax.evaluate.scores import SplitScores, ThresholdTable
+from prnet_jax.figures.gallery import Gallery
 from prnet_jax.metrics import HIGHER_IS_BETTER, METRICS, counts
-from prnet_jax.predictor import Predictions
+from prnet_jax.predictor import Predictor
 
 
 @pytest.fixture
@@ -40,10 +41,8 @@ def predictor(prob_of):
 
 
 def evaluate(prob_of, slices, config, directory):
-    mesh = sharding.make_mesh()
-    return evaluate_split(
-        predictor(prob_of), None, slices, config, mesh, directory, {"split": "test"}
-    )
+    network = Predictor(config, predictor(prob_of), None, sharding.make_mesh(), "HU")
+    return score_split(network, slices, directory, {"split": "test"})
 
 
 def test_a_constant_predictor(slices, tiny_config, tmp_path):
@@ -118,24 +117,6 @@ def test_calibration_of_a_constant_predictor(slices, tiny_config, tmp_path):
     assert (tmp_path / "calibration.png").stat().st_size > 5000
 
 
-class Outlines:
-    """Stands for `Slices` with three readers: 8 x 8 pictures of which rows are foreground."""
-
-    mask_name, mask_names = "mask", ["mask", "reader_0", "reader_1", "reader_2"]
-    _rows = {"reader_0": (4, 0), "reader_1": (4, 2), "reader_2": (2, 0)}
-
-    def __len__(self):
-        return 2
-
-    def __getitem__(self, i):
-        image = np.zeros((8, 8, 1), np.float32)
-        spacing = np.full(2, np.nan)
-        return {"image": image, "id": f"i{i}", "patient_id": f"p{i}", "spacing_mm": spacing}
-
-    def mask(self, i, name):
-        return rows(self._rows[name][i])
-
-
 def rows(number):
     mask = np.zeros((8, 8), bool)
     mask[:number] = True
@@ -143,9 +124,18 @@ def rows(number):
 
 
 def test_the_network_beside_the_readers(tmp_path):
+    """Two 8 x 8 pictures and three readers; the numbers are the marked rows."""
     probs = [rows(4).astype(np.float32), rows(1).astype(np.float32)]
-    predictions = Predictions(Outlines(), probs, [rows(4), rows(0)])
-    summary = write_evaluation(predictions, tmp_path, {"split": "test"}, 0.5)
+    targets = [rows(4), rows(0)]
+    readers = {"reader_0": (4, 0), "reader_1": (4, 2), "reader_2": (2, 0)}
+    scores = SplitScores(0.5)
+    with Gallery(tmp_path, 0.5) as gallery:
+        for i in range(2):
+            about = {"id": f"i{i}", "patient_id": f"p{i}", "spacing_mm": np.full(2, np.nan)}
+            outlines = {name: rows(number[i]) for name, number in readers.items()}
+            row = scores.add(probs[i], targets[i], about, outlines)
+            gallery.add(row, np.zeros((8, 8), np.float32), targets[i], probs[i])
+        summary = write_evaluation(scores, gallery, tmp_path, {"split": "test"})
     between = [[1, 0], [2 * 2 / 6, None], [2 * 2 / 6, 0]]  # 0-1, 0-2, 1-2 on both images
     with_network = [[1, 0], [1, 2 / 3], [2 * 2 / 6, 0]]
     for key, pairs in (
@@ -169,9 +159,11 @@ def test_threshold_table_equals_scoring_at_each_threshold(tmp_path):
     probs = [generator.random((8, 8), np.float32) * top for top in (1.0, 0.6, 0.3, 0.5)]
     masks = [prob > 0.4 * prob.max() for prob in probs]
     masks[3][:] = False
-    predictions = Predictions(Outlines(), probs, masks)
     for policy in metrics.POLICIES:
-        table = threshold_table(predictions, policy)
+        gathered = ThresholdTable(policy)
+        for prob, mask in zip(probs, masks, strict=True):
+            gathered.add(prob, mask)
+        table = gathered.columns()
         for threshold, *found in zip(
             *(table[name] for name in ("threshold", "dsc", "iou", "sen", "ppv")), strict=True
         ):
@@ -183,5 +175,5 @@ def test_threshold_table_equals_scoring_at_each_threshold(tmp_path):
             for name, value in zip(("dsc", "iou", "sen", "ppv"), found, strict=True):
                 mean = summary[name]["mean"]
                 assert value == pytest.approx(np.nan if mean is None else mean, nan_ok=True), name
-        best = table["best"]
+        best = gathered.best()
         assert np.nanmax(table["dsc"]) == table["dsc"][table["threshold"] == best]

@@ -10,11 +10,9 @@ from prnet_jax.figures.slices import (
     PRED_COLOUR,
     TARGET_COLOUR,
     caption,
-    contact_sheet,
     marked_panel,
     overlay,
     sample_grid,
-    write_overlays,
 )
 
 GREY = (128, 128, 128)
@@ -99,53 +97,6 @@ def test_caption():
     assert caption(empty | {"empty": "both_empty"}) == "7   DSC -   IoU -   both empty"
     long = caption(row | {"id": "a" * 30 + "b" * 30}).split()[0]
     assert long == "a" * 18 + "..." + "b" * 18
-
-
-def rows_and_samples(ids, scores):
-    row = {"iou": 0.5, "hd_px": 1.0, "hd_mm": None}
-    rows = [row | {"id": id, "dsc": dsc} for id, dsc in zip(ids, scores, strict=True)]
-    return rows, [squares(64) for _ in rows]
-
-
-def test_overlays_are_named_worst_first_and_safely(tmp_path):
-    folder = tmp_path / "test" / "overlays"
-    ids = ["fine", "../../etc/pass wd", "x" * 300, "肺 \0"]
-    rows, samples = rows_and_samples(ids, [0.98, 0.5, math.nan, 0.75])
-    names = [
-        "000_dsc0.5000_.._.._etc_pass_wd.png",
-        "001_dsc0.7500_肺__.png",
-        "002_dsc0.9800_fine.png",
-        "003_dscnone_" + "x" * 100 + ".png",
-    ]
-    folder.mkdir(parents=True)
-    (folder / "004_dsc0.1000_of_an_earlier_run.png").touch()
-    (folder / "mine.png").touch()
-    paths = write_overlays(folder, rows, iter(samples))
-    assert [path.name for path in paths] == [names[rank] for rank in (2, 0, 3, 1)]
-    assert sorted(path.name for path in folder.iterdir()) == [*names, "mine.png"]
-    assert [path.name for path in tmp_path.iterdir()] == ["test"]
-
-
-def test_ranks_sort_as_text_however_many(tmp_path, monkeypatch):
-    monkeypatch.setattr("prnet_jax.figures.overlay", lambda *arguments: None)
-    rows, _ = rows_and_samples([str(i) for i in range(1001)], np.linspace(0, 1, 1001))
-    names = [path.name for path in write_overlays(tmp_path, rows, [()] * 1001)]
-    assert names == sorted(names) and names[0] == "0000_dsc0.0000_0.png"
-
-
-def test_contact_sheet_of_many_and_of_few(tmp_path):
-    rows, samples = rows_and_samples("abcdefg", [0.9, 0.8, math.nan, 0.7, 0.6, 0.5, 0.4])
-    # The two images it is to show as the worst and as the best get a colour of their own.
-    samples[6] = (np.zeros((64, 64)), *squares(64)[1:])
-    samples[0] = (np.ones((64, 64)), *squares(64)[1:])
-    contact_sheet(tmp_path / "a.png", rows, iter(samples), count=2)
-    sheet = np.asarray(Image.open(tmp_path / "a.png"))
-    assert sheet.shape == (2 * 328 + 28, 606, 3)
-    corners = [tuple(sheet[y + 30, x + 2]) for y in (0, 328) for x in (0, 306)]
-    assert corners == [(0, 0, 0), GREY, (255, 255, 255), GREY]
-
-    contact_sheet(tmp_path / "b.png", rows[:1], samples[:1])
-    assert Image.open(tmp_path / "b.png").size == (4 * 306 - 6, 328 + 28)
 
 
 def test_sample_grid():

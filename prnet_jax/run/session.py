@@ -1,0 +1,116 @@
+"""A run between its first and its last step: what changes, and how it is logged and saved."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from prnet_jax.progress import Progress
+from prnet_jax.run.checkpoint import Checkpoints
+from prnet_jax.run.log import SilentWriter, TrainLog
+
+
+def new_clock() -> dict[str, Any]:
+    """What a resumed run needs besides its state, before the first step; kept as JSON.
+
+    `epochs` that have ended, `train_s` spent so far, the best validation DSC and its epoch, and the
+    training losses since the last line of the log.
+    """
+    return {"epochs": 0, "train_s": 0.0, "best_dsc": -1.0, "best_epoch": 0, "losses": []}
+
+
+class Session:
+    """Counts steps, logs them and saves checkpoints.
+
+    Args:
+        config: the run's.
+        state: the training state at the start; assign the new one before each `add`.
+        clock: see `new_clock`; changed in place.
+        checkpoints: of the run.
+        writer: of the run's metrics.
+        bar: the progress bar.
+
+    Attributes:
+        step: the number of steps taken.
+    """
+
+    def __init__(
+        self,
+        config: ml_collections.ConfigDict,
+        state: Any,
+        clock: dict[str, Any],
+        checkpoints: Checkpoints,
+        writer: SilentWriter,
+        bar: Progress,
+    ):
+        self.state = state
+        self.clock = clock
+        self.step = self._saved = int(state.step)
+        self._config = config
+        self._checkpoints = checkpoints
+        self._writer = writer
+        self._bar = bar
+        self._log = TrainLog(writer, bar, config, clock["losses"])
+        self._begin = time.perf_counter() - clock["train_s"]
+
+    @property
+    def stopped_early(self) -> bool:
+        """Whether validation has not improved for `config.early_stopping_epochs` epochs."""
+        patience = self._config.early_stopping_epochs
+        return bool(patience) and self.clock["epochs"] - self.clock["best_epoch"] >= patience
+
+    @property
+    def why_stopped_early(self) -> str:
+        """One line for a person."""
+        return (
+            f"Stopped after epoch {self.clock['epochs']}: no better validation DSC than that of "
+            f"epoch {self.clock['best_epoch']} for {self._config.early_stopping_epochs} epochs."
+        )
+
+    def add(self, results: dict[str, jax.Array], ids: Sequence[str]) -> None:
+        """Counts a step and logs its results; see `TrainLog.add`."""
+        self.step += 1
+        self._log.add(self.step, results, ids)
+
+    def end_epoch(self, validate: Callable[[], tuple[dict[str, float], np.ndarray]]) -> None:
+        """Validates, logs and saves.
+
+        Args:
+            validate: gives the scores and a picture, see `prnet_jax.evaluate.scores.validate`.
+        """
+        epoch = self.clock["epochs"] + 1
+        self._log.flush()
+        with self._bar.paused():
+            scores, picture = validate()
+            named = {f"val/{name}": score for name, score in scores.items()}
+            self._writer.scalars(self.step, {"epoch": epoch, **named})
+            self._writer.images(self.step, "validation", picture)
+            if scores["dsc"] > self.clock["best_dsc"]:
+                self.clock.update(best_dsc=scores["dsc"], best_epoch=epoch)
+            self.clock["epochs"] = epoch
+            self._save(scores["dsc"])
+            self._bar.write(
+                f"epoch {epoch}/{self._config.num_epochs}: validation loss {scores['loss']:.4f}, "
+                f"DSC {100 * scores['dsc']:.2f} %, IoU {100 * scores['iou']:.2f} %"
+            )
+
+    def save_between_epochs(self) -> None:
+        """Saves every `config.save_every_steps` steps."""
+        every = self._config.save_every_steps
+        if every and self.step % every == 0:
+            self.save()
+
+    def save(self) -> None:
+        """Saves a checkpoint to resume from, unless this step is saved already."""
+        if self.step > self._saved:
+            self._save(None)
+
+    def _save(self, score: float | None) -> None:
+        self.clock["losses"] = self._log.settle()
+        self.clock["train_s"] = time.perf_counter() - self._begin
+        self._writer.sync()
+        self._checkpoints.save(self.step, self.state, self.clock, score)
+        self._saved = self.step
