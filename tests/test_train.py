@@ -8,15 +8,15 @@ import pytest
 
 from prnet_jax import train
 from prnet_jax.errors import InputError, RunError
-from prnet_jax.run import log, variables
-from prnet_jax.run.checkpoint import Checkpoints
+from prnet_jax.run import log
+from prnet_jax.run.checkpoint import Checkpoints, read_arrays
 from prnet_jax.run.variables import load_variables
 
 
 def saved_state(workdir):
     with Checkpoints(workdir) as checkpoints:
         step = checkpoints.last_step
-    return step, variables._read_arrays(workdir / "checkpoints" / str(step) / "state")
+    return step, read_arrays(workdir / "checkpoints" / str(step) / "state")
 
 
 def test_a_run_leaves_what_it_should(tiny_config, tmp_path, capsys):
