@@ -141,14 +141,13 @@ def auc(prob: ArrayLike, target: ArrayLike) -> float:
     higher probability; a tie counts one half (Mann-Whitney). NaN if the target has one class.
     """
     prob, target = prob_pair(prob, target)
-    return auc_of_classes(prob[target], prob[~target])
+    return auc_of_sorted(np.sort(prob[target]), np.sort(prob[~target]))
 
 
-def auc_of_classes(foreground: np.ndarray, background: np.ndarray) -> float:
-    """`auc` of pixels already split by class: float [P] and float [N] probabilities."""
+def auc_of_sorted(foreground: np.ndarray, background: np.ndarray) -> float:
+    """`auc` of the probabilities of each class, float [P] and float [N], both ascending."""
     if not foreground.size or not background.size:
         return float("nan")
-    foreground, background = np.sort(foreground), np.sort(background)
     below = np.searchsorted(background, foreground, side="left").sum(dtype=np.int64)
     not_above = np.searchsorted(background, foreground, side="right").sum(dtype=np.int64)
     return float((below + not_above) / (2 * foreground.size * background.size))

@@ -1,26 +1,26 @@
-"""The area under the ROC curve over the pixels of many images, added one image at a time."""
+"""The area under the ROC curve (AUC) over the pixels of many images, added one at a time."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from prnet_jax.metrics.overlap import auc_of_classes, prob_pair
+from prnet_jax.metrics.overlap import auc_of_sorted, prob_pair
 
 EXACT_PIXELS = 2**26  # 256 images of 512x512: 256 MB of float32
 
 # A probability's bin is the bit pattern of its distance to 0 or 1, whichever is nearer, without the
-# low bits: patterns of float32 numbers from 0 up sort as the numbers do. So bins are fine where a
-# trained network puts most pixels; each is 2**-14 of that distance wide.
+# low bits: bit patterns of non-negative float32 numbers sort as the numbers do. A bin's width is at
+# most 2**-14 of that distance, so bins are narrow where a trained network puts most pixels.
 _DROPPED_BITS = 9
 _HALF = int(np.float32(0.5).view(np.uint32)) >> _DROPPED_BITS  # the bin of 0.5
 _BINS = 2 * _HALF + 1  # just under 2**22
 
 
 class PooledAuc:
-    """`overlap.auc` of all pixels added, exact for as long as every probability can be kept.
+    """`overlap.auc` of all pixels added, exact up to a number of pixels.
 
-    Up to `exact_pixels` pixels, all probabilities are kept and the result is that of `auc` on the
-    concatenated images. With more, they are reduced to counts per bin (64 MB however many pixels)
-    and a foreground and a background pixel in one bin count as a tie.
+    Up to `exact_pixels` pixels, every probability is kept, and the result equals that of `auc` on
+    the concatenated images. With more pixels they are reduced to counts per bin, which take 64 MB
+    for any number of pixels; a foreground and a background pixel in the same bin count as a tie.
 
     Args:
         exact_pixels: the largest number of pixels for which the result is exact.
@@ -50,20 +50,21 @@ class PooledAuc:
             self._kept = ([], [])
 
     def result(self) -> tuple[float, float]:
-        """The AUC, and the most that it can differ from the exact one.
+        """The AUC and a bound on its error.
 
         Returns:
-            (auc, error_bound), both in [0, 1]. `auc` is NaN where the pixels have one class.
-            `error_bound` is 0 while the result is exact, else half the share of (foreground,
-            background) pairs that lie in one bin. Rounding adds up to 1e-12 to it.
+            (auc, error_bound), both in [0, 1]. `auc` is NaN if all pixels have the same class.
+            `error_bound` is 0 while the result is exact, and otherwise half the share of
+            (foreground, background) pairs in the same bin; rounding adds up to 1e-12.
         """
         if self._counts is None:
-            background, foreground = (
-                np.concatenate(values) if values else np.empty(0) for values in self._kept
-            )
-            return auc_of_classes(foreground, background), 0.0
+            for kept in self._kept:  # joined and sorted in place, to hold no second copy of all
+                kept[:] = [np.concatenate(kept)] if kept else [np.empty(0, np.float32)]
+                kept[0].sort()
+            (background,), (foreground,) = self._kept
+            return auc_of_sorted(foreground, background), 0.0
         background, foreground = self._counts
-        # As float64: the number of pairs overflows int64 from some 10**10 pixels on.
+        # In float64, because the number of pairs overflows int64 at about 10**10 pixels.
         pairs = float(background.sum()) * float(foreground.sum())
         if not pairs:
             return float("nan"), 0.0

@@ -86,6 +86,16 @@ def test_any_float64_probabilities(prob, target, limit):
         assert abs(found - expected) <= bound + 1e-12
 
 
+@pytest.mark.parametrize("limit", [0, 3 * PIXELS, math.inf])
+def test_a_result_in_between_changes_nothing(limit):
+    probs, targets = images()
+    pooled = PooledAuc(limit)
+    for prob, target in zip(probs, targets, strict=True):
+        pooled.add(prob, target)
+        assert pooled.result() == pooled.result()
+    assert pooled.result() == add_all(probs, targets, exact_pixels=limit)
+
+
 def test_without_pixels_or_with_one_class_there_is_no_auc():
     assert math.isnan(PooledAuc().result()[0])
     blank = np.zeros((2, 2), np.float32), np.zeros((2, 2), bool)
