@@ -1,4 +1,4 @@
-"""Made-up run directories in the form that evaluate writes, for the tests of compare."""
+"""Made-up run directories like those that evaluate writes, for the tests of compare."""
 
 import json
 
@@ -20,10 +20,10 @@ def masks(count=IMAGES):
 
 
 def probs(quality, seed, count=IMAGES):
-    """The discs, blurred by noise: the higher the quality the less, float32 like `masks`."""
+    """The discs with noise, less of it the higher the quality; float32, shaped like `masks`."""
     rng = np.random.default_rng(seed)
     noise = rng.normal(size=(count, SIZE, SIZE))
-    # Each image has a share of its own, so that scores spread.
+    # Each image has its own amount of noise, so that scores differ.
     share = (1 - quality) * (0.5 + rng.random((count, 1, 1)))
     return np.clip(0.5 + 0.45 * (2 * masks(count) - 1) + share * noise, 0, 1).astype(np.float32)
 
@@ -44,15 +44,15 @@ def write_run(
     """Writes config.json, provenance.json and test/ of a run and returns the folder.
 
     Args:
-        folder: to make.
+        folder: the run directory to make.
         network, seed: of the run.
         quality: below 1; see `probs`.
-        prob, target: predictions and masks instead.
-        ids: of the images; each two are of one patient.
+        prob, target: predictions and masks, instead of those of `probs` and `masks`.
+        ids: of the images; every two of them belong to a patient.
         overlays: whether to write pictures.
-        config: fields of config.json besides seed and model.
+        config: further fields of config.json.
         spacing_mm: of all images.
-        summary: entries of summary.json that differ.
+        summary: entries of summary.json to override.
     """
     test = folder / "test"
     test.mkdir(parents=True)
@@ -100,6 +100,6 @@ def write_json(path, content):
 
 
 def change_json(path, **entries):
-    """Sets entries of a JSON file; those that are None are taken out."""
+    """Sets entries of a JSON file, and removes those that are None."""
     content = json.loads(path.read_text(encoding="utf-8")) | entries
     write_json(path, {k: v for k, v in content.items() if v is not None})

@@ -51,7 +51,7 @@ def browser(tmp_path_factory):
 
 @pytest.fixture
 def opened(browser, page):
-    """The page freshly loaded; after the test nothing may have gone wrong in it."""
+    """The page freshly loaded; after the test it must have logged no error and fetched nothing."""
     browser.set_window_size(1200, 900)
     browser.get(page.as_uri())
     yield browser
@@ -93,7 +93,7 @@ def test_a_click_on_a_head_sorts(opened):
         assert column(opened, "table-main", 1) == expected
         values = [float(text.split()[0]) for text in column(opened, "table-main", 2)]
         assert values == sorted(values, reverse=direction == "descending")
-    # The paper's rows stay below.
+    # The paper's rows stay at the bottom.
     last = all_of(opened, "#table-main tbody:last-of-type th")
     assert [cell.text for cell in last] == ["paper: UNet", "paper: PR-Net"]
 
@@ -118,7 +118,7 @@ def test_the_metric_picker_changes_the_boxes(opened):
 
 
 def test_boxes_are_quartiles(opened):
-    """The drawn median, mapped back by the ticks, is the median of the data."""
+    """The drawn box, mapped back through the ticks, has the quartiles of the data."""
     data = opened.execute_script("return data.rows[0].scores.dsc.map((v) => 100 * v)")
     drawn = opened.execute_script(
         """

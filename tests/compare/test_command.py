@@ -58,7 +58,7 @@ def compared(folders, tmp_path_factory):
         ("hd_px", [3.0, 1.0, 2.0], ["", "best", "second"]),
         ("mae", [0.3, 0.1, 0.2], ["", "best", "second"]),
         ("dsc", [0.9, 0.9, 0.8, 0.8, 0.7], ["best", "best", "second", "second", ""]),
-        ("dsc", [0.90001, 0.90002], ["second", "best"]),  # alike when rounded
+        ("dsc", [0.90001, 0.90002], ["second", "best"]),  # equal when rounded
         ("dsc", [math.nan, 0.5, 0.4], ["", "best", "second"]),
         ("dsc", [math.nan, 0.5], ["", ""]),
         ("dsc", [0.5], [""]),
@@ -89,7 +89,7 @@ def test_markdown(folders, compared):
     assert f"**{100 * np.mean(means):.2f} ± {100 * sd:.2f}**" in prnet
     assert "<ins>" in lines[4] and "**" not in lines[4].replace("\\*", "")
     assert "<img" not in text and len(re.findall(r"(?<!\\)\|", lines[4])) == 13
-    # The paper's rows are not ranked though they are better.
+    # The paper's rows are better, but not ranked.
     assert re.match(r"\| paper: UNet +\|.* 97.16 \|.* 5.62 \|", lines[5])
     assert re.match(r"\| paper: PR-Net +\|.* 97.71 \|.* 5.07 \|", lines[6])
     assert not any(mark in line for line in lines[5:7] for mark in ("**", "<ins>"))
@@ -115,7 +115,7 @@ def test_csv(folders, compared):
 
 
 def test_statistics_equal_scipy(folders, compared):
-    """Patients are the units, a two-sided Wilcoxon test, Holm over the two networks."""
+    """The units are patients, the test is two-sided Wilcoxon, Holm is over the two networks."""
     lines = [r for r in read_csv(compared / "statistics.csv") if r["metric"] == "dsc"]
     assert [line["network"] for line in lines] == ["UNet", HOSTILE]
     scores = [
@@ -138,7 +138,7 @@ def test_statistics_equal_scipy(folders, compared):
 
 
 def test_better_knows_the_direction(tmp_path):
-    """A smaller distance is better; a higher overlap is."""
+    """Smaller distances and larger overlaps are better."""
     runs = [
         write_run(tmp_path / "good", "unet", 0, 0.9, overlays=False),
         write_run(tmp_path / "bad", "prnet", 0, 0.5, overlays=False),
@@ -151,7 +151,7 @@ def test_better_knows_the_direction(tmp_path):
 
 
 def test_counts_of_missed_and_false(tmp_path, capsys):
-    """Means over the seeds, beside every mean; under a policy that drops images the n differ."""
+    """They are means over the seeds."""
     nothing = np.zeros_like(probs(0.8, 0))
     half = probs(0.8, 0)
     half[:6] = 0
@@ -241,8 +241,8 @@ def test_a_damaged_overlay(tmp_path, capsys):
     assert "no overlay picture" in capsys.readouterr().err
 
 
-def test_page_is_whole_and_safe(compared):
-    """Nothing from elsewhere, nothing of a stranger's text as markup, data that parses."""
+def test_page_is_complete_and_safe(compared):
+    """It loads nothing, text from runs is no markup, and its data can be parsed."""
     text = (compared / "report.html").read_text(encoding="utf-8")
     tags = []
     parser = html.parser.HTMLParser()

@@ -37,7 +37,7 @@ def make(tmp_path):
 
 
 def test_seeds_are_averaged(make):
-    """The value is the mean of the runs' means, its spread that of these, not of the images."""
+    """Value and spread are mean and standard deviation of the runs' means, not of the images."""
     a, b = make("a", "unet", 0), make("b", "unet", 1)
     (row,) = rows_of(b, a)
     summaries = [json.loads((f / "test/summary.json").read_text()) for f in (a, b)]
@@ -81,13 +81,13 @@ def test_rows_are_told_apart_by_what_differs(make):
 
 
 def test_other_training_is_another_row(make):
-    """Two learning rates are no two seeds."""
+    """Runs with different learning rates are not seeds of one row."""
     rows = rows_of(make("a", seed=0), make("b", seed=1, config={"learning_rate": 0.5}))
     labels = ["PR-Net (learning_rate=0.001)", "PR-Net (learning_rate=0.5)"]
     assert [row.label for row in rows] == labels
 
 
-def test_where_data_lies_and_what_was_logged_is_no_other_row(make):
+def test_where_the_data_are_and_what_was_logged_make_no_other_row(make):
     other = {"dataset": {"data_dir": "/elsewhere"}, "log_every_steps": 3, "threshold": 0.4}
     assert len(rows_of(make("a", seed=0), make("b", seed=1, config=other))) == 1
 
@@ -101,7 +101,7 @@ def test_another_window_is_another_row(make):
 
 
 def test_a_false_alarm_counts_against_a_network_that_rightly_marks_nothing(make):
-    """The table scores it 0 and leaves the other out; the paired values set 0 against 1."""
+    """The table scores it 0 and leaves the other out; the paired test compares 0 with 1."""
     target = masks()
     target[:3] = False
     quiet = target.astype(np.float32)
@@ -127,7 +127,7 @@ def test_a_false_alarm_counts_against_a_network_that_rightly_marks_nothing(make)
 
 
 def test_thresholds(make):
-    """One from validation is each seed's own; a given one and the augmentation tell rows apart."""
+    """Seeds may differ in a threshold from validation. A given one, or TTA, makes another row."""
     chosen = {"threshold_from": "validation"}
     rows = rows_of(
         make("a", seed=0, threshold=0.45, **chosen),

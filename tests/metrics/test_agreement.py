@@ -1,4 +1,4 @@
-"""Agreement of outlines by hand."""
+"""Agreement of outlines, computed by hand."""
 
 import math
 

@@ -77,7 +77,7 @@ def distances(pred, target, spacing, unit, tolerance):
 
 
 def brute_force(prob, target, threshold, spacing, policy):
-    """All metrics from Python lists, a pixel at a time."""
+    """All metrics from Python lists, one pixel at a time."""
     pixels = [(float(p), bool(t)) for p, t in zip(prob.ravel(), target.ravel(), strict=True)]
     tp = sum(p >= threshold and t for p, t in pixels)
     fp = sum(p >= threshold and not t for p, t in pixels)

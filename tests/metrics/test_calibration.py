@@ -1,4 +1,4 @@
-"""Reliability by hand, thresholds beside plain scoring."""
+"""Reliability by hand, and scores at many thresholds against plain thresholding."""
 
 import numpy as np
 import pytest

@@ -100,7 +100,7 @@ def test_bad_arguments_are_refused(arguments, message):
 
 
 def test_coverage_of_the_true_mean():
-    """30 patients of 5 slices that share most of their luck: 95 % must mean about that."""
+    """30 patients of 5 similar slices: intervals of 95 % hold the true mean about that often."""
     rng = np.random.default_rng(7)
     groups = np.repeat(np.arange(30), 5)
     by_patient = by_slice = 0
