@@ -44,16 +44,10 @@ def beginning(
     )
 
 
-def end(
-    config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
-    summary: Mapping[str, Any],
-    clock: Mapping[str, Any],
-) -> str:
+def end(workdir: pathlib.Path, summary: Mapping[str, Any], clock: Mapping[str, Any]) -> str:
     """The final table, and where the files and pictures are.
 
     Args:
-        config: of the run.
         workdir: the run directory.
         summary: the content of the test split's summary.json.
         clock: the run's times, with `train_s` in seconds.

@@ -140,7 +140,7 @@ def train_and_evaluate(
             epoch = best_step // steps_per_epoch
             scored = about_test(best, about, records, best_step, epoch)
             summary = score_split(best, slices["test"], workdir / files.TEST, scored, stop=stop)
-    print(report.end(config, workdir, summary, clock), flush=True)
+    print(report.end(workdir, summary, clock), flush=True)
     return summary
 
 

@@ -23,8 +23,7 @@ from prnet_jax.metrics.calibration import (
     best_threshold,
     calibration_error,
 )
-from prnet_jax.metrics.names import json_number
-from prnet_jax.metrics.summary import PooledPixels
+from prnet_jax.metrics.summary import PooledPixels, json_number
 from prnet_jax.predictor import Predictor
 
 SPACING = ("spacing_row_mm", "spacing_column_mm")  # of the pixels that are scored

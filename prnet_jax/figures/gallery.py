@@ -1,6 +1,7 @@
-"""The pictures of a scored split: an overlay of every image, named by rank, and an overview."""
+"""The pictures of a scored split: an overlay of each image, named by its rank, and an overview."""
 
 import contextlib
+import io
 import math
 import re
 import shutil
@@ -12,14 +13,17 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from prnet_jax.figures.slices import caption, draw_legend, marked_panel, overlay
+from prnet_jax.metrics.names import METRIC_NAMED
 from prnet_jax.run import files
 
-_UNRANKED = ".unranked"  # the overlays of an evaluation that is under way
+_UNRANKED = ".unranked"  # the overlays of an evaluation in progress
 _TILE, _LABEL, _GAP = 300, 28, 6  # of the overview, in pixels
 
 
 class Gallery:
-    """Draws each image as it is scored; ranks are known once all are. A context manager.
+    """Draws each image when it is scored, and names the overlays when all are.
+
+    A context manager: what was drawn is removed unless `finish` was called.
 
     Args:
         directory: of the evaluation.
@@ -50,16 +54,16 @@ class Gallery:
         self._number += 1
 
     def finish(self, rows: Sequence[Mapping]) -> list[Path]:
-        """Gives the overlays their names and draws the overview.
+        """Names the overlays by rank and draws the overview.
 
-        The overlays of an earlier evaluation are removed: their ranks are stale.
+        The overlays of an earlier evaluation are removed, because their ranks are out of date.
 
         Args:
             rows: of all images, in the order in which they were added.
 
         Returns:
-            The file of each row, in the rows' order. By name the worst DSC comes first, and images
-            without a DSC last.
+            The overlay of each row. Sorted by name, the worst DSC comes first and images without a
+            DSC last.
         """
         for stale in self._folder.glob("[0-9]*_dsc*.png"):
             stale.unlink()
@@ -71,10 +75,10 @@ class Gallery:
 
 
 def ranked_paths(folder: Path, rows: Sequence[Mapping]) -> list[Path]:
-    """The overlay's path of each row: rank by DSC from the worst, DSC, id.
+    """The path of each row's overlay, named by rank, DSC and id; rank 0 is the worst DSC.
 
     Args:
-        folder: for the overlays.
+        folder: of the overlays.
         rows: with `id` and `dsc`, NaN where not scored.
     """
     digits = max(3, len(str(len(rows) - 1)))
@@ -90,12 +94,13 @@ def ranked_paths(folder: Path, rows: Sequence[Mapping]) -> list[Path]:
 def contact_sheet(
     path: Path, rows: Sequence[Mapping], overlays: Sequence[Path], count: int = 4
 ) -> None:
-    """Writes one PNG of `count` images with the worst DSC above `count` with the best.
+    """Writes a PNG of the `count` images with the worst DSC above the `count` with the best.
 
     Args:
-        path: the PNG.
+        path: the PNG to write.
         rows: with `dsc`; images without a DSC are left out.
         overlays: the overlay of each row.
+        count: images in a row of the picture.
     """
     order = [index for index in _worst_first(rows) if not math.isnan(rows[index]["dsc"])]
     lines = [order[:count], order[count:][-count:][::-1]]
@@ -110,14 +115,18 @@ def contact_sheet(
             panel = marked_panel(overlays[index])
             panel.thumbnail((_TILE, _TILE), Image.Resampling.LANCZOS)
             sheet.paste(panel, (x, y + _LABEL))
-            text = f"{rank} {column + 1}: DSC {100 * rows[index]['dsc']:.2f} %"
+            dsc = METRIC_NAMED["dsc"]
+            score = dsc.text_with_unit(rows[index]["dsc"])
+            text = f"{rank} {column + 1}: {dsc.title} {score}"
             draw.text((x + 4, y + 3), text, "white", font)
     draw_legend(draw, font, 4, height - _LABEL + 4)
-    sheet.save(path, compress_level=4)
+    content = io.BytesIO()
+    sheet.save(content, "png", compress_level=4)
+    files.write_whole(path, content.getvalue())
 
 
 def _worst_first(rows: Sequence[Mapping]) -> list[int]:
-    """Indices of rows by DSC; those without one at the end."""
+    """Indices of the rows by DSC; those without one come last."""
 
     def place(i: int) -> float:
         return math.inf if math.isnan(rows[i]["dsc"]) else rows[i]["dsc"]

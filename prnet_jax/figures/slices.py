@@ -1,4 +1,4 @@
-"""Pictures of slices with the mask and the prediction on them."""
+"""Pictures of slices with the contours of target and prediction."""
 
 import math
 import os
@@ -9,17 +9,15 @@ from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 from scipy import ndimage
 
 from prnet_jax.errors import InputError
+from prnet_jax.metrics.names import METRIC_NAMED
 
-# Told apart in every common form of colour blindness, and from grey.
+# Distinct from each other in every common form of colour blindness, and from grey
 TARGET_COLOUR = (0, 214, 90)
-
-
 PRED_COLOUR = (255, 64, 230)
 
-
-_TINT = 0.45  # share of the colour where only one of the two masks is
+_TINT = 0.45  # opacity of the colour where the two masks differ
 _PANEL_KEY = "marked_panel"  # in the PNG's text: left, top, right, bottom
-_PANEL_PX = 512  # an overlay's panel is magnified to at least this
+_PANEL_PX = 512  # smaller panels of an overlay are magnified to at least this
 
 
 def overlay(
@@ -30,18 +28,19 @@ def overlay(
     path: str | os.PathLike,
     threshold: float = 0.5,
 ) -> None:
-    """Writes a PNG: left the slice, right the slice with both contours, above the title.
+    """Writes a PNG of the slice on the left and the slice with both contours on the right.
 
-    The target's contour runs just outside its mask, the prediction's just inside, so that both
-    are seen where they agree. What only one of them holds is tinted with its colour. The PNG says
-    in its text where the right panel lies, for `marked_panel`.
+    The target's contour runs just outside its mask, the prediction's just inside, so both are
+    visible where they agree. Pixels of only one mask are tinted with its colour. The position of
+    the right panel is stored in the PNG's text for `marked_panel`.
 
     Args:
-        image: float [H, W] in [0, 1]; small ones are magnified by a whole number.
+        image: float [H, W] in [0, 1]; small ones are magnified by an integer.
         target: bool [H, W].
-        pred: bool [H, W], or a probability, float [H, W], of which `>= threshold` is taken.
-        title: one line.
+        pred: bool [H, W], or a probability, float [H, W], whose mask is `pred >= threshold`.
+        title: one line, written above.
         path: the PNG to write.
+        threshold: of the probability.
     """
     zoom = _zoom(image.shape, _PANEL_PX)
     plain = _grey(image, zoom)
@@ -49,7 +48,7 @@ def overlay(
     gap = np.zeros((plain.shape[0], 8, 3), np.uint8)
     panels = Image.fromarray(np.concatenate([plain, gap, marked], axis=1))
 
-    width = max(panels.width, 2 * _PANEL_PX)  # room for the words
+    width = max(panels.width, 2 * _PANEL_PX)  # space for the text
     font_px = width // 56
     font = ImageFont.load_default(size=font_px)
     line_px = 2 * font_px
@@ -66,10 +65,10 @@ def overlay(
 
 
 def marked_panel(path: str | os.PathLike) -> Image.Image:
-    """The right panel of a PNG of `overlay`: the slice with both contours, RGB.
+    """The right panel of a PNG that `overlay` wrote: the slice with both contours, RGB.
 
     Raises:
-        InputError: no such file, or not one that `overlay` wrote.
+        InputError: the file does not exist, or `overlay` did not write it.
     """
     try:
         with Image.open(path, formats=["PNG"]) as sheet:
@@ -79,13 +78,13 @@ def marked_panel(path: str | os.PathLike) -> Image.Image:
             return sheet.convert("RGB").crop((left, top, right, bottom))
     except (OSError, KeyError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise InputError(
-            f"{path} is no overlay picture that this program wrote ({type(error).__name__}): "
+            f"{path} is not an overlay that this program wrote ({type(error).__name__}): "
             "evaluate again"
         ) from None
 
 
 def draw_legend(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, x: int, y: int) -> None:
-    """Draws what the colours of an overlay mean, from (x, y) to the right."""
+    """Draws the meaning of an overlay's colours in one line from (x, y), its top left corner."""
     size = round(font.size)
     for colour, filled, text in (
         (TARGET_COLOUR, False, "target"),
@@ -103,19 +102,19 @@ def draw_legend(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, x: int,
 
 
 def caption(row: Mapping) -> str:
-    """One line about a test image: id, DSC, IoU, HD in px and, where known, in mm.
+    """One line about a scored image: id, DSC, IoU, and HD in px and, if known, in mm.
 
     Args:
-        row: `id`, and `dsc`, `iou`, `hd_px`, `hd_mm`, None or NaN where not scored; and, where
-            given, `empty`, which is added in words.
+        row: `id`; `dsc`, `iou`, `hd_px`, `hd_mm`, None or NaN where not scored; and optionally
+            `empty`, the state of its masks.
     """
-    name = str(row["id"])
-    parts = [name if len(name) <= 40 else f"{name[:18]}...{name[-18:]}"]
-    for name, label in (("dsc", "DSC"), ("iou", "IoU")):
-        parts.append(f"{label} {100 * row[name]:.2f} %" if _scored(row[name]) else f"{label} -")
-    if _scored(row["hd_px"]):
-        mm = f", {row['hd_mm']:.1f} mm" if _scored(row["hd_mm"]) else ""
-        parts.append(f"HD {row['hd_px']:.1f} px{mm}")
+    id = str(row["id"])
+    parts = [id if len(id) <= 40 else f"{id[:18]}...{id[-18:]}"]
+    dsc, iou, *hd = (METRIC_NAMED[name] for name in ("dsc", "iou", "hd_px", "hd_mm"))
+    parts += [f"{metric.title} {metric.text_with_unit(row[metric.name])}" for metric in (dsc, iou)]
+    distances = [metric.text_with_unit(row[metric.name]) for metric in hd]
+    if known := [text for text in distances if text != "-"]:
+        parts.append(f"{hd[0].title} {', '.join(known)}")
     if row.get("empty"):
         parts.append(row["empty"].replace("_", " "))
     return "   ".join(parts)
@@ -128,17 +127,18 @@ def sample_grid(
     columns: int = 4,
     threshold: float = 0.5,
 ) -> np.ndarray:
-    """A few slices with contours in one picture, for TensorBoard.
+    """Several slices with contours in one picture, for TensorBoard.
 
     Args:
         image: float [N, H, W] in [0, 1].
         target: bool [N, H, W].
-        pred: bool, or a probability, float, [N, H, W].
-        columns: slices side by side.
+        pred: [N, H, W], bool or a probability, as for `overlay`.
+        columns: the number of slices in a row.
+        threshold: of the probability.
 
     Returns:
-        uint8 [rows * H * zoom, columns * W * zoom, 3] with a whole zoom that makes a slice at
-        least 256 pixels long; black where the last row is not full.
+        uint8 [rows * H * zoom, columns * W * zoom, 3]. The integer zoom makes the longer side of a
+        slice at least 256 pixels. The empty places of the last row are black.
     """
     zoom = _zoom(image.shape[1:], 256)
     tiles = [
@@ -151,7 +151,7 @@ def sample_grid(
 
 
 def _zoom(shape: Sequence[int], least_px: int) -> int:
-    """The whole number that makes the longer side at least `least_px`."""
+    """The smallest integer that makes the longer side at least `least_px`."""
     return max(1, math.ceil(least_px / max(shape)))
 
 
@@ -167,7 +167,7 @@ def _grey(image: np.ndarray, zoom: int) -> np.ndarray:
 def _mark(
     picture: np.ndarray, target: np.ndarray, pred: np.ndarray, threshold: float, zoom: int
 ) -> np.ndarray:
-    """A copy of a picture of `_grey` with the contours and the tints of `overlay`."""
+    """A copy of a picture from `_grey` with the contours and tints of `overlay`."""
     pred = pred if pred.dtype == bool else pred >= threshold
     target, pred = (np.kron(m, np.ones((zoom, zoom), bool)) for m in (target.astype(bool), pred))
     marked = picture.copy()
@@ -178,7 +178,3 @@ def _mark(
     marked[ndimage.binary_dilation(target, block) & ~target] = TARGET_COLOUR
     marked[pred & ~ndimage.binary_erosion(pred, block)] = PRED_COLOUR
     return marked
-
-
-def _scored(value: float | None) -> bool:
-    return value is not None and not math.isnan(value)

@@ -99,8 +99,3 @@ METRICS = tuple(METRIC_NAMED)
 PIXEL_METRICS = tuple(metric.name for metric in _PIXEL)
 DISTANCES = tuple(_DISTANCES)  # families
 HIGHER_IS_BETTER = {metric.name: metric.higher_is_better for metric in ALL_METRICS}
-
-
-def json_number(value: float) -> float | None:
-    """A float for a JSON file, which has no NaN: None there."""
-    return None if math.isnan(value) else float(value)

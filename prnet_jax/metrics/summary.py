@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from prnet_jax.metrics.names import DISTANCES, METRICS, PIXEL_METRICS, TOLERANCES, json_number
+from prnet_jax.metrics.names import DISTANCES, METRICS, PIXEL_METRICS, TOLERANCES
 from prnet_jax.metrics.overlap import (
     as_mask,
     auc,
@@ -211,6 +211,11 @@ def pooled(
     for prob, target in zip(probs, targets, strict=True):
         pixels.add(prob, target, threshold)
     return {"pooled": pixels.result()["pooled"]}
+
+
+def json_number(value: float) -> float | None:
+    """A float for a JSON file, in which NaN becomes None."""
+    return None if math.isnan(value) else float(value)
 
 
 def _empty_distances(

@@ -238,7 +238,7 @@ def test_a_damaged_overlay(tmp_path, capsys):
     run = write_run(tmp_path / "a")
     next((run / "test/overlays").iterdir()).write_bytes(b"not a picture")
     assert main([str(run), "--out", str(tmp_path / "out")]) == 2
-    assert "no overlay picture" in capsys.readouterr().err
+    assert "is not an overlay that this program wrote" in capsys.readouterr().err
 
 
 def test_page_is_complete_and_safe(compared):

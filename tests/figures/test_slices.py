@@ -72,7 +72,7 @@ def test_overlay_of_odd_shapes(tmp_path):
     for shape, zoom in (((600, 300), 1), ((40, 90), 6)):
         mask = np.ones(shape, bool)
         overlay(np.zeros(shape), mask, mask, "t", tmp_path / "a.png")
-        assert Image.open(tmp_path / "a.png").width >= 1024  # the words have room
+        assert Image.open(tmp_path / "a.png").width >= 1024  # space for the text
         panel = np.asarray(marked_panel(tmp_path / "a.png"))
         assert panel.shape == (zoom * shape[0], zoom * shape[1], 3)
         assert (panel[[0, 0, -1, -1], [0, -1, 0, -1]] == PRED_COLOUR).all()  # its four corners
@@ -85,14 +85,14 @@ def test_marked_panel_of_other_pictures(tmp_path):
     about.add_text("marked_panel", "0 0 100000 100000")
     Image.new("RGB", (8, 8)).save(tmp_path / "huge.png", pnginfo=about)
     for name in ("other.png", "text.png", "missing.png", "huge.png"):
-        with pytest.raises(InputError, match=f"{name} is no overlay picture that this program"):
+        with pytest.raises(InputError, match=f"{name} is not an overlay that this program"):
             marked_panel(tmp_path / name)
 
 
 def test_caption():
     row = {"id": "ID_1", "dsc": 0.93214, "iou": 0.8729, "hd_px": 7.25, "hd_mm": 5.08}
-    assert caption(row) == "ID_1   DSC 93.21 %   IoU 87.29 %   HD 7.2 px, 5.1 mm"
-    assert caption(row | {"hd_mm": math.nan, "empty": ""}).endswith("HD 7.2 px")
+    assert caption(row) == "ID_1   DSC 93.21 %   IoU 87.29 %   HD 7.25 px, 5.08 mm"
+    assert caption(row | {"hd_mm": math.nan, "empty": ""}).endswith("HD 7.25 px")
     empty = {"id": 7, "dsc": None, "iou": math.nan, "hd_px": None, "hd_mm": None}
     assert caption(empty | {"empty": "both_empty"}) == "7   DSC -   IoU -   both empty"
     long = caption(row | {"id": "a" * 30 + "b" * 30}).split()[0]
