@@ -1,8 +1,11 @@
-"""Segmentation metrics: `overlap` by pixels, `surface` by distances, `policy` for summaries,
-`statistics` for intervals and tests.
+"""Segmentation metrics of masks and probabilities, and their summaries.
 
-The modules `prnet_jax.metrics.overlap` and `.surface` must be imported from by their full names:
-as an attribute, `metrics.overlap` is the function.
+`names` says how each metric is printed, `overlap` compares pixels, `surface` measures distances,
+`policy` decides what empty masks count for, `summary` scores images and summarizes them,
+`statistics` gives intervals and tests.
+
+Import from the module `prnet_jax.metrics.overlap` by its full name: as an attribute,
+`metrics.overlap` is the function.
 """
 
 from prnet_jax.metrics.names import HIGHER_IS_BETTER, METRICS, PIXEL_METRICS
