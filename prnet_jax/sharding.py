@@ -73,7 +73,11 @@ def state_sharding(mesh: Mesh, state: Any, shard: bool) -> Any:
 def make_state(mesh: Mesh, make: Callable[[], Any], shard: bool = False) -> Any:
     """The arrays that `make()` computes, placed as `state_sharding` says."""
     placement = state_sharding(mesh, jax.eval_shape(make), shard)
-    return jax.jit(make, out_shardings=placement)()
+    # On CPUs a higher level unrolls the loops of every random draw: over a minute of compilation,
+    # for the same bits.
+    on_cpu = mesh.devices.flat[0].platform == "cpu"
+    options = {"xla_backend_optimization_level": 1} if on_cpu else None
+    return jax.jit(make, out_shardings=placement, compiler_options=options)()
 
 
 def jit_train_step(mesh: Mesh, step: Callable, state: Any) -> Callable:
