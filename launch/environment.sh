@@ -62,7 +62,7 @@ show_progress() {
   shift
   : >"$log"
   while sleep 5 >/dev/null && kill -0 $$; do
-    echo "  $((SECONDS - start)) s: $(tail -n 1 "$log" | cut -c -100)"
+    echo "  $((SECONDS - start)) s: $(tail -n 1 "$log" | cut -c -70)"
   done 2>/dev/null &
   beat=$!
   "$@" >"$log" 2>&1 || code=$?
