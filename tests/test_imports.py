@@ -1,7 +1,15 @@
-"""What importing and running the package must and must not bring with it."""
+"""What importing and running the package must and must not bring with it, and who imports whom."""
 
+import ast
+import pathlib
 import subprocess
 import sys
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+HEAVY = {"jax", "numpy", "scipy", "flax", "optax", "orbax", "tensorflow_datasets", "matplotlib"}
 
 
 def run(code, cwd, **env):
@@ -12,9 +20,122 @@ def run(code, cwd, **env):
     return done.stdout.strip()
 
 
+# ---- who imports whom
+
+
+def modules_of(package, folder):
+    """{module name: file} of the Python files below `folder`."""
+    found = {}
+    for path in sorted(folder.rglob("*.py")):
+        parts = (package, *path.relative_to(folder).with_suffix("").parts)
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imports_of(name, path, modules):
+    """The modules of ours that a file imports, anywhere in it."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            wanted = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, *filter(None, [base])])
+            wanted = [f"{base}.{alias.name}" for alias in node.names]
+            wanted = [name if name in modules else base for name in wanted]
+        else:
+            continue
+        found.update(module for module in wanted if module in modules)
+    return found - {name}
+
+
+@pytest.fixture(scope="module")
+def graph():
+    modules = modules_of("prnet_jax", ROOT / "prnet_jax")
+    for folder in (ROOT / "datasets").iterdir():
+        if folder.is_dir():
+            modules |= modules_of(f"prnet_jax.datasets.{folder.name}", folder)
+    return {name: imports_of(name, path, modules) for name, path in modules.items()}
+
+
+def reachable(graph, start):
+    found, waiting = set(), [start]
+    while waiting:
+        for module in graph[waiting.pop()] - found:
+            found.add(module)
+            waiting.append(module)
+    return found
+
+
+def test_no_import_forms_a_circle(graph):
+    assert len(graph) > 80 and graph["prnet_jax.train"] > {"prnet_jax.steps", "prnet_jax.report"}
+    assert [name for name in graph if name in reachable(graph, name)] == []
+
+
+@pytest.mark.parametrize("room", ["models", "metrics"])
+def test_networks_and_metrics_import_nothing_above_them(graph, room):
+    """They know nothing of files, configs or checkpoints."""
+    package = f"prnet_jax.{room}"
+    inside = {name for name in graph if f"{name}.".startswith(f"{package}.")}
+    allowed = inside | {"prnet_jax", "prnet_jax.errors"}
+    if f"{package}.__main__" in inside:
+        inside.remove(f"{package}.__main__")  # a command
+    assert set().union(*(graph[name] for name in inside)) <= allowed
+
+
+def test_a_command_is_imported_by_nobody(graph):
+    imported = set().union(*graph.values())
+    assert not {name for name in imported if name.endswith("__main__")}
+
+
+# ---- what is fast
+
+
+COMMANDS = sorted(
+    {f"prnet_jax.{path.parent.name}" for path in (ROOT / "prnet_jax").glob("*/__main__.py")}
+    | {"prnet_jax", "prnet_jax.main"}
+)
+
+# Prints what was imported when a command has ended, however it ended.
+WATCHED = """
+import atexit, runpy, sys
+atexit.register(lambda: print("\\nimported", *sys.modules))
+sys.argv = ["command", "--help"]
+runpy.run_module("{name}", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_needs_no_jax(name, root):
+    begin = time.perf_counter()
+    printed = run(WATCHED.format(name=name), root)
+    print(f"{name} --help: {time.perf_counter() - begin:.2f} s")
+    text, _, imported = printed.rpartition("\nimported ")
+    assert name == "prnet_jax" or "--" in text
+    assert not HEAVY & set(imported.split())
+
+
+def test_the_list_of_commands_is_complete(root):
+    printed = run(WATCHED.format(name="prnet_jax"), root)
+    for name in COMMANDS:
+        assert name == "prnet_jax" or f"python -m {name} " in printed
+
+
+def test_importing_the_package_needs_no_jax(root):
+    code = "import sys, prnet_jax, prnet_jax.evaluate, prnet_jax.torch_weights, prnet_jax.models\n"
+    imported = run(f"{code}print(*sys.modules)", root).split()
+    assert not HEAVY & set(imported)
+
+
+# ---- what stays out
+
+
 def test_no_tensorflow_and_no_torch(root):
-    modules = "import sys, prnet_jax.main, prnet_jax.train, prnet_jax.torch_weights\n"
-    code = modules + "print([m for m in ('tensorflow', 'tensorboard') if m in sys.modules])"
+    modules = "import sys, prnet_jax.main, prnet_jax.train, prnet_jax.torch_weights.convert\n"
+    code = modules + "print([m for m in ('tensorflow', 'tensorboard', 'torch') if m in sys.modules])"
     assert run(code, root) == "[]"
 
 
