@@ -92,8 +92,7 @@ def train_and_evaluate(
         sizes = {split: len(part) for split, part in slices.items()}
         print(report.beginning(config, workdir, sizes, steps_per_epoch, state.params), flush=True)
         if start:
-            done = f"step {start} of {total_steps} ({clock['epochs']} epochs)"
-            print(f"Resuming after {done}.", flush=True)
+            print(f"Resuming after step {start} of {total_steps}.", flush=True)
         elif jax.default_backend() == "cpu":
             _warn_if_long(config, train_step, state, total_steps)
 
