@@ -1,7 +1,6 @@
 """TFDS builder of the 2-D part of "Finding and Measuring Lungs in CT Data"; see README.md."""
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 import re
@@ -10,29 +9,27 @@ from collections.abc import Iterable, Iterator
 import tensorflow_datasets as tfds
 
 from prnet_jax.data import records, splits
+from prnet_jax.data.builder import SliceBuilder, config_name, fingerprint_of, split_names
 from prnet_jax.data.integrity import row
 from prnet_jax.data.readers import Folder, read_hu, read_tiff
 from prnet_jax.errors import InputError
 
 from . import integrity
 
-NEEDS_MANUAL_DIR = True
-MASKS = ("mask",)
 LEAKING = ("ID_0052_Z_0108", "ID_0134_Z_0137", "ID_0254_Z_0075")  # masks with air outside the body
 HALF_MASKED = "ID_0079_Z_0072"  # its mask misses one lung; it trains in the committed split
 
-_FOLDER = pathlib.Path(__file__).parent
-_MANIFEST = _FOLDER / "splits.csv"  # another split under the same name needs another VERSION
+# Another split under the same name needs another VERSION.
+_MANIFEST = pathlib.Path(__file__).parent / "splits.csv"
 
 
 @dataclasses.dataclass(eq=False)
 class FindingLungsConfig(tfds.core.BuilderConfig):
-    """What the records depend on. `make_config` composes the name from the other fields."""
+    """The options; `make_config` names them."""
 
     split_seed: int | None = None  # None: the committed split; else a random one
     fold: str = ""  # "2/5": the second of five folds, drawn with split_seed (0 where None)
     include_leaking: bool = False  # keep the three leaking masks
-    fingerprint: str = ""  # of all files, so that no two folders share records
 
 
 def make_config(
@@ -42,51 +39,43 @@ def make_config(
     fold: str = "",
     include_leaking: bool = False,
 ) -> FindingLungsConfig:
-    """The configuration for these options and, where given, the files of `manual_dir`.
+    """The config of these options and, where given, of the files in `manual_dir`.
 
-    Its name, a folder's name, differs wherever the records would: `default-1a2b3c4d`,
-    `seed1-1a2b3c4d`, `fold2of5_leaking-1a2b3c4d`. Without `manual_dir` it ends before the dash.
+    Its name differs wherever the records would: `default-1a2b3c4d`, `seed1-1a2b3c4d`,
+    `fold2of5_leaking-1a2b3c4d`. Without `manual_dir` it ends before the dash.
 
     Raises:
         InputError: an option of the wrong type or form, or a folder that cannot be read.
     """
     if not isinstance(include_leaking, bool):
         raise InputError(f"include_leaking is {include_leaking!r}; expected True or False")
-    parts = splits.option_names(split_seed, fold) or ["default"]
-    parts += ["leaking"] * include_leaking
-    fingerprint = "" if manual_dir is None else fingerprint_of(manual_dir)
-    name = "_".join(parts) + (f"-{fingerprint}" if fingerprint else "")
+    names = split_names(split_seed, fold) or ["default"]
+    names += ["leaking"] * include_leaking
+    fingerprint = "" if manual_dir is None else fingerprint_of(_files(manual_dir))
     return FindingLungsConfig(
-        name=name,
+        name=config_name(names, fingerprint),
         split_seed=split_seed,
         fold=fold,
         include_leaking=include_leaking,
-        fingerprint=fingerprint,
     )
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
+class Builder(SliceBuilder):
     """264 axial chest CT slices in HU with a mask of both lungs; one slice a patient."""
 
     VERSION = tfds.core.Version("1.1.0")
     RELEASE_NOTES = {"1.1.0": "Records say their unit.", "1.0.0": "First release."}
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Download "Finding and Measuring Lungs in CT Data" (K. Mader) from
-    https://www.kaggle.com/datasets/kmader/finding-lungs-in-ct-data (a Kaggle account is needed).
-    Put these two into one directory, as folders or as the zip files they come as:
+    https://www.kaggle.com/datasets/kmader/finding-lungs-in-ct-data (needs a Kaggle account).
+    Put these two into one directory, as folders or as the zip files they come in:
 
         2d_images/ or 2d_images.zip    267 slices, ID_nnnn_Z_zzzz.tif
         2d_masks/  or 2d_masks.zip     267 masks of the same names
 
-    and name that directory: --config.dataset.manual_dir=DIRECTORY on the command line, or the
-    environment variable PRNET_MANUAL_DIR. Nothing else of the download is read.
+    Then name that directory: --config.dataset.manual_dir=DIRECTORY on the command line, or the
+    environment variable PRNET_MANUAL_DIR. The rest of the download is not read.
     """
-    pkg_dir_path = tfds.core.Path(_FOLDER)  # TFDS would look in prnet_jax/datasets
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=records.features(MASKS), supervised_keys=("image", "mask")
-        )
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
         folder = pathlib.Path(dl_manager.manual_dir)
@@ -94,47 +83,33 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         print(report)
         report.raise_for_defects()
         split_of, source = choose_splits(report.pairs, self.builder_config)
-        ids = {name: [id for id in split_of if split_of[id] == name] for name in splits.SPLITS}
-        counts = " / ".join(f"{len(ids[name])} {name}" for name in splits.SPLITS)
+        ids = splits.ids_by_split(split_of)
+        counts = splits.counts_text({name: len(ids[name]) for name in ids})
         print(row("excluded", f"{len(report.pairs) - len(split_of)} leaking masks"))
         print(row("split", f"{counts}, {source}"), flush=True)
-        return {name: self._generate_examples(folder, ids[name]) for name in splits.SPLITS}
+        return {name: self._generate_examples(folder, ids[name]) for name in ids}
 
     def _generate_examples(self, folder: pathlib.Path, ids: Iterable[str]):
         images, masks = Folder(folder, integrity.IMAGES), Folder(folder, integrity.MASKS)
         for id in ids:
             hu = read_hu(images.read(id), images.file(id))
             mask = read_tiff(masks.read(id), masks.file(id)) != 0
-            # The set's one pixel factor cannot be every scan's spacing: see README.md.
+            # The set's one pixel factor cannot be the spacing of every scan: see README.md.
             yield id, records.example(id, patient_of(id), hu, None, mask=mask)
 
 
 def patient_of(id: str) -> str:
-    """`ID_0003` of `ID_0003_Z_0132`; another name is its own patient."""
+    """`ID_0003` of `ID_0003_Z_0132`; an id of another form is its own patient."""
     match = re.fullmatch(r"(ID_\d+)_Z_\d+", id)
     return match[1] if match else id
 
 
-def fingerprint_of(manual_dir: str | os.PathLike) -> str:
-    """Eight hex digits over names and contents of all images and masks, zipped or not.
-
-    Raises:
-        InputError: the folder or a file in it cannot be read.
-    """
-    digest = hashlib.sha256()
-    for folder in (Folder(manual_dir, integrity.IMAGES), Folder(manual_dir, integrity.MASKS)):
-        for id in folder.ids:
-            data = folder.read(id)
-            digest.update(f"{folder.name}/{id} {len(data)}\n".encode())
-            digest.update(data)
-    return digest.hexdigest()[:8]
-
-
 def choose_splits(pairs: Iterable[str], config: FindingLungsConfig) -> tuple[dict[str, str], str]:
-    """The split of each image that is kept, and one line on where it comes from.
+    """The split of each image that is kept, and a line on where it comes from.
 
-    The committed split holds for exactly its 264 ids. A folder with more than half of them, but
-    not all or with others, is taken for a spoilt copy; any other folder gets a random split.
+    The committed split applies to exactly its 264 ids. A folder with more than half of them, but
+    with some missing or others added, is refused as a spoilt copy; any other folder gets a random
+    split.
 
     Args:
         pairs: ids that have an image and a mask.
@@ -159,8 +134,15 @@ def choose_splits(pairs: Iterable[str], config: FindingLungsConfig) -> tuple[dic
     if len(missing) < len(manifest) / 2:
         raise InputError(
             f"the committed split does not fit this folder: {difference} "
-            f"({', '.join((missing + unknown)[:3])}); mend the folder, or set split_seed=0 for a "
+            f"({', '.join((missing + unknown)[:3])}); repair the folder, or set split_seed=0 for a "
             "random split, not comparable with the committed one"
         )
     drawn, source = splits.draw(ids, None, "", patient_of)
     return drawn, f"{source}: the committed list does not apply ({difference})"
+
+
+def _files(manual_dir: str | os.PathLike) -> Iterator[tuple[str, bytes]]:
+    """(name, content) of all images and masks, zipped or not."""
+    for folder in (Folder(manual_dir, integrity.IMAGES), Folder(manual_dir, integrity.MASKS)):
+        for id in folder.ids:
+            yield f"{folder.name}/{id}", folder.read(id)

@@ -1,4 +1,4 @@
-"""TFDS builder of a person's own images and masks; see README.md."""
+"""TFDS builder of your own images and masks; see README.md."""
 
 import dataclasses
 import hashlib
@@ -10,7 +10,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from prnet_jax.data import records, splits
+from prnet_jax.data.builder import SliceBuilder, check_whole, config_name, split_names
 from prnet_jax.data.integrity import row
+from prnet_jax.data.readers import read_bytes
 from prnet_jax.errors import InputError
 
 from . import inspection
@@ -18,23 +20,18 @@ from .inspection import Case, Choices
 from .metadata import Entry
 from .pairs import METADATA, find_pairs
 
-NEEDS_MANUAL_DIR = True
-MASKS = ("mask",)
 SLICES = ("all", "with_mask")
-
-_FOLDER = pathlib.Path(__file__).parent
 
 
 @dataclasses.dataclass(eq=False)
 class ImageFolderConfig(tfds.core.BuilderConfig):
-    """What the records depend on. `make_config` composes the name from the other fields."""
+    """The options; `make_config` names them."""
 
-    split_seed: int | None = None  # None: metadata.csv's split, or a random one of seed 0
+    split_seed: int | None = None  # None: the split in metadata.csv, or a random one of seed 0
     fold: str = ""  # "2/5": the second of five folds, drawn with split_seed (0 where None)
-    label: int | None = None  # of masks with several labels
+    label: int | None = None  # the foreground of masks with several labels
     slices: str = "all"  # or "with_mask"
     hu_offset: int = 0  # added to every pixel
-    fingerprint: str = ""  # of all files, so that no two folders share records
 
 
 def make_config(
@@ -46,45 +43,44 @@ def make_config(
     slices: str = "all",
     hu_offset: int = 0,
 ) -> ImageFolderConfig:
-    """The configuration for these options and, where given, the files of `manual_dir`.
+    """The config of these options and, where given, of the files in `manual_dir`.
 
-    Its name, a folder's name, differs wherever the records would: `default-1a2b3c4d`,
-    `fold2of5_label3-1a2b3c4d`. Without `manual_dir` it ends before the dash.
+    Its name differs wherever the records would: `default-1a2b3c4d`, `fold2of5_label3-1a2b3c4d`.
+    Without `manual_dir` it ends before the dash.
 
     Args:
-        manual_dir: holds `images`, `masks` and, if wanted, `metadata.csv`.
-        split_seed: a random split by patient with that seed, whatever `metadata.csv` says.
+        manual_dir: holds `images`, `masks` and optionally `metadata.csv`.
+        split_seed: seed of a random split by patient, which replaces that of `metadata.csv`.
         fold: "i/k", fold i of k by patient.
-        label: the value that is foreground, in masks of several; all others are background.
-        slices: "all", or "with_mask" for those only on which something is marked.
-        hu_offset: added to every pixel, for files that hold HU + a constant: -1024 for HU + 1024.
+        label: the foreground value of masks with several labels; all others are background.
+        slices: "all", or "with_mask" for only those on which something is marked.
+        hu_offset: added to every pixel: -1024 for files that hold HU + 1024.
 
     Raises:
         InputError: an option of the wrong type or form, or a folder that cannot be read.
     """
-    splits.check_whole("label", label, 1)
+    check_whole("label", label, 1)
     if isinstance(hu_offset, bool) or not isinstance(hu_offset, int):
         raise InputError(f"hu_offset is {hu_offset!r}; expected a whole number")
     if slices not in SLICES:
         raise InputError(f"slices is {slices!r}; expected one of {', '.join(SLICES)}")
-    parts = splits.option_names(split_seed, fold) or ["default"]
-    parts += [] if label is None else [f"label{label}"]
-    parts += ["with_mask"] if slices == "with_mask" else []
-    parts += [f"{'plus' if hu_offset > 0 else 'minus'}{abs(hu_offset)}"] if hu_offset else []
-    fingerprint = "" if manual_dir is None else fingerprint_of(manual_dir)
+    names = split_names(split_seed, fold) or ["default"]
+    names += [] if label is None else [f"label{label}"]
+    names += ["with_mask"] if slices == "with_mask" else []
+    names += [f"{'plus' if hu_offset > 0 else 'minus'}{abs(hu_offset)}"] if hu_offset else []
+    fingerprint = "" if manual_dir is None else _fingerprint(manual_dir)
     return ImageFolderConfig(
-        name="_".join(parts) + (f"-{fingerprint}" if fingerprint else ""),
+        name=config_name(names, fingerprint),
         split_seed=split_seed,
         fold=fold,
         label=label,
         slices=slices,
         hu_offset=hu_offset,
-        fingerprint=fingerprint,
     )
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
-    """A person's own images with masks: pictures, or the axial slices of volumes."""
+class Builder(SliceBuilder):
+    """Your own images with masks: pictures, or the axial slices of volumes."""
 
     VERSION = tfds.core.Version("1.0.0")
     RELEASE_NOTES = {"1.0.0": "First release."}
@@ -93,17 +89,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
         images/NAME.png    or .tif .npy .npz .nii .nii.gz .dcm, or a folder NAME of DICOM files
         masks/NAME.png     0 and one other value
-        metadata.csv       if you like: id, patient_id, split, spacing_row_mm, spacing_column_mm
+        metadata.csv       optional: id, patient_id, split, spacing_row_mm, spacing_column_mm
 
-    and name that directory: --config.dataset.manual_dir=DIRECTORY on the command line, or the
+    Then name that directory: --config.dataset.manual_dir=DIRECTORY on the command line, or the
     environment variable PRNET_MANUAL_DIR. More: datasets/image_folder/README.md
     """
-    pkg_dir_path = tfds.core.Path(_FOLDER)  # TFDS would look in prnet_jax/datasets
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=records.features(MASKS), supervised_keys=("image", "mask")
-        )
 
     def _split_generators(self, dl_manager) -> dict[str, Iterator]:
         config = self.builder_config
@@ -111,9 +101,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         print(found.report, flush=True)
         found.report.raise_for_defects()
         split_of, source = choose_splits(found.cases, found.metadata, config)
-        cases = {name: [] for name in splits.SPLITS}
-        for case in found.cases:
-            cases[split_of[case.pair.id]].append(case)
+        cases = {
+            name: [case for case in found.cases if split_of[case.pair.id] == name]
+            for name in splits.SPLITS
+        }
         print(row("split", f"{_split_text(cases)}; {source}"), flush=True)
         unit = found.report.unit
         return {name: self._generate_examples(cases[name], unit) for name in splits.SPLITS}
@@ -134,24 +125,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 )
 
 
-def fingerprint_of(manual_dir: str | os.PathLike) -> str:
-    """Eight hex digits over names and contents of all images, masks and `metadata.csv`.
-
-    Raises:
-        InputError: a folder is missing, or a file cannot be read.
-    """
+def _fingerprint(manual_dir: str | os.PathLike) -> str:
+    """Eight hex digits over the names and contents of all images, masks and `metadata.csv`."""
     manual_dir = pathlib.Path(manual_dir)
     files = find_pairs(manual_dir).files
     metadata = manual_dir / METADATA
     digest = hashlib.sha256()
     for file in files + [metadata] * metadata.is_file():
-        try:
-            with file.open("rb") as opened:
-                content = hashlib.file_digest(opened, "sha256").hexdigest()
-        except OSError as error:
-            raise InputError(
-                f"{file} cannot be read ({error.strerror}); check its permissions"
-            ) from error
+        content = hashlib.sha256(read_bytes(file)).hexdigest()
         digest.update(f"{file.relative_to(manual_dir).as_posix()} {content}\n".encode())
     return digest.hexdigest()[:8]
 
@@ -159,9 +140,9 @@ def fingerprint_of(manual_dir: str | os.PathLike) -> str:
 def choose_splits(
     cases: Iterable[Case], metadata: Mapping[str, Entry], config: ImageFolderConfig
 ) -> tuple[dict[str, str], str]:
-    """The split of each pair, and one line on where it comes from.
+    """The split of each pair, and a line on where it comes from.
 
-    A patient stays in one split, with all slices of all volumes.
+    All slices of a patient stay in one split.
 
     Raises:
         InputError: too few patients, or a patient in two splits of `metadata.csv`.
@@ -198,9 +179,9 @@ def _split_of_metadata(
 
 
 def _split_text(cases: Mapping[str, list[Case]]) -> str:
-    slices = " / ".join(f"{sum(len(c.ids) for c in some)} {name}" for name, some in cases.items())
-    people = " / ".join(str(len({case.patient_id for case in some})) for some in cases.values())
-    return f"{slices} (patients {people})"
+    slices = {name: sum(len(case.ids) for case in some) for name, some in cases.items()}
+    patients = " / ".join(str(len({case.patient_id for case in some})) for some in cases.values())
+    return f"{splits.counts_text(slices)} (patients {patients})"
 
 
 def _choices(config: ImageFolderConfig) -> Choices:

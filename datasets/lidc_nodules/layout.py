@@ -5,6 +5,7 @@ import pathlib
 import re
 from collections.abc import Iterable
 
+from prnet_jax.data.readers import read_bytes
 from prnet_jax.errors import InputError
 
 READERS = 4
@@ -62,13 +63,7 @@ class Layout:
         Raises:
             InputError: it cannot be read.
         """
-        path = self.root / self.file(id, folder)
-        try:
-            return path.read_bytes()
-        except OSError as error:
-            raise InputError(
-                f"{path} cannot be read ({error.strerror}); check its permissions"
-            ) from error
+        return read_bytes(self.root / self.file(id, folder))
 
     def _list(self, patient: str, nodule: str, folder: str) -> None:
         path = self.root / patient / nodule / folder

@@ -9,19 +9,18 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 from prnet_jax.data import records
-from prnet_jax.data.splits import SPLITS, check_whole
+from prnet_jax.data.builder import SliceBuilder, check_whole
+from prnet_jax.data.splits import PAPER_SIZES, SPLITS
 from prnet_jax.datasets.lung_phantom.phantom import make_slice
 from prnet_jax.errors import InputError
-
-MASKS = ("mask", "nodule_mask")  # the lungs; the nodules within them
 
 
 @dataclasses.dataclass
 class LungPhantomConfig(tfds.core.BuilderConfig):
-    """What is generated; use `make_config`, which names the config after its options."""
+    """The options; `make_config` names them."""
 
     size: int = 512  # rows and columns
-    num_slices: tuple[int, int, int] = (211, 26, 27)  # of train, validation, test
+    num_slices: tuple[int, int, int] = PAPER_SIZES  # of train, validation, test
     seed: int = 0
 
 
@@ -29,12 +28,12 @@ DEFAULT = LungPhantomConfig(name="default")
 
 
 def make_config(
-    size: int = 512, num_slices: tuple[int, int, int] = (211, 26, 27), seed: int = 0
+    size: int = 512, num_slices: tuple[int, int, int] = PAPER_SIZES, seed: int = 0
 ) -> LungPhantomConfig:
-    """The config of these options, see `LungPhantomConfig`; others never share a directory.
+    """The config of these options (see `LungPhantomConfig`), whose name tells them apart.
 
     Raises:
-        InputError: an option that cannot be.
+        InputError: an option of the wrong type or out of its range.
     """
     check_whole("size", size, 32)
     check_whole("seed", seed, 0)
@@ -46,23 +45,19 @@ def make_config(
         )
     config = LungPhantomConfig(name="default", size=size, num_slices=tuple(numbers), seed=seed)
     if config == DEFAULT:
-        return DEFAULT  # TFDS wants the very object that stands in BUILDER_CONFIGS
+        return DEFAULT  # TFDS wants the very object in BUILDER_CONFIGS
     counts = "-".join(map(str, config.num_slices))
     config.name = f"seed{config.seed}_size{config.size}_n{counts}"
     return config
 
 
-class Builder(tfds.core.GeneratorBasedBuilder):
-    """The lung phantom as a TFDS data set; its records are `records.features(masks=MASKS)`."""
+class Builder(SliceBuilder):
+    """The lung phantom as a TFDS data set."""
 
+    MASKS = ("mask", "nodule_mask")  # the lungs; the nodules within them
     VERSION = tfds.core.Version("1.1.0")
     RELEASE_NOTES = {"1.1.0": "Records say their unit.", "1.0.0": "First release."}
     BUILDER_CONFIGS = [DEFAULT]
-    # README.md, CITATIONS.bib and TAGS.txt: TFDS would look for them in prnet_jax/datasets.
-    pkg_dir_path = tfds.core.Path(__file__).parent
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(features=records.features(masks=MASKS))
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Iterator]:
         del dl_manager  # nothing is downloaded
@@ -78,9 +73,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         def draw(index: int) -> tuple[str, dict[str, Any]]:
             id = f"phantom{seed or ''}_{index:04d}"  # another seed makes another person
             made = make_slice(index, seed, size)
-            masks = dict(zip(MASKS, (made.lung, made.nodule), strict=True))
+            masks = dict(zip(self.MASKS, (made.lung, made.nodule), strict=True))
             return id, records.example(id, id, made.hu, made.spacing_mm, **masks)
 
-        # NumPy and the PNG encoder let go of the interpreter's lock, so threads share the work.
+        # NumPy and the PNG encoder release the interpreter's lock, so threads share the work.
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             yield from pool.map(draw, indices)

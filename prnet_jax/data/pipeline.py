@@ -41,20 +41,15 @@ class Slices:
     def __init__(
         self, builder: tfds.core.DatasetBuilder, split: str, config: ml_collections.ConfigDict
     ):
-        pngs = [
-            name
-            for name, feature in builder.info.features.items()
-            if isinstance(feature, tfds.features.Image)
-        ]
-        self.mask_names = [name for name in pngs if name != "image"]
+        decoders = records.undecoded(builder.info.features)
+        self.mask_names = [name for name in decoders if name != "image"]
         if config.mask not in self.mask_names:
             raise InputError(
                 f"{builder.name} has no mask {config.mask!r}: "
                 f"set --config.dataset.mask (evaluate: --mask) to one of "
                 f"{', '.join(self.mask_names)}"
             )
-        encoded = {name: tfds.decode.SkipDecoding() for name in pngs}
-        self._source = builder.as_data_source(split, decoders=encoded)
+        self._source = builder.as_data_source(split, decoders=decoders)
         self.mask_name = config.mask
         # A data set has one unit.
         self.unit = self._source[0]["unit"].decode() if len(self._source) else records.UNITS[0]

@@ -47,10 +47,9 @@ def prepare(
 
     Of several processes, all of which must call this, the first makes them and the others wait.
 
-    A builder's module states `Builder`, `MASKS`, `make_config` (whose parameters are the options,
-    each with a default) and, for a data set that a person has to download, `NEEDS_MANUAL_DIR =
-    True`; its `make_config` then takes `manual_dir` first and ends the config's name in
-    `-<fingerprint>` of the files.
+    A builder's module defines `Builder` and `make_config`, whose parameters are the options, each
+    with a default. Where a person has to download the files, `make_config` takes `manual_dir`
+    first and ends the config's name in `-<fingerprint>` of them.
 
     Args:
         name: one of `available()`.
@@ -70,7 +69,7 @@ def prepare(
     _check_options(module, name, options)
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     data_dir = pathlib.Path(data_dir).expanduser()
-    if getattr(module, "NEEDS_MANUAL_DIR", False):
+    if "manual_dir" in inspect.signature(module.make_config).parameters:
         manual_dir = manual_dir or os.environ.get(MANUAL_DIR_VARIABLE)
         if not manual_dir:
             return _prepared_before(module, name, data_dir, options)

@@ -56,6 +56,20 @@ def files_below(folder: pathlib.Path) -> list[pathlib.Path]:
     return sorted(found)
 
 
+def read_bytes(file: pathlib.Path) -> bytes:
+    """The content of a file.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{file} cannot be read ({error.strerror}); check its permissions"
+        ) from error
+
+
 def _hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
@@ -105,12 +119,7 @@ class Folder:
         """
         file = str(self._files[id])
         if self._zip is None:
-            try:
-                return (self.path / file).read_bytes()
-            except OSError as error:
-                raise InputError(
-                    f"{self.path / file} cannot be read ({error.strerror}); check its permissions"
-                ) from error
+            return read_bytes(self.path / file)
         try:
             return self._zip.read(file)
         except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:

@@ -1,9 +1,9 @@
-"""The stored form of a CT slice, shared by every builder in `datasets/`: what is in a record.
+"""The record of a CT slice, the same for every builder in `datasets/`.
 
-Hounsfield units go into a 16-bit PNG as HU + 32768, which holds every int16 value; grey values of
-pictures that are no longer HU go the same way, and each record says which it holds. A mask goes
-into an 8-bit PNG of zeros and ones. TFDS stores the encoded bytes as they are and hands them back
-through `SkipDecoding`, so that neither TensorFlow nor OpenCV is needed.
+Hounsfield units are stored in a 16-bit PNG as HU + 32768, which holds every int16 value. Grey
+values of pictures that are no longer HU are stored the same way, and each record says which it
+holds. A mask is an 8-bit PNG of zeros and ones. TFDS stores these bytes as they are and returns
+them through `SkipDecoding`, so neither TensorFlow nor OpenCV is needed.
 """
 
 import io
@@ -14,15 +14,15 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 HU_OFFSET = 32768
-UNITS = ("HU", "grey")  # grey: 0 to 255, of a picture that was windowed before
+UNITS = ("HU", "grey")  # grey: 0 to 255, of a picture already windowed
 
 
 def features(masks: tuple[str, ...] = ("mask",)) -> tfds.features.FeaturesDict:
     """The TFDS features of a record with the given mask names.
 
-    `image` is HU (or grey values) + 32768 as uint16 [H, W, 1], `unit` says which of `UNITS`, each
-    mask is uint8 {0, 1} [H, W, 1], `id` and `patient_id` are text, `spacing_mm` is float32 [2]
-    (row, column), NaN where it is not known.
+    `image` is HU (or grey values) + 32768 as uint16 [H, W, 1], `unit` is one of `UNITS`, each mask
+    is uint8 {0, 1} [H, W, 1], `id` and `patient_id` are text, `spacing_mm` is float32 [2] (row,
+    column), NaN where not known.
     """
     png = {"shape": (None, None, 1), "encoding_format": "png"}
     return tfds.features.FeaturesDict(
@@ -37,6 +37,15 @@ def features(masks: tuple[str, ...] = ("mask",)) -> tfds.features.FeaturesDict:
     )
 
 
+def undecoded(features: tfds.features.FeaturesDict) -> dict[str, tfds.decode.SkipDecoding]:
+    """Decoders for `as_data_source` that leave the image and every mask as PNG bytes."""
+    return {
+        name: tfds.decode.SkipDecoding()
+        for name, feature in features.items()
+        if isinstance(feature, tfds.features.Image)
+    }
+
+
 def example(
     id: str,
     patient_id: str,
@@ -49,11 +58,14 @@ def example(
 
     Args:
         id: unique within the data set.
-        patient_id: the same for all slices of one person; splits keep it together.
-        pixels: integer Hounsfield units [H, W], within int16; or grey values 0 to 255.
+        patient_id: the same for all slices of a person, which stay in one split.
+        pixels: integer Hounsfield units [H, W] within int16, or grey values from 0 to 255.
         spacing_mm: (row, column) distance of pixel centres in mm, or None where not known.
-        unit: what the pixels are, one of `UNITS`.
+        unit: of the pixels, one of `UNITS`.
         **masks: bool [H, W] under the names given to `features`.
+
+    Raises:
+        ValueError: an unknown unit, or pixels outside its range.
     """
     if unit not in UNITS or (unit == "grey" and not 0 <= np.min(pixels) <= np.max(pixels) <= 255):
         raise ValueError(f"{id}: unit {unit!r} does not fit {np.min(pixels)} to {np.max(pixels)}")
@@ -69,7 +81,11 @@ def example(
 
 
 def encode_hu(hu: np.ndarray) -> io.BytesIO:
-    """Integer HU [H, W] within int16 as a 16-bit PNG."""
+    """Integer HU [H, W] as a 16-bit PNG.
+
+    Raises:
+        ValueError: values outside int16.
+    """
     stored = np.asarray(hu, np.int32) + HU_OFFSET
     if stored.min() < 0 or stored.max() > 65535:
         raise ValueError(f"HU outside int16: {np.min(hu)} to {np.max(hu)}")

@@ -1,7 +1,7 @@
 """Which image belongs to which split: a committed list, a random draw or k folds.
 
-All slices of a patient stay in one split. Drawing sorts the patients first, so that neither the
-order of files on a disk nor the machine matters.
+All slices of a patient stay in one split. Patients are sorted before they are drawn, so the result
+depends neither on the order of files on a disk nor on the machine.
 """
 
 import csv
@@ -16,30 +16,44 @@ import numpy as np
 from prnet_jax.errors import InputError
 
 SPLITS = ("train", "validation", "test")
-PAPER_SIZES = (211, 26, 27)  # PAPER.md, "The data set of 264 images"
+PAPER_SIZES = (211, 26, 27)  # of the PR-Net paper's 264 images
 
 PatientOf = Mapping[str, str] | Callable[[str], str] | None
 
 
 def read_manifest(path: str | os.PathLike) -> dict[str, str]:
-    """A CSV file with the columns `id` and `split` as {id: split}."""
+    """Reads a CSV file with the columns `id` and `split` as {id: split}.
+
+    Raises:
+        ValueError: an id is listed twice, or a split is not one of `SPLITS`.
+    """
     splits: dict[str, str] = {}
     with pathlib.Path(path).open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             if row["id"] in splits or row["split"] not in SPLITS:
-                raise ValueError(f"{path}: {row} is there twice or names no split of {SPLITS}")
+                raise ValueError(f"{path}: {row} is listed twice or names no split of {SPLITS}")
             splits[row["id"]] = row["split"]
     return splits
 
 
 def manifest_hash(splits: Mapping[str, str]) -> str:
-    """SHA-256, in hex, of who is in which split, whatever the order of the mapping."""
+    """SHA-256, in hex, of which id is in which split; the order of the mapping does not matter."""
     lines = sorted(f"{id},{split}\n" for id, split in splits.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
+def ids_by_split(split_of: Mapping[str, str]) -> dict[str, list[str]]:
+    """{split: its ids, in the order of `split_of`}."""
+    return {name: [id for id in split_of if split_of[id] == name] for name in SPLITS}
+
+
+def counts_text(counts: Mapping[str, int]) -> str:
+    """`211 train / 26 validation / 27 test`."""
+    return " / ".join(f"{counts[name]} {name}" for name in SPLITS)
+
+
 def paper_shares(number: int) -> tuple[int, int, int]:
-    """`number` patients as (train, validation, test) in the paper's 211:26:27, none empty.
+    """Divides `number` patients into (train, validation, test) as 211:26:27, none of them empty.
 
     Raises:
         InputError: fewer than three patients.
@@ -58,14 +72,14 @@ def random_split(
     seed: int = 0,
     patient_of: PatientOf = None,
 ) -> dict[str, str]:
-    """A random split of the patients.
+    """Draws a random split of the patients.
 
     Args:
         ids: image ids, in any order.
-        sizes: patients in train, validation and test, all of them together; `paper_shares` where
-            not given.
+        sizes: patients in train, validation and test, which must add up to all of them; by default
+            `paper_shares`.
         seed: of NumPy's PCG64.
-        patient_of: the patient of an id, as a mapping or a function; each id its own where None.
+        patient_of: the patient of an id, as a mapping or a function; None: each id is a patient.
 
     Returns:
         {id: split}, sorted by id.
@@ -77,7 +91,7 @@ def random_split(
     order = _permuted(patients, seed)
     sizes = paper_shares(len(order)) if sizes is None else sizes
     if len(sizes) != len(SPLITS) or sum(sizes) != len(order):
-        raise ValueError(f"sizes {sizes} do not share out {len(order)} patients")
+        raise ValueError(f"sizes {sizes} do not add up to {len(order)} patients")
     names = np.repeat(SPLITS, sizes).tolist()
     return _assign(patients, dict(zip(order, names, strict=True)))
 
@@ -87,14 +101,15 @@ def kfold(
 ) -> dict[str, str]:
     """Fold `fold` (1 to k) of a k-fold cross-validation over patients.
 
-    The permuted patients are cut into k parts; part `fold` is the test split, the next one (part 1
-    after part k) the validation split, the others train. Over all folds each image is tested once.
+    The permuted patients are cut into k parts. Part `fold` is the test split, the next one (part 1
+    after part k) the validation split, and the others are for training. Over all folds each image
+    is tested once. The other arguments are those of `random_split`.
 
     Returns:
-        {id: split}, sorted by id; the other arguments as for `random_split`.
+        {id: split}, sorted by id.
 
     Raises:
-        InputError: a fold that is not among 1 to k, fewer than 3 folds or fewer patients than k.
+        InputError: `fold` is not in 1 to k, or there are fewer than 3 folds or k patients.
     """
     _check_fold(fold, k)
     patients = _patients(ids, patient_of)
@@ -111,13 +126,16 @@ def kfold(
 def draw(
     ids: Iterable[str], split_seed: int | None, fold: str, patient_of: PatientOf = None
 ) -> tuple[dict[str, str], str]:
-    """What a data set's options `split_seed` and `fold` ask for, and one line that says so.
+    """Draws what a data set's options `split_seed` and `fold` ask for; a line says what that was.
 
     Args:
         ids: image ids, in any order.
         split_seed: None is 0.
         fold: "2/5" for `kfold`, "" for `random_split` in the default shares.
         patient_of: as for `random_split`.
+
+    Returns:
+        {id: split}, sorted by id, and the line.
 
     Raises:
         InputError: as `kfold` and `random_split`.
@@ -128,34 +146,11 @@ def draw(
     return random_split(ids, None, seed, patient_of), f"random, seed {seed}"
 
 
-def option_names(split_seed: int | None, fold: str) -> list[str]:
-    """The options in the form that they have in a config's name: `seed1`, `fold2of5`.
-
-    Raises:
-        InputError: an option of the wrong type or form.
-    """
-    check_whole("split_seed", split_seed, 0)
-    names = [] if split_seed is None else [f"seed{split_seed}"]
-    return names + (["fold{}of{}".format(*parse_fold(fold))] if fold else [])
-
-
-def check_whole(name: str, value: int | None, low: int) -> None:
-    """Refuses an option that is neither None nor a whole number of `low` or more.
-
-    Raises:
-        InputError: naming the option and the value.
-    """
-    if value is None:
-        return
-    if isinstance(value, bool) or not isinstance(value, int) or value < low:
-        raise InputError(f"{name} is {value!r}; expected a whole number of {low} or more, or None")
-
-
 def parse_fold(text: str) -> tuple[int, int]:
-    """The option `fold="2/5"` as (2, 5).
+    """Reads the option `fold="2/5"` as (2, 5).
 
     Raises:
-        InputError: not of that form, or out of range.
+        InputError: another form, or out of range.
     """
     match = re.fullmatch(r"(\d+)/(\d+)", text) if isinstance(text, str) else None
     if not match:

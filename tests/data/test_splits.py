@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from prnet_jax.data.splits import (
+    counts_text,
     draw,
+    ids_by_split,
     kfold,
     manifest_hash,
-    option_names,
     paper_shares,
     parse_fold,
     random_split,
@@ -37,7 +38,7 @@ def test_random_split_sizes_seed_and_order():
     assert split == random_split(reversed(IDS), seed=0)
     assert list(split) == IDS
     assert split != random_split(IDS, seed=1)
-    with pytest.raises(ValueError, match="do not share out"):
+    with pytest.raises(ValueError, match="do not add up"):
         random_split(IDS, (1, 1, 1))
 
 
@@ -97,7 +98,7 @@ def test_read_manifest(tmp_path):
     assert read_manifest(path) == {"a": "train", "b": "test"}
     for bad in ("a,train\na,test\n", "a,dev\n"):
         path.write_text("id,split\n" + bad)
-        with pytest.raises(ValueError, match="there twice or names no split"):
+        with pytest.raises(ValueError, match="listed twice or names no split"):
             read_manifest(path)
 
 
@@ -110,9 +111,10 @@ def test_options_of_a_data_set():
         folded, source = draw(ids, seed, "2/5", lambda id: id[:2])
         assert folded == kfold(ids, 2, 5, seed or 0, lambda id: id[:2])
         assert source == f"fold 2/5 of seed {seed or 0}"
-    assert option_names(None, "") == []
-    assert option_names(0, "") == ["seed0"]
-    assert option_names(3, "2/5") == ["seed3", "fold2of5"]
-    for seed, fold in ((-1, ""), (1.0, ""), (True, ""), ("1", ""), (None, "5"), (None, "6/5")):
-        with pytest.raises(InputError, match="; expected "):
-            option_names(seed, fold)
+
+
+def test_ids_and_counts_by_split():
+    by_split = ids_by_split({"b": "test", "a": "train", "c": "test"})
+    assert by_split == {"train": ["a"], "validation": [], "test": ["b", "c"]}
+    text = counts_text({name: len(ids) for name, ids in by_split.items()})
+    assert text == "1 train / 0 validation / 2 test"

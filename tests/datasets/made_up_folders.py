@@ -1,7 +1,4 @@
-"""Made-up folders for the tests of this data set, and the records made from them.
-
-Not a test by itself: the modules `*_test.py` beside it import it.
-"""
+"""Made-up folders for the tests of image_folder."""
 
 import pathlib
 
@@ -10,7 +7,6 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from prnet_jax.data import records, splits
 from prnet_jax.data.prepare import prepare
 
 SHAPE = (12, 10)
@@ -89,20 +85,3 @@ def six_pairs(folder: pathlib.Path) -> pathlib.Path:
 def build(folder: pathlib.Path, **options) -> tfds.core.DatasetBuilder:
     data_dir = folder.parent / "data"
     return prepare("image_folder", data_dir=data_dir, manual_dir=folder, **options)
-
-
-def read(builder: tfds.core.DatasetBuilder) -> dict[str, dict]:
-    """All records by id, with their split, decoded."""
-    skip = {name: tfds.decode.SkipDecoding() for name in ("image", "mask")}
-    return {
-        record["id"].decode(): {
-            "split": split,
-            "patient": record["patient_id"].decode(),
-            "unit": record["unit"].decode(),
-            "pixels": records.decode_hu(record["image"]),
-            "mask": records.decode_mask(record["mask"]),
-            "spacing": record["spacing_mm"],
-        }
-        for split in splits.SPLITS
-        for record in builder.as_data_source(split, decoders=skip)
-    }

@@ -1,6 +1,6 @@
-"""The builder on made-up folders, plain and zipped, with each defect; and on the real set if there.
+"""The builder on made-up folders, plain, zipped and with each defect, and on the real set.
 
-TFDS' own `DatasetBuilderTestCase` needs TensorFlow; this does without.
+TFDS's own `DatasetBuilderTestCase` needs TensorFlow.
 """
 
 import csv
@@ -10,14 +10,15 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 
-from prnet_jax.data import records, splits
+from prnet_jax.data import splits
+from prnet_jax.data.prepare import prepare
 from prnet_jax.data.readers import Folder, read_hu, read_tiff
 from prnet_jax.datasets.finding_lungs import finding_lungs_dataset_builder as module
 from prnet_jax.datasets.finding_lungs import integrity
 from prnet_jax.errors import InputError
+from tests.datasets.prepared import read
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = ROOT / "datasets" / "finding_lungs"
@@ -62,35 +63,21 @@ def zipped(folder: pathlib.Path) -> pathlib.Path:
     return target
 
 
-def build(folder: pathlib.Path, data_dir: pathlib.Path, **options) -> tfds.core.DatasetBuilder:
-    config = module.make_config(folder, **options)
-    builder = module.Builder(data_dir=data_dir, config=config, file_format="array_record")
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False)
-    )
-    return builder
-
-
-def read(builder: tfds.core.DatasetBuilder, split: str) -> list[dict]:
-    skip = {name: tfds.decode.SkipDecoding() for name in ("image", *module.MASKS)}
-    return list(builder.as_data_source(split, decoders=skip))
-
-
 @pytest.mark.parametrize("zips", [False, True])
 def test_records_hold_what_the_files_hold(folder, tmp_path, zips, capsys):
-    builder = build(zipped(folder) if zips else folder, tmp_path / "data")
-    found = {}
-    for split, number in (("train", 4), ("validation", 1), ("test", 1)):
-        examples = read(builder, split)
-        assert len(examples) == builder.info.splits[split].num_examples == number
-        found |= {example["id"].decode(): example for example in examples}
+    manual_dir = zipped(folder) if zips else folder
+    builder = prepare("finding_lungs", tmp_path / "data", manual_dir)
+    found = read(builder)
     assert sorted(found) == IDS
+    for split, number in (("train", 4), ("validation", 1), ("test", 1)):
+        assert [record["split"] for record in found.values()].count(split) == number
+        assert builder.info.splits[split].num_examples == number
     for number, id in enumerate(IDS):
         hu, mask = slice_and_mask(number)
-        np.testing.assert_array_equal(records.decode_hu(found[id]["image"]), hu)
-        np.testing.assert_array_equal(records.decode_mask(found[id]["mask"]), mask)
-        assert found[id]["patient_id"].decode() == id[:7]
-        assert np.isnan(found[id]["spacing_mm"]).all()
+        np.testing.assert_array_equal(found[id]["pixels"], hu)
+        np.testing.assert_array_equal(found[id]["mask"], mask)
+        assert (found[id]["unit"], found[id]["patient"]) == ("HU", id[:7])
+        assert np.isnan(found[id]["spacing"]).all()
     text = capsys.readouterr().out
     for line in (
         "pairs             6 of 6 images and 6 masks",
@@ -167,7 +154,7 @@ def same_pixels(folder):
 def test_a_defect_is_one_line_and_nothing_is_written(folder, tmp_path, spoil, message, capfd):
     spoil(folder)
     with pytest.raises(InputError) as error:
-        build(folder, tmp_path / "data")
+        prepare("finding_lungs", tmp_path / "data", folder)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
@@ -200,8 +187,11 @@ def test_values_that_cannot_be_hu_are_pointed_out(folder):
 
 
 def test_name_of_the_config_tells_options_and_files_apart(folder):
-    fingerprint = module.fingerprint_of(folder)
-    assert module.fingerprint_of(zipped(folder)) == fingerprint
+    def fingerprint_of(path):
+        return module.make_config(path).name.removeprefix("default-")
+
+    fingerprint = fingerprint_of(folder)
+    assert fingerprint_of(zipped(folder)) == fingerprint
     names = [
         module.make_config(folder, **options).name
         for options in (
@@ -220,9 +210,9 @@ def test_name_of_the_config_tells_options_and_files_apart(folder):
     changed = bytearray(file.read_bytes())
     changed[-1] ^= 1
     file.write_bytes(changed)
-    other = module.fingerprint_of(folder)
+    other = fingerprint_of(folder)
     file.rename(file.with_name("renamed.tif"))
-    assert len({fingerprint, other, module.fingerprint_of(folder)}) == 3
+    assert len({fingerprint, other, fingerprint_of(folder)}) == 3
 
 
 @pytest.mark.parametrize(

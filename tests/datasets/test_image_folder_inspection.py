@@ -12,11 +12,11 @@ from tests.datasets.made_up_folders import (
     SHAPE,
     build,
     picture,
-    read,
     save,
     six_pairs,
     volume,
 )
+from tests.datasets.prepared import read
 
 
 @pytest.fixture

@@ -6,7 +6,8 @@ import pytest
 from prnet_jax.data import splits
 from prnet_jax.datasets.image_folder.metadata import Entry, read_metadata
 from prnet_jax.errors import InputError
-from tests.datasets.made_up_folders import build, read, six_pairs
+from tests.datasets.made_up_folders import build, six_pairs
+from tests.datasets.prepared import read
 
 
 @pytest.fixture

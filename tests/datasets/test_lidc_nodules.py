@@ -1,4 +1,4 @@
-"""The builder on made-up folders with each defect, and on the real crops where they are."""
+"""The builder on made-up folders, with each defect, and on the real crops."""
 
 import collections
 import pathlib
@@ -7,15 +7,16 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from PIL import Image
 
-from prnet_jax.data import leakage, records, splits
+from prnet_jax.data import leakage, splits
+from prnet_jax.data.prepare import prepare
 from prnet_jax.data.readers import read_png
 from prnet_jax.datasets.lidc_nodules import integrity
 from prnet_jax.datasets.lidc_nodules import lidc_nodules_dataset_builder as module
 from prnet_jax.datasets.lidc_nodules.layout import Layout, patient_of
 from prnet_jax.errors import InputError
+from tests.datasets.prepared import read
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HERE = ROOT / "datasets" / "lidc_nodules"
@@ -56,43 +57,27 @@ def folder(tmp_path):
     return path
 
 
-def build(folder: pathlib.Path, data_dir: pathlib.Path, **options) -> tfds.core.DatasetBuilder:
-    config = module.make_config(folder, **options)
-    builder = module.Builder(data_dir=data_dir, config=config, file_format="array_record")
-    builder.download_and_prepare(
-        download_config=tfds.download.DownloadConfig(manual_dir=folder, try_download_gcs=False)
-    )
-    return builder
-
-
-def read(builder: tfds.core.DatasetBuilder, split: str) -> list[dict]:
-    skip = {name: tfds.decode.SkipDecoding() for name in ("image", *module.MASKS)}
-    return list(builder.as_data_source(split, decoders=skip))
-
-
 @pytest.mark.parametrize(("readers_needed", "parent"), [(2, False), (3, True)])
 def test_records_hold_what_the_files_hold(folder, tmp_path, readers_needed, parent, capsys):
     manual_dir = folder.parent if parent else folder
-    builder = build(manual_dir, tmp_path / "data", readers_needed=readers_needed)
-    found, split_of_patient = {}, collections.defaultdict(set)
-    for split in splits.SPLITS:
-        for example in read(builder, split):
-            found[example["id"].decode()] = example
-            split_of_patient[example["patient_id"].decode()].add(split)
+    found = read(
+        prepare("lidc_nodules", tmp_path / "data", manual_dir, readers_needed=readers_needed)
+    )
     assert sorted(found) == sorted(IDS)
+    split_of_patient = collections.defaultdict(set)
+    for record in found.values():
+        split_of_patient[record["patient"]].add(record["split"])
     assert all(len(names) == 1 for names in split_of_patient.values())
     assert len(split_of_patient) == 5
-    for id, example in found.items():
+    for id, record in found.items():
         image, masks = image_and_masks(id)
-        np.testing.assert_array_equal(records.decode_hu(example["image"]), image)
+        np.testing.assert_array_equal(record["pixels"], image)
         for reader in range(4):
-            stored = records.decode_mask(example[f"reader_{reader}"])
-            np.testing.assert_array_equal(stored, masks[reader])
+            np.testing.assert_array_equal(record[f"reader_{reader}"], masks[reader])
         votes = masks[0].astype(int) + masks[1] + masks[2] + masks[3]
-        np.testing.assert_array_equal(records.decode_mask(example["mask"]), votes >= readers_needed)
-        assert example["patient_id"].decode() == id[:14]
-        assert example["unit"].decode() == "grey"
-        assert np.isnan(example["spacing_mm"]).all()
+        np.testing.assert_array_equal(record["mask"], votes >= readers_needed)
+        assert (record["unit"], record["patient"]) == ("grey", id[:14])
+        assert np.isnan(record["spacing"]).all()
     text = capsys.readouterr().out
     for line in (
         "pairs             12 of 12 images and 48 masks",
@@ -205,7 +190,7 @@ def shared_by_patients(folder):
 def test_a_defect_is_one_line_and_nothing_is_written(folder, tmp_path, spoil, message):
     spoil(folder)
     with pytest.raises(InputError) as error:
-        build(folder, tmp_path / "data")
+        prepare("lidc_nodules", tmp_path / "data", folder)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
     assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
@@ -246,7 +231,7 @@ def test_too_few_patients(folder):
     for patient in ("0003", "0004", "0005"):
         shutil.rmtree(folder / f"LIDC-IDRI-{patient}")
     with pytest.raises(InputError, match="found 2 patients"):
-        build(folder, folder.parent.parent / "data")
+        prepare("lidc_nodules", folder.parent.parent / "data", folder)
 
 
 @pytest.mark.parametrize(
@@ -267,8 +252,11 @@ def test_options_of_the_wrong_kind(options):
 
 
 def test_name_of_the_config_tells_options_and_files_apart(folder):
-    fingerprint = module.fingerprint_of(folder)
-    assert module.fingerprint_of(folder.parent) == fingerprint
+    def fingerprint_of(path):
+        return module.make_config(path).name.removeprefix("default-")
+
+    fingerprint = fingerprint_of(folder)
+    assert fingerprint_of(folder.parent) == fingerprint
     names = [
         module.make_config(folder, **options).name
         for options in (
@@ -283,9 +271,9 @@ def test_name_of_the_config_tells_options_and_files_apart(folder):
     assert module.make_config().name == "default"
     file = folder / f"{FIRST}/mask-3/slice-1.png"
     file.write_bytes(file.read_bytes()[:-1])
-    other = module.fingerprint_of(folder)
+    other = fingerprint_of(folder)
     file.rename(file.with_name("slice-9.png"))
-    assert len({fingerprint, other, module.fingerprint_of(folder)}) == 3
+    assert len({fingerprint, other, fingerprint_of(folder)}) == 3
 
 
 def test_folds_test_each_patient_once():

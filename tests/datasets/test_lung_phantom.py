@@ -1,17 +1,17 @@
 """The lung phantom: what is in a slice, and what a build of it holds."""
 
+import collections
 import hashlib
 import sys
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
 from scipy import ndimage
 
-from prnet_jax.data import records
 from prnet_jax.datasets.lung_phantom import lung_phantom_dataset_builder as lung_phantom
 from prnet_jax.datasets.lung_phantom.phantom import PADDING, make_slice
 from prnet_jax.errors import InputError
+from tests.datasets.prepared import read
 
 SIZE = 128  # the chest does not depend on it
 
@@ -107,28 +107,21 @@ def test_padding_and_spacing_vary(slices):
     assert np.ptp(spacing) > 0.15
 
 
-def _read(builder, split):
-    skip = {name: tfds.decode.SkipDecoding() for name in ("image", *lung_phantom.MASKS)}
-    return list(builder.as_data_source(split, decoders=skip))
-
-
 def test_build_and_read_back(tmp_path):
     config = lung_phantom.make_config(size=64, num_slices=(3, 1, 2), seed=5)
     builder = lung_phantom.Builder(data_dir=tmp_path, config=config, file_format="array_record")
     builder.download_and_prepare()
-    ids = []
-    for split, count in (("train", 3), ("validation", 1), ("test", 2)):
-        read = _read(builder, split)
-        assert len(read) == count
-        for record in read:
-            ids.append(record["id"].decode())
-            assert record["patient_id"] == record["id"]
-            made = make_slice(int(ids[-1].removeprefix("phantom5_")), seed=5, size=64)
-            np.testing.assert_array_equal(records.decode_hu(record["image"]), made.hu)
-            np.testing.assert_array_equal(records.decode_mask(record["mask"]), made.lung)
-            np.testing.assert_array_equal(records.decode_mask(record["nodule_mask"]), made.nodule)
-            np.testing.assert_array_equal(record["spacing_mm"], np.float32(made.spacing_mm))
-    assert sorted(ids) == [f"phantom5_{index:04d}" for index in range(6)]
+    found = read(builder)
+    splits = collections.Counter(record["split"] for record in found.values())
+    assert splits == {"train": 3, "validation": 1, "test": 2}
+    for id, record in found.items():
+        assert record["patient"] == id
+        made = make_slice(int(id.removeprefix("phantom5_")), seed=5, size=64)
+        np.testing.assert_array_equal(record["pixels"], made.hu)
+        np.testing.assert_array_equal(record["mask"], made.lung)
+        np.testing.assert_array_equal(record["nodule_mask"], made.nodule)
+        np.testing.assert_array_equal(record["spacing"], np.float32(made.spacing_mm))
+    assert sorted(found) == [f"phantom5_{index:04d}" for index in range(6)]
     assert "tensorflow" not in sys.modules
 
 
