@@ -1,7 +1,7 @@
-# shellcheck shell=bash disable=SC2034  # what it sets is read by those who source it
-# Sourced by worker.sh and sweep.sh: runs a command and hands signals on to it.
-#   run_and_forward COMMAND...   afterwards $code is its exit code, $signalled the first signal's name or ""
-# SIGTERM, Ctrl-C and a lost connection each reach the command as one SIGTERM, at which main saves and ends.
+# shellcheck shell=bash disable=SC2034  # the scripts that source this file read its variables
+# Sourced by worker.sh and sweep.sh: runs a command and forwards signals to it.
+#   run_and_forward COMMAND...   sets $code to its exit code, $signalled to the name of the first signal or ""
+# SIGTERM, Ctrl-C and SIGHUP each reach the command as one SIGTERM, on which main saves and ends.
 
 run_and_forward() {
   local found
@@ -9,19 +9,20 @@ run_and_forward() {
   trap '_forward TERM' TERM
   trap '_forward INT' INT
   trap '_forward HUP' HUP
-  # A process group of its own: else a Ctrl-C would reach the command twice, and two mean "at once".
+  # In a process group of its own, the command does not get the terminal's Ctrl-C as well: a second one ends main without saving.
   set -m
   "$@" &
   child=$!
   set +m
+  # A signal may have arrived before $child was set.
   [ -z "$signalled" ] || kill -TERM "$child" 2>/dev/null || true
-  # A trap interrupts `wait`, whose result is then not the command's.
+  # A trap interrupts `wait`, which then does not return the command's exit code: wait again.
   again=yes
   while [ -n "$again" ]; do
     again=''
     found=0
     wait "$child" || found=$?
-    # 127 the second time: the signal came when the command had ended and its code was known.
+    # 127: the command had ended before, and its code is known.
     if [ "$found" != 127 ] || [ -z "$code" ]; then code=$found; fi
   done
   trap - TERM INT HUP

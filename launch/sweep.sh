@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Trains several networks with several seeds, one after the other, and prints a line for each finished run:
+# Trains several networks with several seeds, one after another, and prints a line for each run:
 #   bash launch/sweep.sh --variant quick
 #   bash launch/sweep.sh --networks "prnet unet" --seeds "0 1" --variant lungs_small --root runs/lungs -- \
 #     --config.dataset.manual_dir=FOLDER
 #
-#   --networks LIST   NETWORKS   names of configs/, by spaces or commas (all eight)
-#   --seeds LIST      SEEDS      (0 1 2)
-#   --variant NAME    VARIANT    of every config, as behind the colon: quick, lungs, nodules_small, ... (none)
-#   --root FOLDER     ROOT       holds ROOT/NETWORK_SEED, a run directory each, and ROOT/NETWORK_SEED.log (runs/sweep)
-#   -- ARGUMENTS                 of main, for every run
-#                     PYTHON     an interpreter with the project installed; where not set, .venv is made
+#   --networks LIST   NETWORKS   names of configs/, separated by spaces or commas; default: all eight
+#   --seeds LIST      SEEDS      default: 0 1 2
+#   --variant NAME    VARIANT    of every config, as after the colon: quick, lungs, nodules_small, ...; default: none
+#   --root FOLDER     ROOT       for the run directories ROOT/NETWORK_SEED and logs ROOT/NETWORK_SEED.log; default: runs/sweep
+#   -- ARGUMENTS                 passed to main, for every run
+#                     PYTHON     an interpreter with the project installed; default: .venv is made
 #
-# The same command again skips finished runs and goes on with the one that was stopped; another command on the same ROOT is put to
-# main, which refuses a run of other settings and repeats the figures of one of the same. A run that fails does not end the sweep,
-# whose exit code is then 1. Ctrl-C or SIGTERM stops the running one, which saves, and ends the sweep with 130 or 143.
+# The same command again skips finished runs and resumes the one that was stopped. Another command with the same ROOT passes every
+# run to main, which refuses a run with other settings and repeats the results of one with the same. A failed run does not end the
+# sweep; its exit code is then 1. Ctrl-C or SIGTERM stops the current run, which saves, and ends the sweep with 130 or 143.
 set -euo pipefail
 
 fail() {
@@ -34,21 +34,21 @@ while [ $# -gt 0 ]; do
       shift 2
       ;;
     --) shift && break ;;
-    *) fail "unexpected '$1': arguments of main stand behind --, see bash launch/sweep.sh --help" ;;
+    *) fail "unexpected '$1': arguments for main go after --, see bash launch/sweep.sh --help" ;;
   esac
 done
 for argument; do
   case $argument in
-    --config | --config=* | --config.seed* | --workdir*) fail "$argument is set by the sweep itself: see --networks, --seeds, --variant, --root" ;;
+    --config | --config=* | --config.seed* | --workdir*) fail "$argument is set by the sweep: use --networks, --seeds, --variant, --root" ;;
   esac
 done
 [[ $root = /* ]] || root=$PWD/$root
 cd "$(dirname "$0")/.."
 read -ra networks <<<"${networks//,/ }"
 read -ra seeds <<<"${seeds//,/ }"
-[ ${#networks[@]} -gt 0 ] && [ ${#seeds[@]} -gt 0 ] || fail "no runs: --networks and --seeds need one name or number or more"
+[ ${#networks[@]} -gt 0 ] && [ ${#seeds[@]} -gt 0 ] || fail "no runs: give at least one of --networks and one of --seeds"
 for network in "${networks[@]}"; do
-  [ -f "configs/$network.py" ] || fail "no network '$network': choose of $(cd configs && echo *.py | sed 's/\.py//g')"
+  [ -f "configs/$network.py" ] || fail "no network '$network': choose from $(cd configs && echo *.py | sed 's/\.py//g')"
 done
 for seed in "${seeds[@]}"; do
   [[ $seed =~ ^[0-9]+$ ]] || fail "--seeds must be whole numbers, found '$seed'"
@@ -57,7 +57,7 @@ done
 . launch/forward.sh
 if [ -n "${PYTHON:-}" ]; then
   python=$PYTHON
-  command -v "$python" >/dev/null || fail "PYTHON=$python is not there: name an interpreter with the project installed, or none"
+  command -v "$python" >/dev/null || fail "PYTHON=$python does not exist: name an interpreter with the project installed, or unset it"
 else
   # shellcheck source=launch/environment.sh
   . launch/environment.sh
@@ -65,7 +65,7 @@ else
 fi
 mkdir -p "$root"
 
-# line NETWORK SEED RUN NOTE: what a finished run came to.
+# line NETWORK SEED RUN NOTE: prints the results of a finished run.
 line() {
   "$python" - "$@" <<'PYTHON'
 import json, sys
@@ -91,7 +91,7 @@ for seed in "${seeds[@]}"; do
     log=$run.log
     since=$SECONDS
     note='finished before'
-    # The log's last such line says by what command the run was finished.
+    # The last such line in the log names the command that finished the run.
     mark="--- finished by: $variant $(printf '%q ' "$@")"
     if [ ! -e "$run/test/summary.json" ] || [ "$(grep -s '^--- finished by: ' "$log" | tail -n 1)" != "$mark" ]; then
       echo "--- $(date '+%Y-%m-%d %H:%M:%S') $network seed $seed" >>"$log"
@@ -101,7 +101,7 @@ for seed in "${seeds[@]}"; do
       minutes=$(((SECONDS - since) * 10 / 60))
       note="$((minutes / 10)).$((minutes % 10)) min"
       if [ -n "$signalled" ]; then
-        printf '%-15s seed %-3s stopped; the same command goes on with it\n' "$network" "$seed"
+        printf '%-15s seed %-3s stopped; the same command resumes it\n' "$network" "$seed"
         exit $((128 + $(kill -l "$signalled")))
       fi
       if [ "$code" -ne 0 ] || [ ! -e "$run/test/summary.json" ]; then
@@ -118,7 +118,7 @@ for seed in "${seeds[@]}"; do
 done
 echo "${#finished[@]} finished, ${#failed[@]} failed, $(((SECONDS - started) / 60)) minutes."
 if [ ${#finished[@]} -gt 1 ]; then
-  # ROOT may hold runs of other sweeps, and failed ones: name those that are meant.
+  # Names each run: ROOT may hold failed runs and those of other sweeps.
   echo "Compare them: $(printf '%q ' "$python" -m prnet_jax.compare "${finished[@]}" --out "${root}_comparison")"
 fi
 [ ${#failed[@]} -eq 0 ]

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Runs main on one worker of a cluster and tells the cluster whether the run is finished:
 #   bash launch/worker.sh WORKDIR [ARGUMENTS OF MAIN]
-# Exit code: main's; but 75 where main ended well and WORKDIR/test/summary.json is not there. Stopped by SIGTERM main saves
-# and ends with 0, which Kubernetes and others take for finished; at 75 they start it again, and it goes on.
-#   PYTHON   the interpreter; .venv/bin/python where that exists, else python3
-#   WAIT_S   seconds in which the first worker's summary may become visible to the others on shared storage (60)
+# The exit code is main's, except that 0 becomes 75 while WORKDIR/test/summary.json is missing: main also ends with 0 when
+# SIGTERM stopped it, which Kubernetes would take for success. After 75 it starts the worker again, and the run resumes.
+#   PYTHON   the interpreter; default: .venv/bin/python if it exists, else python3
+#   WAIT_S   seconds to wait until another worker's summary is visible on shared storage; default: 60
 set -euo pipefail
 if [ $# -eq 0 ] || [ "$1" = --help ]; then
   sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0"
@@ -24,7 +24,7 @@ left=${WAIT_S:-60}
 [ -z "$signalled" ] || left=0
 until [ -e "$workdir/test/summary.json" ]; do
   if [ "$left" -le 0 ]; then
-    echo "Not finished: $workdir has no test/summary.json yet. The same command goes on." >&2
+    echo "Not finished: $workdir has no test/summary.json yet. The same command resumes the run." >&2
     exit 75
   fi
   sleep 1
