@@ -1,9 +1,8 @@
 """Augmentation on the device: image and mask together, jitted, one key per example.
 
-All geometry is one resampling. The mask is resampled like the image, bilinearly, and cut at 0.5:
-its border then lies where the image's does to a fraction of a pixel, where the nearest neighbour
-would leave steps of up to half a pixel. With flips alone pixels are only moved, and with nothing
-on, nothing changes.
+All geometry is one resampling. The mask is interpolated like the image and cut at 0.5, so its
+border follows the image's to a fraction of a pixel; nearest neighbours would leave steps of up to
+half a pixel. Flips alone only move pixels, and with every field off nothing changes.
 """
 
 import functools
@@ -15,7 +14,7 @@ from jax.lax import Precision
 
 from prnet_jax.errors import InputError
 
-# The fields of a config and the most that each may be; what they mean is told in `augment`.
+# The fields of a config, explained in `augment`, and the largest value of each.
 FLIPS = {"flip_horizontal": 1.0, "flip_vertical": 1.0}
 GEOMETRY = {"rotate_degrees": 180.0, "scale": 0.9, "shift": 1.0, "elastic": 1 / 16}
 INTENSITY = {"gamma": 4.0, "contrast": 1.0, "brightness": 1.0, "noise": 1.0}
@@ -28,38 +27,38 @@ def augment(
 ) -> tuple[jax.Array, jax.Array]:
     """Change each image at random, and its mask with it.
 
-    A picture depends on its own key alone, not on the batch it is in. Every amount is drawn
-    uniformly, independently of the other fields: switching one on leaves the others' draws alone.
+    What happens to an example depends on its key alone, not on its batch. Every amount is drawn
+    uniformly and independently of the other fields, so switching one on does not change the others.
 
     Args:
         keys: [N] PRNG keys (`jax.random.key`), one per example.
         image: float32 [N, H, W, C] in [0, 1], already windowed: 0 is air.
         mask: float32 {0, 1} [N, H, W, 1].
-        config: any of these fields, a missing one being 0 = off.
-            flip_horizontal, flip_vertical: probability of exchanging left and right, top and
+        config: any of these fields; a missing one is 0, which is off.
+            flip_horizontal, flip_vertical: probability of exchanging left and right, or top and
                 bottom.
-            rotate_degrees: greatest angle, to either side, about the picture's centre.
-            scale: greatest relative change of size: 0.1 gives 0.9 to 1.1.
-            shift: greatest shift along each axis, as a fraction of that side.
-            elastic: greatest displacement by a smooth random field, as a fraction of that side;
+            rotate_degrees: largest angle, in either direction, about the picture's centre.
+            scale: largest relative change of size: 0.1 gives 0.9 to 1.1.
+            shift: largest shift along each axis, as a fraction of that side.
+            elastic: largest displacement by a smooth random field, as a fraction of that side;
                 up to 1/16 the picture cannot fold over itself.
-            gamma: greatest change of the exponent, in powers of two: 1 gives 1/2 to 2.
-            contrast: greatest relative change about 0.5: 0.1 is a window 10 % wider or narrower.
-            brightness: greatest amount added or taken away: a window moved.
-            noise: greatest standard deviation of Gaussian noise.
+            gamma: largest change of the exponent, in powers of two: 1 gives 1/2 to 2.
+            contrast: largest relative change about 0.5: 0.1 is a window 10 % wider or narrower.
+            brightness: largest amount added or subtracted: a shifted window.
+            noise: largest standard deviation of Gaussian noise.
 
     Returns:
-        image float32 [N, H, W, C] in [0, 1]; mask float32 {0, 1} [N, H, W, 1]. What comes in from
-        outside the picture is 0.
+        image float32 [N, H, W, C] in [0, 1]; mask float32 {0, 1} [N, H, W, 1]. Points from outside
+        the picture are 0.
 
     Raises:
-        InputError: an unknown field, or an amount out of its range.
+        InputError: an unknown field, or an amount outside its range.
     """
     return _augment_batch(keys, image, mask, amounts=_amounts(config))
 
 
 def _amounts(config: Mapping[str, float]) -> tuple[float, ...]:
-    """The amount of each of `FIELDS`: hashable, so that equal configs share one compilation."""
+    """The amount of each of `FIELDS`, hashable: equal configs share one compilation."""
     unknown = sorted(set(config) - set(FIELDS))
     if unknown:
         raise InputError(f"unknown augmentation {unknown[0]!r}: the fields are {', '.join(FIELDS)}")
@@ -77,7 +76,7 @@ def _augment_batch(keys, image, mask, amounts):
 
 
 def _augment_one(key, image, mask, amounts):
-    """`augment` of one example: image [H, W, C], mask [H, W, 1]."""
+    """`augment` for one example: image [H, W, C], mask [H, W, 1]."""
     amount = dict(zip(FIELDS, amounts, strict=True))
     key_of = dict(zip(FIELDS, jax.random.split(key, len(FIELDS)), strict=True))
     height, width, channels = image.shape
@@ -133,13 +132,13 @@ def source_points(
     scale: jax.Array,
     shift: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Where points of the picture were before it was scaled and turned, then shifted.
+    """Where points of the picture were before it was scaled and rotated, then shifted.
 
     Args:
         rows, columns: float32 [H, W], or [H, 1] and [1, W], in pixels.
         shape: (H, W) of the picture.
-        radians: counter-clockwise turn as seen (rows run down), about the centre.
-        scale: growth about the centre.
+        radians: rotation about the centre, counter-clockwise as seen on a screen.
+        scale: enlargement about the centre.
         shift: [2], down and to the right, as a fraction of each side.
 
     Returns:
@@ -157,7 +156,7 @@ def source_points(
 
 
 def smooth_field(control: jax.Array, shape: tuple[int, int]) -> jax.Array:
-    """Uniform cubic B-spline surfaces: twice differentiable, never beyond their control values.
+    """Uniform cubic B-spline surfaces: twice differentiable, within their control values.
 
     Args:
         control: float32 [K, ELASTIC_CELLS + 3, ELASTIC_CELLS + 3].
@@ -171,7 +170,7 @@ def smooth_field(control: jax.Array, shape: tuple[int, int]) -> jax.Array:
 
 
 def _spline_weights(side: int) -> jax.Array:
-    """[side, ELASTIC_CELLS + 3]: weight of each control value at each pixel; rows sum to 1."""
+    """[side, ELASTIC_CELLS + 3]: the weight of each control value at each pixel; rows sum to 1."""
     position = (jnp.arange(side, dtype=jnp.float32) + 0.5) * (ELASTIC_CELLS / side)
     knot = jnp.arange(-1, ELASTIC_CELLS + 2, dtype=jnp.float32)
     distance = jnp.abs(position[:, None] - knot[None, :])
@@ -191,7 +190,7 @@ def resample(picture: jax.Array, rows: jax.Array, columns: jax.Array) -> jax.Arr
         float [H, W, C].
     """
     height, width, _ = picture.shape
-    # A border of two zeros takes every point outside: one step of fading, then 0.
+    # Points outside fall on a border of two zeros: one step of fading, then 0.
     padded = jnp.pad(picture, ((2, 2), (2, 2), (0, 0)))
     rows, columns = jnp.clip(rows, -2, height) + 2, jnp.clip(columns, -2, width) + 2
     row, column = jnp.floor(rows).astype(jnp.int32), jnp.floor(columns).astype(jnp.int32)
