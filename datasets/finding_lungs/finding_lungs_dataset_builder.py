@@ -10,8 +10,9 @@ import tensorflow_datasets as tfds
 
 from prnet_jax.data import records, splits
 from prnet_jax.data.builder import SliceBuilder, config_name, fingerprint_of, split_names
+from prnet_jax.data.folders import Folder
 from prnet_jax.data.integrity import row
-from prnet_jax.data.readers import Folder, read_hu, read_tiff
+from prnet_jax.data.readers import read_hu, read_tiff
 from prnet_jax.errors import InputError
 
 from . import integrity

@@ -5,8 +5,10 @@ import pathlib
 
 import numpy as np
 
+from prnet_jax.data.folders import Folder
+from prnet_jax.data.hounsfield import as_hu
 from prnet_jax.data.integrity import Report
-from prnet_jax.data.readers import Folder, as_hu, read_tiff
+from prnet_jax.data.readers import read_tiff
 from prnet_jax.errors import InputError
 
 IMAGES, MASKS = "2d_images", "2d_masks"

@@ -11,8 +11,8 @@ import tensorflow_datasets as tfds
 
 from prnet_jax.data import records, splits
 from prnet_jax.data.builder import SliceBuilder, check_whole, config_name, split_names
+from prnet_jax.data.folders import read_bytes
 from prnet_jax.data.integrity import row
-from prnet_jax.data.readers import read_bytes
 from prnet_jax.errors import InputError
 
 from . import inspection

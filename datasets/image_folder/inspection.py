@@ -9,6 +9,7 @@ import pathlib
 import numpy as np
 
 from prnet_jax.data import scan, volumes
+from prnet_jax.data.hounsfield import rounded_hu
 from prnet_jax.data.integrity import Report, counted, listed, listed_values, size
 from prnet_jax.data.scan import Scan
 from prnet_jax.errors import InputError
@@ -99,7 +100,7 @@ def read_image(pair: Pair, choices: Choices) -> tuple[Scan, np.ndarray, float]:
         )
     if image.pixels.dtype == np.uint8 and not choices.hu_offset:
         return image, image.pixels, 0.0
-    values, change = volumes.whole_numbers(image.pixels, pair.image.name, choices.hu_offset)
+    values, change = rounded_hu(image.pixels, pair.image.name, choices.hu_offset)
     return image, values, change
 
 

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Mapping
 
-from prnet_jax.data.readers import files_below
+from prnet_jax.data.folders import files_below
 from prnet_jax.data.volumes import format_of
 from prnet_jax.errors import InputError
 

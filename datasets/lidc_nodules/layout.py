@@ -5,7 +5,7 @@ import pathlib
 import re
 from collections.abc import Iterable
 
-from prnet_jax.data.readers import read_bytes
+from prnet_jax.data.folders import read_bytes
 from prnet_jax.errors import InputError
 
 READERS = 4

@@ -12,76 +12,8 @@ from prnet_jax.data.scan import Scan, checked_spacing, import_library, upright
 from prnet_jax.errors import InputError
 
 _VECTORS = {"PixelSpacing": 2, "ImageOrientationPatient": 6, "ImagePositionPatient": 3}
-
-
 _DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-
-
-def read_dicom(
-    files: Sequence[pathlib.Path], name: str | None = None, rescale: bool = True
-) -> Scan:
-    """One DICOM slice, or the files of a series as a volume, in HU.
-
-    HU = stored * RescaleSlope + RescaleIntercept. Slices are sorted by ImagePositionPatient along
-    the normal of the plane, whatever the files are called. PixelSpacing is (between rows, between
-    columns). A slice that states no position is left as it lies in the file.
-
-    Args:
-        files: one, or all of one series.
-        name: what messages call them; the first path where not given.
-        rescale: False for masks.
-
-    Raises:
-        InputError: pydicom or a decoder is missing, a file is damaged, in colour or of several
-            frames, or the files are not one series of different positions.
-    """
-    name = str(files[0]) if name is None else name
-    pydicom = import_library("pydicom", name)
-    names = [name] if len(files) == 1 else [f"{name}/{pathlib.Path(file).name}" for file in files]
-    slices = [_read_slice(pydicom, f, n, rescale) for f, n in zip(files, names, strict=True)]
-    for other, file in zip(slices[1:], names[1:], strict=True):
-        for field in ("series", "spacing", "orientation"):
-            if not _alike(getattr(other, field), getattr(slices[0], field)):
-                raise InputError(
-                    f"{file} has another {field} than {names[0]}; expected one series in a folder: "
-                    "give each a folder of its own"
-                )
-        if other.pixels.shape != slices[0].pixels.shape:
-            raise InputError(f"{file} has another size than {names[0]}: not one volume")
-    first, notes = slices[0], set().union(*(slice.notes for slice in slices))
-    if (
-        first.orientation is None
-        or first.spacing is None
-        or any(slice.position is None for slice in slices)
-    ):
-        if len(slices) > 1:
-            raise InputError(
-                f"{name} has slices without ImagePositionPatient, ImageOrientationPatient or "
-                "PixelSpacing; how they lie is not known: convert the series to NIfTI"
-            )
-        spacing = None if first.spacing is None else checked_spacing(first.spacing, name)
-        return Scan(first.pixels, spacing, patient=first.patient, notes=tuple(sorted(notes)))
-    spacing = checked_spacing(first.spacing, name)
-    along_row, along_column = np.reshape(first.orientation, (2, 3))
-    normal = np.cross(along_row, along_column)
-    if not np.allclose(np.linalg.norm([along_row, along_column, normal], axis=1), 1, atol=0.01):
-        raise InputError(
-            f"{name} has an ImageOrientationPatient that is no pair of perpendicular directions; "
-            "mend its header"
-        )
-    slices.sort(key=lambda slice: float(normal @ slice.position))
-    places = np.array([slice.position for slice in slices])
-    gaps = np.diff(places @ normal)
-    if gaps.size and gaps.min() < 1e-3:
-        raise InputError(f"{name} has two slices at one position; expected one series: split it")
-    if gaps.size and gaps.max() > 1.5 * np.median(gaps):
-        notes.add(f"slices lie {gaps.min():.3g} to {gaps.max():.3g} mm apart: are some missing?")
-    affine = np.eye(4)
-    affine[:3, 0], affine[:3, 1] = along_column * spacing[0], along_row * spacing[1]
-    affine[:3, 2] = (places[-1] - places[0]) / gaps.size if gaps.size else normal
-    affine[:3, 3] = places[0]
-    volume = np.stack([slice.pixels for slice in slices], -1)
-    return upright(volume, affine, name, first.patient, tuple(sorted(notes)))
+_SAME_PLACE_MM = 1e-3  # slices closer than this have one position
 
 
 @dataclasses.dataclass(eq=False)
@@ -95,6 +27,85 @@ class _Slice:
     notes: set[str]
 
 
+def read_dicom(
+    files: Sequence[pathlib.Path], name: str | None = None, rescale: bool = True
+) -> Scan:
+    """Reads one DICOM slice, or the files of a series as a volume, in HU.
+
+    HU = stored * RescaleSlope + RescaleIntercept. Slices are sorted by ImagePositionPatient along
+    the normal of their plane, whatever their file names. PixelSpacing is (between rows, between
+    columns). A single slice without a position keeps the orientation it has in the file.
+
+    Args:
+        files: one, or all of one series.
+        name: what messages call them; the first path by default.
+        rescale: False for masks.
+
+    Raises:
+        InputError: pydicom or a decoder is missing; a file is damaged, in colour or has several
+            frames; or the files are not one series of slices at different positions.
+    """
+    name = str(files[0]) if name is None else name
+    pydicom = import_library("pydicom", name)
+    names = [name] if len(files) == 1 else [f"{name}/{pathlib.Path(file).name}" for file in files]
+    slices = [_read_slice(pydicom, f, n, rescale) for f, n in zip(files, names, strict=True)]
+    _check_series(slices, names)
+    first, notes = slices[0], set().union(*(slice.notes for slice in slices))
+    spacing = None if first.spacing is None else checked_spacing(first.spacing, name)
+    if (
+        first.orientation is None
+        or spacing is None
+        or any(slice.position is None for slice in slices)
+    ):
+        if len(slices) > 1:
+            raise InputError(
+                f"{name} has slices without ImagePositionPatient, ImageOrientationPatient or "
+                "PixelSpacing, so their order and place are unknown: convert the series to NIfTI"
+            )
+        return Scan(first.pixels, spacing, patient=first.patient, notes=tuple(sorted(notes)))
+    volume, affine, gaps = _stacked(slices, spacing, name)
+    if gaps.size and gaps.max() > 1.5 * np.median(gaps):
+        notes.add(f"slices lie {gaps.min():.3g} to {gaps.max():.3g} mm apart: are some missing?")
+    return upright(volume, affine, name, first.patient, tuple(sorted(notes)))
+
+
+def _check_series(slices: list[_Slice], names: list[str]) -> None:
+    """Refuses slices that do not belong to one volume."""
+    first = slices[0]
+    for other, file in zip(slices[1:], names[1:], strict=True):
+        for field in ("series", "spacing", "orientation"):
+            if not _alike(getattr(other, field), getattr(first, field)):
+                raise InputError(
+                    f"{file} has another {field} than {names[0]}; expected one series in a folder: "
+                    "give each its own folder"
+                )
+        if other.pixels.shape != first.pixels.shape:
+            raise InputError(f"{file} has another size than {names[0]}: not one volume")
+
+
+def _stacked(
+    slices: list[_Slice], spacing: tuple[float, float], name: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The slices sorted by position: pixels [H, W, D], affine [4, 4] and the gaps in mm [D - 1]."""
+    along_row, along_column = np.reshape(slices[0].orientation, (2, 3))
+    normal = np.cross(along_row, along_column)
+    if not np.allclose(np.linalg.norm([along_row, along_column, normal], axis=1), 1, atol=0.01):
+        raise InputError(
+            f"{name} has an ImageOrientationPatient that is not a pair of perpendicular "
+            "directions; correct its header"
+        )
+    slices = sorted(slices, key=lambda slice: float(normal @ slice.position))
+    places = np.array([slice.position for slice in slices])
+    gaps = np.diff(places @ normal)
+    if gaps.size and gaps.min() < _SAME_PLACE_MM:
+        raise InputError(f"{name} has two slices at one position; expected one series: split it")
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1] = along_column * spacing[0], along_row * spacing[1]
+    affine[:3, 2] = (places[-1] - places[0]) / gaps.size if gaps.size else normal
+    affine[:3, 3] = places[0]
+    return np.stack([slice.pixels for slice in slices], -1), affine, gaps
+
+
 def _read_slice(pydicom: types.ModuleType, file: pathlib.Path, name: str, rescale: bool) -> _Slice:
     try:
         with warnings.catch_warnings():
@@ -103,7 +114,7 @@ def _read_slice(pydicom: types.ModuleType, file: pathlib.Path, name: str, rescal
             syntax = data.file_meta.TransferSyntaxUID
     except Exception as error:
         raise InputError(
-            f"{name} cannot be read: it is truncated, damaged or no DICOM; export it again"
+            f"{name} cannot be read: it is truncated, damaged or not DICOM; export it again"
         ) from error
     if "PixelData" not in data:
         what = data.get("Modality") or "no image"
@@ -131,28 +142,23 @@ def _read_slice(pydicom: types.ModuleType, file: pathlib.Path, name: str, rescal
             raise InputError(
                 f"{name} is compressed ({syntax.name}) and no decoder is installed: {_DECODERS}"
             ) from error
-        raise InputError(f"{name} cannot be read: truncated or damaged; export it again") from error
+        raise InputError(
+            f"{name} cannot be read: it is truncated or damaged; export it again"
+        ) from error
     for (field, length), vector in zip(_VECTORS.items(), vectors, strict=True):
         if vector is not None and (vector.shape != (length,) or not np.isfinite(vector).all()):
             raise InputError(
-                f"{name} has the {field} {vector.tolist()}; expected {length} numbers: mend its "
+                f"{name} has the {field} {vector.tolist()}; expected {length} numbers: correct its "
                 "header"
             )
+    spacing, orientation, position = vectors
     notes = set()
     if rescale and data.get("Modality") != "CT":
         notes.add(
             f"Modality is {data.get('Modality') or 'not stated'}: are these Hounsfield units?"
         )
-    if rescale and (slope, intercept) != (1, 0):
-        is_whole = slope.is_integer() and intercept.is_integer()
-        pixels = pixels.astype(np.int64 if is_whole else np.float64)
-        pixels = pixels * (int(slope) if is_whole else slope)
-        pixels = pixels + (int(intercept) if is_whole else intercept)
-        if is_whole and -32768 <= pixels.min() and pixels.max() <= 32767:
-            pixels = pixels.astype(np.int16)
-    spacing, orientation, position = vectors
     return _Slice(
-        pixels=pixels,
+        pixels=_rescaled(pixels, slope, intercept) if rescale else pixels,
         series=str(data.get("SeriesInstanceUID") or ""),
         spacing=spacing,
         orientation=orientation,
@@ -162,8 +168,19 @@ def _read_slice(pydicom: types.ModuleType, file: pathlib.Path, name: str, rescal
     )
 
 
+def _rescaled(pixels: np.ndarray, slope: float, intercept: float) -> np.ndarray:
+    """pixels * slope + intercept, int16 where the result is whole and fits."""
+    if (slope, intercept) == (1, 0):
+        return pixels
+    if not (slope.is_integer() and intercept.is_integer()):
+        return pixels.astype(np.float64) * slope + intercept
+    pixels = pixels.astype(np.int64) * int(slope) + int(intercept)
+    fits = -32768 <= pixels.min() and pixels.max() <= 32767
+    return pixels.astype(np.int16) if fits else pixels
+
+
 def _alike(one: np.ndarray | str | None, two: np.ndarray | str | None) -> bool:
-    """Whether a field is the same in two slices; scanners write the last digits at random."""
+    """Whether a field is the same in two slices; scanners' last digits vary at random."""
     if isinstance(one, np.ndarray) and isinstance(two, np.ndarray):
         return np.allclose(one, two, rtol=0, atol=1e-4)
     return type(one) is type(two) and (one is None or one == two)

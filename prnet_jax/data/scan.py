@@ -1,8 +1,8 @@
 """A picture or volume with its place in the patient, and how it is turned upright.
 
-What knows how it lies in the patient is turned, never resampled, so that rows run from anterior to
-posterior, columns from the patient's right to the left and slices from inferior to superior: an
-axial slice as it is shown on a screen.
+A scan whose place is known is turned, never resampled: rows run from anterior to posterior, columns
+from the patient's right to left and slices from inferior to superior, as axial slices are shown on
+a screen.
 """
 
 import dataclasses
@@ -15,24 +15,23 @@ import numpy as np
 
 from prnet_jax.errors import InputError
 
-SPACING_MM = (0.01, 100.0)  # what a pixel of a person's scan may measure
-
+SPACING_MM = (0.01, 100.0)  # smallest and largest plausible pixel of a person's scan
 
 _WORLD_OF_AXIS = (1, 0, 2)  # rows along y (posterior), columns along x (left), slices along z
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Scan:
-    """A picture [H, W] or a volume [H, W, D]; one of a single slice is a picture.
+    """A picture [H, W] or a volume [H, W, D] of at least two slices.
 
-    `affine`, float64 [4, 4], takes (row, column, slice, 1) to DICOM's x, y, z in mm; None where
-    the file does not say how it lies in the patient.
+    `affine`, float64 [4, 4], maps (row, column, slice, 1) to DICOM's x, y, z in mm; None where the
+    file does not state its place in the patient.
     """
 
     pixels: np.ndarray
     spacing_mm: tuple[float, float] | None = None  # (row, column) distance of pixel centres
     affine: np.ndarray | None = None
-    turned: bool = False  # whether the file holds the pixels in another order
+    turned: bool = False  # whether the pixels are in another order than in the file
     patient: str = ""  # DICOM's PatientID
     notes: tuple[str, ...] = ()  # what a person should know, without the file's name
 
@@ -40,24 +39,28 @@ class Scan:
 def upright(
     pixels: np.ndarray, affine: np.ndarray, name: str, patient: str = "", notes: tuple = ()
 ) -> Scan:
-    """Turns a volume by exchanging and reversing its axes.
+    """Turns a volume upright by exchanging and reversing its axes.
 
     Args:
         pixels: [I, J, K] as stored.
-        affine: float64 [4, 4], (i, j, k, 1) to DICOM's x (left), y (posterior), z (superior) in mm.
+        affine: float64 [4, 4], maps (i, j, k, 1) to DICOM's x (left), y (posterior) and z
+            (superior) in mm.
         name: what messages call the file.
-        patient: for the result.
-        notes: for the result.
+        patient: passed on to the result.
+        notes: passed on to the result.
 
     Returns:
-        The scan; of the turns of an oblique volume the one nearest to upright.
+        The scan; an oblique volume is turned as near to upright as exchanges and flips allow.
 
     Raises:
-        InputError: an affine without volume, an impossible spacing, or one slice that is not axial.
+        InputError: an affine without volume, an impossible spacing, or a single slice that is not
+            axial.
     """
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
     if not np.isfinite(affine).all() or not lengths.all():
-        raise InputError(f"{name} has an affine with no size or no number in it; export it again")
+        raise InputError(
+            f"{name} has an affine with zeros for a size or no numbers; export it again"
+        )
     directions = np.abs(affine[:3, :3] / lengths)
     if abs(np.linalg.det(affine[:3, :3] / lengths)) < 0.1:
         raise InputError(f"{name} has an affine whose axes lie in one plane; export it again")
@@ -81,37 +84,33 @@ def upright(
 
 
 def distance_mm(a: Scan, b: Scan) -> float:
-    """The largest distance in mm between the same corners of two scans of one shape and affines."""
+    """The largest distance in mm between corresponding corners of two scans of equal shape."""
     extent = np.array([*a.pixels.shape, 1][:3]) - 1
     corners = np.array([[*corner, 1] for corner in itertools.product(*((0, n) for n in extent))])
     return float(np.linalg.norm((corners @ (a.affine - b.affine).T)[:, :3], axis=1).max())
 
 
 def checked_spacing(spacing: Sequence[float], name: str) -> tuple[float, float]:
-    """(row, column) in mm as it is, or InputError where no scan of a person can have it."""
+    """(row, column) in mm, unchanged.
+
+    Raises:
+        InputError: outside `SPACING_MM`.
+    """
     low, high = SPACING_MM
     if len(spacing) != 2 or not all(low <= value <= high for value in spacing):
         raise InputError(
             f"{name} states a pixel spacing of {' x '.join(f'{value:g}' for value in spacing)} mm; "
-            f"expected {low:g} to {high:g} mm: mend its header"
+            f"expected {low:g} to {high:g} mm: correct its header"
         )
     return float(spacing[0]), float(spacing[1])
 
 
-def two_or_three_axes(pixels: np.ndarray, name: str) -> np.ndarray:
-    """Without axes of length 1 after the second."""
-    shape = pixels.shape
-    while pixels.ndim > 2 and pixels.shape[-1] == 1:
-        pixels = pixels[..., 0]
-    if pixels.ndim not in (2, 3) or 0 in shape:
-        raise InputError(
-            f"{name} has the shape {'x'.join(map(str, shape)) or 'of one number'}; expected "
-            "[H, W] or [H, W, slices]: save one picture or volume a file"
-        )
-    return pixels
-
-
 def import_library(module: str, name: str) -> types.ModuleType:
+    """The optional library that reads the file `name`.
+
+    Raises:
+        InputError: it is not installed.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:

@@ -1,14 +1,13 @@
-"""Readers: every pixel type of a TIFF or PNG, folders and zips, and damaged files."""
+"""Readers: every pixel type of a TIFF or PNG, and damaged files."""
 
 import io
 import os
-import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from prnet_jax.data.readers import Folder, as_hu, files_below, read_hu, read_png, read_tiff
+from prnet_jax.data.readers import read_hu, read_png, read_tiff
 from prnet_jax.errors import InputError
 
 HU = np.array([[-32768, -1000, 0], [40, 400, 32767]], np.int16)
@@ -37,21 +36,6 @@ def test_whole_values_of_other_types_are_hu(dtype):
     hu = read_hu(tiff(pixels), "a.tif")
     assert hu.dtype == np.int16
     np.testing.assert_array_equal(hu, pixels)
-
-
-@pytest.mark.parametrize(
-    ("pixels", "message"),
-    [
-        (np.zeros((2, 2), np.uint8), "8-bit picture"),
-        (np.full((2, 2), 32768, np.uint16), "uint16 from 32768 to 32768"),
-        (np.full((2, 2), -32769, np.int32), "int32 from -32769"),
-        (np.full((2, 2), 0.5, np.float32), "float32 from 0.5"),
-        (np.array([[0, np.nan]], np.float32), "whole Hounsfield units"),
-    ],
-)
-def test_what_is_not_hu_is_refused(pixels, message):
-    with pytest.raises(InputError, match=message):
-        as_hu(pixels, "2d_images/a.tif")
 
 
 def test_masks_of_eight_bits_and_one():
@@ -97,54 +81,6 @@ def test_colour_and_pages_are_refused():
     page = Image.fromarray(np.zeros((2, 2), np.uint8))
     with pytest.raises(InputError, match="has 2 pages"):
         read_tiff(tiff(np.zeros((2, 2), np.uint8), save_all=True, append_images=[page]), "a.tif")
-
-
-def zip_file(path, files):
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in files.items():
-            archive.writestr(name, data)
-
-
-@pytest.mark.parametrize("prefix", ["", "2d_images/", "download/2d_images/"])
-def test_zip_with_and_without_the_folder(tmp_path, prefix):
-    files = {f"{prefix}b.TIFF": b"bb", f"{prefix}a.tif": b"a", f"{prefix}notes.txt": b""}
-    files |= {f"__MACOSX/{prefix}._a.tif": b"x", f"{prefix}.hidden.tif": b"x"}
-    zip_file(tmp_path / "2d_images.zip", files)
-    folder = Folder(tmp_path, "2d_images")
-    assert folder.ids == ("a", "b")
-    assert (folder.read("a"), folder.read("b")) == (b"a", b"bb")
-    assert folder.file("b") == "2d_images/b.TIFF"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["2d_images.zip"]
-
-
-def test_plain_folder_comes_before_the_zip_unless_it_is_empty(tmp_path):
-    zip_file(tmp_path / "2d_images.zip", {"zipped.tif": b"z"})
-    (tmp_path / "2d_images").mkdir()
-    assert Folder(tmp_path, "2d_images").ids == ("zipped",)
-    (tmp_path / "2d_images" / "2d_images").mkdir()  # as some unpackers nest it
-    (tmp_path / "2d_images" / "2d_images" / "plain.tif").write_bytes(b"p")
-    folder = Folder(tmp_path, "2d_images")
-    assert (folder.ids, folder.read("plain")) == (("plain",), b"p")
-
-
-def test_missing_folder_and_an_id_twice(tmp_path):
-    with pytest.raises(InputError, match=r"neither a folder 2d_masks nor 2d_masks\.zip"):
-        Folder(tmp_path, "2d_masks")
-    zip_file(tmp_path / "2d_masks.zip", {"one/a.tif": b"1", "two/a.tif": b"2"})
-    with pytest.raises(InputError, match=r"one/a\.tif and two/a\.tif"):
-        Folder(tmp_path, "2d_masks")
-
-
-def test_damaged_zip(tmp_path):
-    path = tmp_path / "2d_images.zip"
-    zip_file(path, {"a.tif": bytes(range(256)) * 20})
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])  # the directory at its end is gone
-    with pytest.raises(InputError, match="not a whole zip file"):
-        Folder(tmp_path, "2d_images")
-    path.write_bytes(whole[:60] + bytes(20) + whole[80:])  # only the data is spoilt
-    with pytest.raises(InputError, match="not a whole zip file"):
-        Folder(tmp_path, "2d_images").read("a")
 
 
 GREY = np.random.default_rng(1).integers(0, 256, (9, 7)).astype(np.uint8)
@@ -210,23 +146,3 @@ def test_png_cut_anywhere_or_with_a_bit_changed_is_never_read_wrongly(capfd):
     with pytest.raises(InputError, match=r"b\.png cannot be read"):
         read_png(tiff(GREY), "b.png")
     assert capfd.readouterr() == ("", "")
-
-
-def test_links_are_followed_but_not_round_in_circles(tmp_path):
-    """A link to nothing is listed, so that reading it fails instead of losing it."""
-    (tmp_path / "store/.hidden").mkdir(parents=True)
-    (tmp_path / "store/.hidden/c.tif").write_bytes(b"")
-    (tmp_path / "store/a.tif").write_bytes(tiff(HU))
-    (tmp_path / "2d_images").mkdir()
-    os.symlink(tmp_path / "store", tmp_path / "2d_images/more")
-    os.symlink(tmp_path / "2d_images", tmp_path / "2d_images/again")
-    os.symlink(tmp_path / "store", tmp_path / "store/itself")
-    os.symlink(tmp_path / "gone.tif", tmp_path / "2d_images/b.tif")
-    names = ["b.tif", "more/a.tif"]
-    found = files_below(tmp_path / "2d_images")
-    assert [file.relative_to(tmp_path / "2d_images").as_posix() for file in found] == names
-    folder = Folder(tmp_path, "2d_images")
-    assert read_tiff(folder.read("a")).shape == HU.shape
-    with pytest.raises(InputError, match=r"b\.tif cannot be read \(No such file"):
-        folder.read("b")
-    assert files_below(tmp_path / "nothing") == []

@@ -3,11 +3,11 @@
 import pathlib
 
 import numpy as np
-import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from prnet_jax.data.prepare import prepare
+from tests.data.scans import dicom, nifti
 
 SHAPE = (12, 10)
 DEPTH = 4
@@ -29,20 +29,19 @@ def volume(number: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def save(file: pathlib.Path, pixels: np.ndarray, shift_mm: float = 0.0) -> None:
-    """Writes pixels as they are shown in the format of the suffix; NIfTI with x to the right."""
+    """Writes pixels as they are shown in the suffix's format; NIfTI with x to the right."""
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.suffix == ".npy":
         np.save(file, pixels)
     elif file.suffix == ".npz":
         np.savez(file, pixels)
     elif file.name.endswith((".nii", ".nii.gz")):
-        nibabel = pytest.importorskip("nibabel")
         affine = np.diag([0.5, 0.7, 3.0, 1.0])
         affine[0, 3] = shift_mm
         stored = np.atleast_3d(pixels).transpose(1, 0, 2)[::-1, ::-1]
         if stored.dtype == bool:
             stored = stored.astype(np.uint8)
-        nibabel.Nifti1Image(stored, affine).to_filename(file)
+        nifti(file, stored, affine)
     elif file.suffix in (".tif", ".tiff") and pixels.dtype == np.int16:
         Image.fromarray(pixels.view(np.uint16)).save(file, tiffinfo={339: 2})
     else:
@@ -53,24 +52,14 @@ def save_series(
     folder: pathlib.Path, hu: np.ndarray, patient: str = "", prefix: str = "IM"
 ) -> None:
     """DICOM files of stored = HU + 1024, the upper slices first by name."""
-    pydicom = pytest.importorskip("pydicom")
-    folder.mkdir(parents=True, exist_ok=True)
     for z in range(hu.shape[2]):
-        data = pydicom.Dataset()
-        data.file_meta = pydicom.dataset.FileMetaDataset()
-        data.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-        data.file_meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
-        data.file_meta.MediaStorageSOPInstanceUID = pydicom.uid.generate_uid()
-        data.Modality, data.PatientID, data.SeriesInstanceUID = "CT", patient, "1.2.3"
-        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-        data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
-        data.PixelRepresentation, data.RescaleSlope, data.RescaleIntercept = 0, 1, -1024
-        data.Rows, data.Columns = hu.shape[:2]
-        data.PixelSpacing, data.ImageOrientationPatient = [0.7, 0.5], [1, 0, 0, 0, 1, 0]
-        # Where save() puts a NIfTI: its upper left pixel is the last of both stored axes.
-        data.ImagePositionPatient = [-0.5 * (hu.shape[1] - 1), -0.7 * (hu.shape[0] - 1), 3.0 * z]
-        data.PixelData = (hu[..., z] + 1024).astype(np.uint16).tobytes()
-        data.save_as(folder / f"{prefix}{99 - z:04d}", enforce_file_format=True)
+        dicom(
+            folder / f"{prefix}{99 - z:04d}",
+            (hu[..., z] + 1024).astype(np.uint16),
+            PatientID=patient,
+            # As save() places a NIfTI, whose upper left pixel is the last of both stored axes.
+            ImagePositionPatient=[-0.5 * (hu.shape[1] - 1), -0.7 * (hu.shape[0] - 1), 3.0 * z],
+        )
 
 
 def six_pairs(folder: pathlib.Path) -> pathlib.Path:

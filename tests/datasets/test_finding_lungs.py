@@ -13,8 +13,9 @@ import pytest
 from PIL import Image
 
 from prnet_jax.data import splits
+from prnet_jax.data.folders import Folder
 from prnet_jax.data.prepare import prepare
-from prnet_jax.data.readers import Folder, read_hu, read_tiff
+from prnet_jax.data.readers import read_hu, read_tiff
 from prnet_jax.datasets.finding_lungs import finding_lungs_dataset_builder as module
 from prnet_jax.datasets.finding_lungs import integrity
 from prnet_jax.errors import InputError

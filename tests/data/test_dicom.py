@@ -1,0 +1,159 @@
+"""DICOM: HU and places by hand, series in any order, nibabel's reading, damaged files."""
+
+import importlib.util
+
+import numpy as np
+import pytest
+
+from prnet_jax.data.scan import distance_mm
+from prnet_jax.data.volumes import format_of, read_scan
+from prnet_jax.errors import InputError
+from tests.data.scans import dicom, nifti
+
+TO_DICOM = np.diag([-1.0, -1.0, 1.0, 1.0])
+STORED = np.arange(12, dtype=np.uint16).reshape(3, 4)
+
+
+def test_dicom_slice_by_hand(tmp_path):
+    """HU = stored * slope + intercept; PixelSpacing[0] is between rows."""
+    file = dicom(tmp_path / "a.dcm", STORED, RescaleSlope=2, RescaleIntercept=-1000)
+    scan = read_scan([file])
+    assert scan.pixels.dtype == np.int16
+    np.testing.assert_array_equal(scan.pixels, np.arange(12).reshape(3, 4) * 2 - 1000)
+    assert (scan.spacing_mm, scan.patient, scan.turned) == ((0.7, 0.5), "p1", False)
+    np.testing.assert_allclose(scan.affine @ [2, 3, 0, 1], [-10 + 1.5, -20 + 1.4, 30, 1])
+    np.testing.assert_array_equal(read_scan([file], mask=True).pixels, STORED)
+    half = read_scan([dicom(tmp_path / "b.dcm", STORED, RescaleSlope=0.5)])
+    np.testing.assert_array_equal(half.pixels, STORED / 2 - 1024)
+    signed = dicom(tmp_path / "c.dcm", -STORED.astype(np.int16), RescaleIntercept=0)
+    np.testing.assert_array_equal(read_scan([signed]).pixels, -STORED.astype(int))
+    grey = dicom(tmp_path / "d.dcm", STORED.astype(np.uint8), RescaleIntercept=None)
+    assert read_scan([grey]).pixels.dtype == np.uint8
+
+
+def test_prone_slice_is_turned_and_one_without_position_is_not(tmp_path):
+    prone = dicom(tmp_path / "a.dcm", STORED, ImageOrientationPatient=[-1, 0, 0, 0, -1, 0])
+    scan = read_scan([prone], mask=True)
+    np.testing.assert_array_equal(scan.pixels, STORED[::-1, ::-1])
+    assert scan.turned
+    bare = dicom(tmp_path / "b.dcm", STORED, ImagePositionPatient=None)
+    scan = read_scan([bare], mask=True)
+    np.testing.assert_array_equal(scan.pixels, STORED)
+    assert (scan.affine, scan.spacing_mm) == (None, (0.7, 0.5))
+
+
+@pytest.mark.parametrize("upwards", [True, False])
+def test_series_is_sorted_by_position_whatever_the_names(tmp_path, upwards):
+    files = []
+    for number in range(4):
+        z = 2.5 * number if upwards else -2.5 * number
+        path = tmp_path / f"{(7 * number + 3) % 10}"  # names in another order; no suffix
+        files.append(dicom(path, STORED + 100 * number, ImagePositionPatient=[1, 2, z]))
+    assert [format_of(file) for file in files] == [(file.name, "DICOM") for file in files]
+    scan = read_scan(sorted(files), "images/case")
+    numbers = range(4) if upwards else reversed(range(4))
+    expected = np.stack([STORED.astype(int) + 100 * number - 1024 for number in numbers], -1)
+    np.testing.assert_array_equal(scan.pixels, expected)
+    lowest = 0 if upwards else -7.5
+    np.testing.assert_allclose(scan.affine @ [0, 0, 3, 1], [1, 2, lowest + 7.5, 1])
+    assert scan.spacing_mm == pytest.approx((0.7, 0.5))
+
+
+def test_coronal_series_gives_axial_slices(tmp_path):
+    """Stored rows run down, columns to the left, slices to the back."""
+    files = [
+        dicom(
+            tmp_path / f"{y}.dcm",
+            STORED + 100 * y,
+            ImageOrientationPatient=[1, 0, 0, 0, 0, -1],
+            ImagePositionPatient=[0, 3 * y, 0],
+        )
+        for y in range(2)
+    ]
+    scan = read_scan(files, mask=True)
+    assert scan.pixels.shape == (2, 4, 3)
+    assert scan.spacing_mm == pytest.approx((3.0, 0.5))
+    for y, x, z in np.ndindex(2, 4, 3):
+        assert scan.pixels[y, x, z] == STORED[2 - z, x] + 100 * y
+    with pytest.raises(InputError, match="not an axial one"):
+        read_scan(files[:1])
+
+
+def test_dicom_and_nifti_of_one_volume_agree(tmp_path):
+    files = [
+        dicom(tmp_path / f"{z}.dcm", STORED + 50 * z, ImagePositionPatient=[-10, -20, 2.0 * z])
+        for z in range(3)
+    ]
+    series = read_scan(files)
+    lps = np.diag([0.5, 0.7, 2.0, 1.0])
+    lps[:3, 3] = -10, -20, 0
+    stored = series.pixels.transpose(1, 0, 2)  # x first
+    same = read_scan([nifti(tmp_path / "a.nii", stored, TO_DICOM @ lps)])
+    np.testing.assert_array_equal(same.pixels, series.pixels)
+    assert distance_mm(same, series) < 1e-4
+    lps[0, 3] += 4
+    moved = read_scan([nifti(tmp_path / "b.nii", stored, TO_DICOM @ lps)])
+    assert distance_mm(moved, series) == pytest.approx(4, abs=1e-4)
+
+
+def test_series_that_is_none(tmp_path):
+    def series(name, **second):
+        (tmp_path / name).mkdir()
+        first = dicom(tmp_path / name / "1.dcm", STORED, ImagePositionPatient=[0, 0, 0])
+        tags = {"ImagePositionPatient": [0, 0, 2]} | second
+        stored = tags.pop("stored", STORED)
+        return [first, dicom(tmp_path / name / "2.dcm", stored, **tags)]
+
+    for number, (tags, message) in enumerate(
+        (
+            ({"SeriesInstanceUID": "1.2.4"}, r"2\.dcm has another series than"),
+            ({"PixelSpacing": [0.7, 0.6]}, "another spacing"),
+            ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "another orientation"),
+            ({"ImagePositionPatient": [0, 0, 0]}, "two slices at one position"),
+            ({"ImagePositionPatient": None}, "slices without ImagePositionPatient"),
+            ({"stored": STORED[:2]}, "another size"),
+        )
+    ):
+        with pytest.raises(InputError, match=message):
+            read_scan(series(str(number), **tags), "images/case")
+    noise = {"PixelSpacing": [0.70000001, 0.5], "ImageOrientationPatient": [1, 4e-5, 0, 0, 1, 0]}
+    assert read_scan(series("noise", **noise)).pixels.shape == (3, 4, 2)
+    gap = series("gap")
+    gap += [dicom(tmp_path / "gap/3.dcm", STORED, ImagePositionPatient=[0, 0, 4])]
+    assert read_scan(gap).notes == ()
+    gap += [dicom(tmp_path / "gap/4.dcm", STORED, ImagePositionPatient=[0, 0, 9])]
+    assert read_scan(gap).notes == ("slices lie 2 to 5 mm apart: are some missing?",)
+
+
+def test_dicom_that_cannot_be_used(tmp_path, capfd):
+    whole = dicom(tmp_path / "a.dcm", STORED).read_bytes()
+    for length in (0, 100, 200, len(whole) - 60, len(whole) - 1):
+        (tmp_path / "b.dcm").write_bytes(whole[:length])
+        with pytest.raises(InputError, match=r"b\.dcm (cannot be read|has no pixels)"):
+            read_scan([tmp_path / "b.dcm"])
+    for tags, message in (
+        ({"PhotometricInterpretation": "MONOCHROME1"}, "1 frames of MONOCHROME1"),
+        ({"NumberOfFrames": 2, "data": bytes(48)}, "2 frames"),
+        ({"PixelSpacing": [0, 0]}, "pixel spacing of 0 x 0 mm"),
+        ({"PixelSpacing": 0.7}, r"the PixelSpacing 0\.7; expected 2 numbers"),
+        ({"ImagePositionPatient": [1, 2]}, r"the ImagePositionPatient \[1\.0, 2\.0\]; expected 3"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0, 1]}, r"OrientationPatient \[.*; expected 6 num"),
+        ({"ImageOrientationPatient": [0] * 6}, "OrientationPatient that is not a pair of perpend"),
+        ({"ImageOrientationPatient": [1, 0, 0, 0.9, 0.1, 0]}, "is not a pair of perpendicular"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read_scan([dicom(tmp_path / "c.dcm", STORED, **tags)])
+    mr = read_scan([dicom(tmp_path / "d.dcm", STORED, Modality="MR")])
+    assert mr.notes == ("Modality is MR: are these Hounsfield units?",)
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) for name in ("libjpeg", "gdcm")), reason="has a decoder"
+)
+def test_compressed_without_decoder_says_what_to_install(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    frame = pydicom.encaps.encapsulate([b"\xff\xd8\xff\xc3"])
+    file = dicom(tmp_path / "a.dcm", STORED, syntax=pydicom.uid.JPEGLosslessSV1, data=frame)
+    with pytest.raises(InputError, match=r"JPEG Lossless.* no decoder .*pip install pylibjpeg"):
+        read_scan([file])
