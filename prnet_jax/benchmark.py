@@ -1,4 +1,4 @@
-"""How long things take. So far: the estimate that a training without an accelerator begins with."""
+"""Estimates how long training takes on a CPU."""
 
 import time
 from collections.abc import Callable
@@ -11,14 +11,14 @@ _CHANNELS = 64
 
 
 def cpu_hours(step: Callable, example: tuple[Any, ...], number: int) -> float:
-    """About how many hours `number` steps take on this CPU, told without compiling one.
+    """Estimates the hours that `number` steps take on this CPU, without compiling a step.
 
-    The operations of the step, as the compiler counts them, over the speed of a trial convolution,
-    forward and backward, which is timed for about a second.
+    Divides the operations of the step, as XLA counts them, by the measured speed of a convolution
+    and its gradients. The measurement takes about a second.
 
     Args:
         step: a jitted function.
-        example: its arguments, arrays or their `jax.ShapeDtypeStruct`.
+        example: its arguments: arrays or `jax.ShapeDtypeStruct`s.
         number: of steps.
     """
     flops = step.lower(*example).cost_analysis()["flops"]
@@ -26,7 +26,7 @@ def cpu_hours(step: Callable, example: tuple[Any, ...], number: int) -> float:
 
 
 def _trial_flops_per_s() -> float:
-    """Floating point operations per second of a 3x3 convolution's loss and gradients."""
+    """Operations per second of two 3x3 convolutions and their gradients."""
     image = jnp.ones((4, 64, 64, _CHANNELS))
     kernel = jnp.ones((3, 3, _CHANNELS, _CHANNELS))
 

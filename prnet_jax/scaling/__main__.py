@@ -1,39 +1,38 @@
-"""What a training step sends between devices: python -m prnet_jax.scaling --config configs/prnet.py
+"""What devices send each other in a training step.
 
+    python -m prnet_jax.scaling --config configs/prnet.py
     python -m prnet_jax.scaling --config configs/prnet.py:quick --devices 1,2,4
     python -m prnet_jax.scaling --config configs/prnet.py --set shard_state=true --devices 8
     python -m prnet_jax.scaling --config configs/prnet.py --tpu --devices 4,16,256
 
-The real step is compiled for as many virtual CPU devices as asked for, or with --tpu by the TPU's
-own compiler (`pip install prnet_jax[tpu]`; no TPU is needed), and the collectives are read from the
-program that comes out. Nothing is run. Two Markdown tables are printed: what is sent, and from that
-and the speed of links the batch from which communication takes 10 % of a step or less.
+Compiles the real training step for virtual CPU devices, or with --tpu by the TPU's own compiler
+(`pip install prnet_jax[tpu]`; no TPU is needed), and reads the collectives from the compiled
+program. Nothing is run. Prints two Markdown tables: what is sent; and, computed from published link
+speeds, the smallest batch with which communication takes at most 10 % of a step.
 """
 
 import argparse
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from prnet_jax.commands import name_and_value
-from prnet_jax.errors import InputError
+from prnet_jax.commands import name_and_value, run_command
 from prnet_jax.scaling.collectives import Collective
-from prnet_jax.scaling.interconnect import MACHINES, SHARE, communication_s, least_batch, waiting_s
-from prnet_jax.scaling.step import Step, compile_step, image_flops, read_config
+from prnet_jax.scaling.interconnect import MACHINES, SHARE, communication_s, latency_s, least_batch
+
+if TYPE_CHECKING:
+    from prnet_jax.scaling.step import Step
 
 _DEVICES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-
-
-_COMPILE_SIDE = 32  # of the image; what is sent does not depend on it
-_UTILISATIONS = (0.2, 0.4, 0.6)  # of the peak, by the computation
-
-
+_COMPILE_SIZE = 32  # side of the image in pixels; what is sent does not depend on it
+_UTILISATIONS = (0.2, 0.4, 0.6)  # the part of its peak speed that a device reaches
 _SENT_HEADER = """\
 | devices | gradient | BatchNorm forward | BatchNorm backward | other | collectives | bytes | \
 as the formula says |
 |--:|--:|--:|--:|--:|--:|--:|---|"""
 
 
-def _sent_row(devices: int, step: Step) -> str:
+def _sent_row(devices: int, step: "Step") -> str:
     cells = []
     for purpose in ("gradient", "forward", "backward"):
         cells.append(_cell([c for c in step.collectives if step.purpose(c) == purpose]))
@@ -53,8 +52,8 @@ def _cell(found: Sequence[Collective]) -> str:
     return f"{len(found)}: {sum(c.bytes for c in found):,} B" if found else "-"
 
 
-def _time_table(steps: dict[int, Step], flops: float) -> Iterable[str]:
-    """One line a machine and number of devices."""
+def _batch_table(steps: dict[int, "Step"], flops: float) -> Iterable[str]:
+    """The lines of the second table; `steps` by the number of devices, `flops` of one image."""
     uses = " | ".join(f"{use:.0%}" for use in _UTILISATIONS)
     yield f"| machine | devices | bytes, ms | latency, ms | {uses} |"
     yield "|---|" + "--:|" * (3 + len(_UTILISATIONS))
@@ -63,53 +62,51 @@ def _time_table(steps: dict[int, Step], flops: float) -> Iterable[str]:
             if devices == 1:
                 continue
             seconds = communication_s(step.collectives, machine)
-            waiting = waiting_s(step.collectives, machine)
+            latency = latency_s(step.collectives, machine)
             speeds = [use * machine.peak for use in _UTILISATIONS]
             batches = [least_batch(seconds, flops / speed) for speed in speeds]
-            times = (f"{1e3 * (seconds - waiting):.2f}", f"{1e3 * waiting:.2f}")
+            times = (f"{1e3 * (seconds - latency):.2f}", f"{1e3 * latency:.2f}")
             yield f"| {' | '.join(map(str, (machine.title, devices, *times, *batches)))} |"
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0, or 2 for a person's mistake."""
+    """The exit code: see `prnet_jax.commands`."""
     arguments = _parser().parse_args(argv)
-    try:
-        _run(arguments)
-    except InputError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    return 0
+    return run_command(lambda: _run(arguments))
 
 
 def _run(arguments: argparse.Namespace) -> None:
-    fields = dict(arguments.set)
-    config = read_config(arguments.config, fields)
+    # Here, because importing JAX takes a while, which --help need not.
     import jax
 
+    from prnet_jax.scaling.step import compile_step, image_flops, read_config
+
+    fields = dict(arguments.set)
+    config = read_config(arguments.config, fields)
     jax.config.update("jax_platforms", "cpu")
     flops = image_flops(config)
     size = config.dataset.image_size
     compiler = "the TPU compiler (v5e)" if arguments.tpu else "the CPU compiler"
     steps = {}
     for devices in arguments.devices:
-        print(f"compiling for {devices} devices", file=sys.stderr, flush=True)
+        print(f"Compiling for {devices} devices.", file=sys.stderr, flush=True)
         step = compile_step(
             arguments.config, fields, devices, arguments.compile_size, arguments.tpu
         )
         if not steps:
             print(
-                f"{arguments.config}: {step.parameters:,} parameters ({step.still:,} without a "
-                f"gradient), {step.channels:,} channels in {len(step.norms)} BatchNorms; "
-                f"{flops / 1e9:.1f} GFLOP an image of {size}x{size}; jax {jax.__version__}, "
+                f"{arguments.config}: {step.parameters:,} parameters ({step.zero_gradient:,} with "
+                f"zero gradient), {step.channels:,} channels in {len(step.norms)} BatchNorms; "
+                f"{flops / 1e9:.1f} GFLOP per image of {size}x{size}; jax {jax.__version__}, "
                 f"{compiler}\n\n{_SENT_HEADER}"
             )
         print(_sent_row(devices, step), flush=True)
         steps[devices] = step
     print(
-        f"\nThe smallest batch a device with which communication takes {SHARE:.0%} of the step or "
-        "less, by the share of the peak that computing reaches. Computed, not measured.\n"
+        f"\nThe smallest batch per device with which communication takes at most {SHARE:.0%} of "
+        "the step, for three utilisations of the peak. Computed, not measured.\n"
     )
-    print("\n".join(_time_table(steps, flops)))
+    print("\n".join(_batch_table(steps, flops)))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -127,24 +124,24 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         type=name_and_value,
         metavar="FIELD=VALUE",
-        help="a field of the config's top level, such as dtype=bfloat16; may be given repeatedly",
+        help="a top-level field of the config, such as dtype=bfloat16; repeatable",
     )
     parser.add_argument(
         "--devices",
         type=_device_counts,
         default=_DEVICES,
         metavar="N,N,...",
-        help=f"default: {','.join(map(str, _DEVICES))}; each takes up to a minute or so",
+        help=f"default: {','.join(map(str, _DEVICES))}; each takes about a minute",
     )
     parser.add_argument(
         "--compile-size",
         type=int,
-        default=_COMPILE_SIDE,
+        default=_COMPILE_SIZE,
         metavar="PIXELS",
-        help="side of the image in the compiled step, on which bytes do not depend; default: "
-        f"{_COMPILE_SIDE}",
+        help="side of the image in the compiled step, which does not change what is sent; "
+        f"default: {_COMPILE_SIZE}",
     )
-    parser.add_argument("--tpu", action="store_true", help="compile for slices of TPU v5e")
+    parser.add_argument("--tpu", action="store_true", help="compile for TPU v5e slices")
     return parser
 
 
@@ -154,7 +151,9 @@ def _device_counts(text: str) -> tuple[int, ...]:
     except ValueError:
         counts = ()
     if not counts or min(counts) < 1 or max(counts) > 1024:
-        raise argparse.ArgumentTypeError(f"must be numbers from 1 to 1024 as 1,2,4, found {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"must be numbers from 1 to 1024, such as 1,2,4; found {text!r}"
+        )
     return tuple(sorted(set(counts)))
 
 

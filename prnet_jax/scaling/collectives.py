@@ -1,19 +1,13 @@
-"""The collectives in the text of a program that XLA compiled: kind, arrays, who takes part."""
+"""Reads the collectives from the text of a compiled XLA program."""
 
 import math
 import re
 from typing import NamedTuple
 
 _KINDS = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-
-
-# The result's type stands before the kind. `-done` repeats what `-start` began and is no match.
+# The result's type precedes the kind. `-done` belongs to a `-start` and does not match.
 _INSTRUCTION = re.compile(rf"^\s*(?:ROOT )?%?[\w.-]+ = (.+?) ({'|'.join(_KINDS)})(-start)?\(")
-
-
 _ARRAY = re.compile(r"\b(pred|bf16|f\d+e\w+|[fsuc]\d+)\[([\d,]*)\]")
-
-
 _MESH = re.compile(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}")
 
 
@@ -22,10 +16,10 @@ class Collective(NamedTuple):
 
     Attributes:
         kind: "all-reduce", "all-gather", "reduce-scatter", "all-to-all" or "collective-permute".
-        arrays: (dtype, shape) of each array, as it is where it is whole: what an all-gather makes,
-            what a reduce-scatter is given.
-        group: how many devices take part together.
-        op_name: the path of the operation in the JAX program; of several that were fused, of one.
+        arrays: (dtype, shape) of each complete array: an all-gather's result, a reduce-scatter's
+            input.
+        group: the number of devices that communicate with each other.
+        op_name: the path of the operation in the JAX program, or of one of several fused ones.
     """
 
     kind: str
@@ -40,7 +34,7 @@ class Collective(NamedTuple):
 
     @property
     def sent_bytes(self) -> float:
-        """Bytes that each device sends in a ring of its group."""
+        """Bytes that each device sends if its group forms a ring."""
         n = self.group
         rounds = {"all-reduce": 2.0 * (n - 1) / n, "collective-permute": 1.0}
         return rounds.get(self.kind, (n - 1) / n) * self.bytes
@@ -49,14 +43,14 @@ class Collective(NamedTuple):
 def collectives(program: str, devices: int) -> list[Collective]:
     """The collectives in the text of a compiled program (`jax.stages.Compiled.as_text`).
 
-    One that is split in start and done counts once, and so does one in the body of a loop.
+    One that is split into start and done counts once, and so does one in the body of a loop.
 
     Args:
         program: the text.
-        devices: for which it was compiled.
+        devices: the number of devices that it was compiled for.
 
     Raises:
-        ValueError: a collective that this cannot read; better than one that counts as nothing.
+        ValueError: a collective has an unknown form, and would otherwise count as nothing.
     """
     found = []
     for line in program.splitlines():
@@ -69,13 +63,13 @@ def collectives(program: str, devices: int) -> list[Collective]:
             for dtype, sizes in _ARRAY.findall(result)
         ]
         if start and kind == "collective-permute":
-            arrays = [a for a in arrays if a != ("u32", ())]  # its two counters
+            arrays = [a for a in arrays if a != ("u32", ())]  # two counters
         if start and kind != "all-reduce":
             arrays = arrays[len(arrays) // 2 :]  # operands come first, then results
         if not arrays:
-            raise ValueError(f"no arrays are known in {line.strip()[:200]!r}")
+            raise ValueError(f"no arrays of a known type in {line.strip()[:200]!r}")
         group = _group(line, devices)
-        if kind == "reduce-scatter":  # the result is one part of what was given
+        if kind == "reduce-scatter":  # the result is a device's part
             arrays = [(dtype, (group, *shape)) for dtype, shape in arrays]
         name = re.search(r'op_name="([^"]*)"', line)
         found.append(Collective(kind, tuple(arrays), group, name[1] if name else ""))
@@ -83,7 +77,7 @@ def collectives(program: str, devices: int) -> list[Collective]:
 
 
 def _group(line: str, devices: int) -> int:
-    """How many devices take part together; all where the line says nothing, or pairs."""
+    """The number of devices in a group; all devices if the line names no groups."""
     if match := _MESH.search(line):
         sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
         return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", match[2]))

@@ -1,6 +1,6 @@
-"""From what is sent to how long it takes: computed from published speeds, not measured.
+"""How long communication takes: computed from published speeds, not measured.
 
-Sources and conventions: the section "Scale" of launch/README.md.
+The sources are in launch/README.md, "Scale".
 """
 
 import math
@@ -9,18 +9,18 @@ from typing import NamedTuple
 
 from prnet_jax.scaling.collectives import Collective
 
-SHARE = 0.1  # of the step that communication may take
+SHARE = 0.1  # the part of a step that communication may take
 
 
 class Machine(NamedTuple):
     """Accelerators of one kind.
 
     Attributes:
-        title: for the table.
-        peak: operations a second of one device, bfloat16 with float32 sums.
-        bandwidth: by the number of devices in a ring, bytes a second that a device (H100, several
-            nodes: the eight of a node) sends, one way.
-        latency_s: by the number of devices, seconds that a collective of no bytes takes.
+        title: its name in the table.
+        peak: operations per second of one device, bfloat16 with float32 sums.
+        bandwidth: number of devices in a ring -> bytes per second that a device sends, one way.
+            For H100s in several nodes, what the eight of a node send together.
+        latency_s: number of devices -> seconds that a collective takes without any bytes.
     """
 
     title: str
@@ -30,13 +30,13 @@ class Machine(NamedTuple):
 
 
 def grid(number: int) -> tuple[int, int]:
-    """The most nearly square grid of `number` devices: 8 -> (2, 4)."""
+    """The sides of the grid of `number` devices that is closest to a square: 8 -> (2, 4)."""
     rows = max(d for d in range(1, math.isqrt(number) + 1) if number % d == 0)
     return rows, number // rows
 
 
 def _hops(number: int) -> int:
-    """From one chip of a v5e slice to the farthest; only the whole pod of 256 is a torus."""
+    """From a chip of a v5e slice to the farthest one; only the full pod, 256 chips, is a torus."""
     rows, columns = grid(number)
     return rows // 2 + columns // 2 if number == 256 else rows + columns - 2
 
@@ -59,21 +59,21 @@ MACHINES = (
 
 
 def communication_s(found: Sequence[Collective], machine: Machine) -> float:
-    """Seconds of a step's collectives, one after the other, nothing computed meanwhile."""
-    return sum(c.sent_bytes / machine.bandwidth(c.group) for c in found) + waiting_s(found, machine)
+    """Seconds that a step's collectives take one after another, without overlapping computation."""
+    return sum(c.sent_bytes / machine.bandwidth(c.group) for c in found) + latency_s(found, machine)
 
 
-def waiting_s(found: Sequence[Collective], machine: Machine) -> float:
+def latency_s(found: Sequence[Collective], machine: Machine) -> float:
     """Seconds that they would take without any bytes."""
     return sum(machine.latency_s(c.group) for c in found)
 
 
 def least_batch(seconds: float, image_s: float, share: float = SHARE) -> int:
-    """The smallest batch a device with which communication takes `share` of the step or less.
+    """The smallest batch per device with which communication takes at most `share` of a step.
 
     Args:
-        seconds: of communication, whatever the batch.
-        image_s: seconds of computing an image.
-        share: c / (c + b t) for c seconds of communication and b images of t seconds.
+        seconds: of communication c, whatever the batch.
+        image_s: seconds t to compute one image.
+        share: c / (c + b t) with a batch of b images.
     """
     return max(1, math.ceil(round(seconds * (1 - share) / share / image_s, 9)))

@@ -1,4 +1,4 @@
-"""The training step of a config, compiled for many devices that need not exist."""
+"""Compiles the training step of a config for many devices, which need not exist."""
 
 import concurrent.futures
 import math
@@ -9,7 +9,12 @@ import runpy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from prnet_jax import steps
+import jax
+import jax.numpy as jnp
+from jax.experimental import topologies
+
+from prnet_jax import optim, sharding, steps
+from prnet_jax.config import check_config
 from prnet_jax.errors import InputError
 from prnet_jax.scaling.collectives import Collective, collectives
 from prnet_jax.scaling.interconnect import grid
@@ -20,31 +25,31 @@ class Step(NamedTuple):
 
     Attributes:
         collectives: what it sends.
-        parameters: numbers in the network's parameters.
-        still: those of them whose gradient is zero whatever the batch, such as a bias before a
-            norm; nobody need send it.
-        channels: channels of all its BatchNorms.
-        norms: the paths of its BatchNorms, as in `Collective.op_name`.
+        parameters: the number of parameters.
+        zero_gradient: how many of them have a gradient that is the constant zero, and is not sent:
+            a bias before a norm.
+        channels: the number of channels of all BatchNorms.
+        norms: the paths of the BatchNorms, as in `Collective.op_name`.
     """
 
     collectives: list[Collective]
     parameters: int
-    still: int
+    zero_gradient: int
     channels: int
     norms: tuple[str, ...]
 
     def expected_bytes(self) -> int:
-        """What the all-reduces carry where the state is whole on every device, in float32.
+        """Bytes of the all-reduces if each device holds the complete state, in float32.
 
-        The gradient; for each channel of a BatchNorm two sums forward (mean, variance) and three
-        backward, of which one is the gradient of its scale but for a factor; and the loss.
+        The gradient; for each BatchNorm channel two sums forward (mean, variance) and three
+        backward, one of which is the gradient of the scale up to a factor; and the loss.
         """
-        return 4 * (self.parameters - self.still + 4 * self.channels + 1)
+        return 4 * (self.parameters - self.zero_gradient + 4 * self.channels + 1)
 
     def purpose(self, collective: Collective) -> str:
-        """One of "gradient", "forward" and "backward" of BatchNorm, and "other".
+        """Returns "gradient", "forward" or "backward" (of a BatchNorm), or "other".
 
-        Whatever holds a kernel is the gradient, with all that was fused with it.
+        A collective that contains a kernel is "gradient", whatever else was fused with it.
         """
         if collective.kind != "all-reduce":
             return "other"
@@ -59,17 +64,19 @@ class Step(NamedTuple):
 def compile_step(
     config_file: str, fields: dict[str, Any], devices: int, side: int, tpu: bool = False
 ) -> Step:
-    """Compiles the training step of a config in a process of its own, an image a device and part.
+    """Compiles the training step of a config, with one image per device and accumulated part.
+
+    This takes a process of its own, because JAX's number of devices cannot be changed.
 
     Args:
         config_file: FILE[:VARIANT].
-        fields: of the config's top level, by name.
-        devices: virtual ones of this machine's CPU, or TPU v5e chips.
+        fields: values of top-level fields of the config, by name.
+        devices: the number of virtual CPU devices, or of TPU v5e chips.
         side: of the image in pixels.
-        tpu: let the TPU's compiler do it.
+        tpu: use the TPU's compiler.
 
     Raises:
-        InputError: the config cannot be used, or there is no such TPU or no compiler for it.
+        InputError: the config is invalid, v5e has no such slice, or its compiler is not installed.
     """
     spawn = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(1, mp_context=spawn) as pool:
@@ -79,14 +86,8 @@ def compile_step(
 def _compile_here(
     config_file: str, fields: dict[str, Any], devices: int, side: int, tpu: bool
 ) -> Step:
-    import jax
-
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", 1 if tpu else devices)
-
-    from prnet_jax import sharding
-    from prnet_jax.config import check_config
-
     mesh = sharding.make_mesh()
     if tpu:
         chips = _v5e_chips(devices)
@@ -106,7 +107,7 @@ def _compile_here(
     return Step(
         collectives(program, devices),
         parameters=sum(leaf.size for leaf in jax.tree.leaves(state.params)),
-        still=_still_parameters(config, state),
+        zero_gradient=_count_zero_gradient(config, state),
         channels=sum(leaf.size for _, leaf in means),
         norms=tuple("/".join(key.key for key in path[:-1]) for path, _ in means),
     )
@@ -114,13 +115,7 @@ def _compile_here(
 
 def _abstract_step(config: Any, mesh: Any, images: int) -> tuple[Callable, tuple[Any, Any]]:
     """The step as `prnet_jax.train` makes it, and the shapes of its arguments."""
-    import jax
-    import jax.numpy as jnp
-
-    from prnet_jax import optim, sharding
-    from prnet_jax.steps import make_model
-
-    model = make_model(config)
+    model = steps.make_model(config)
     schedule = optim.make_schedule(config, steps_per_epoch=100)
     optimizer = optim.make_optimizer(config, schedule)
     state = jax.eval_shape(lambda: steps.init_state(config, model, optimizer))
@@ -136,14 +131,9 @@ def _abstract_step(config: Any, mesh: Any, images: int) -> tuple[Callable, tuple
     return sharding.jit_train_step(mesh, step, state), (state, batch)
 
 
-def _still_parameters(config: Any, state: Any) -> int:
-    """How many parameters get a gradient that is the constant zero."""
-    import jax
-    import jax.numpy as jnp
-
-    from prnet_jax.steps import make_model
-
-    model = make_model(config)
+def _count_zero_gradient(config: Any, state: Any) -> int:
+    """The number of parameters whose gradient is the constant zero."""
+    model = steps.make_model(config)
     side = config.dataset.image_size
     all_heads = config.loss == "infnet" or bool(config.head_weights)
 
@@ -172,38 +162,34 @@ def _still_parameters(config: Any, state: Any) -> int:
 
 
 def _v5e_chips(number: int) -> Sequence[Any]:
-    """The chips of a v5e slice, which need not exist; libtpu knows them.
+    """The chips of a v5e slice as libtpu describes them; they need not exist.
 
     Raises:
         InputError: v5e has no such slice, or libtpu is not installed.
     """
-    # Else libtpu looks for the machine's own chips.
+    # Without these libtpu looks for the machine's own chips.
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
-    from jax.experimental import topologies
-
     name = "v5e:{}x{}".format(*grid(number))
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
-    except Exception as error:  # which one depends on the versions
+    except Exception as error:  # its type depends on the versions
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"--tpu cannot compile for {name} ({reason}): pip install 'prnet_jax[tpu]', "
-            "or leave --tpu out"
+            "or omit --tpu"
         ) from None
 
 
 def image_flops(config: Any) -> float:
-    """Operations of the training step for one image more, as XLA counts them before it optimises.
+    """Operations of a training step per image, as XLA counts them before optimisation.
 
-    The size is `config.dataset.image_size`; a multiply-add is two operations.
+    The image's side is `config.dataset.image_size`; a multiply-add counts as two operations.
     """
-    from prnet_jax import sharding
-
     counts = []
     config = config.copy_and_resolve_references()
-    config.accumulate_steps = 1  # XLA counts a loop's body once
+    config.accumulate_steps = 1  # XLA counts the body of a loop once
     for images in (1, 2):
         step, arguments = _abstract_step(config, sharding.make_mesh(), images)
         counts.append(step.lower(*arguments).cost_analysis()["flops"])
@@ -211,23 +197,21 @@ def image_flops(config: Any) -> float:
 
 
 def read_config(config_file: str, fields: dict[str, Any]) -> Any:
-    """The config of FILE[:VARIANT] with `fields` of its top level set.
+    """The config of FILE[:VARIANT] with top-level `fields` set.
 
     Raises:
-        InputError: no such file, variant, field or value.
+        InputError: the file, variant, field or value is invalid.
     """
-    from prnet_jax.config import check_config
-
     file, _, variant = config_file.partition(":")
     if not pathlib.Path(file).is_file():
         raise InputError(f"--config {file} is not a file: run from the repository's root")
     make = runpy.run_path(file).get("get_config")
     if make is None:
-        raise InputError(f"--config {file} has no get_config: name a file such as configs/prnet.py")
+        raise InputError(f"--config {file} has no get_config: give a file such as configs/prnet.py")
     config = make(variant)
     for name, value in fields.items():
         if name not in config or hasattr(config[name], "items"):
-            raise InputError(f"--set {name}: the config has no such field at its top level")
+            raise InputError(f"--set {name}: the config has no such top-level field")
         try:
             config[name] = value
         except TypeError:

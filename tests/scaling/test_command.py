@@ -1,4 +1,4 @@
-"""The collectives of the compiled step, and the time they take."""
+"""The collectives of the compiled step, and how long they take."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from prnet_jax.models import create_model
-from prnet_jax.scaling import __main__
+from prnet_jax.scaling import __main__, step
 from prnet_jax.scaling.collectives import Collective, collectives
 from prnet_jax.scaling.interconnect import MACHINES, communication_s, grid, least_batch
 from prnet_jax.scaling.step import Step, compile_step, image_flops, read_config
@@ -42,7 +42,7 @@ def config_file(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tiny(config_file):
-    """The compiled steps of the tiny network on 1, 2 and 4 devices."""
+    """The compiled steps of the tiny network for 1, 2 and 4 devices."""
     return {devices: compile_step(config_file, {}, devices, side=16) for devices in (1, 2, 4)}
 
 
@@ -112,7 +112,7 @@ def test_what_cannot_be_read_is_an_error(line, says):
         collectives(line, devices=4)
 
 
-def test_what_only_mentions_a_collective_is_none():
+def test_a_line_that_only_mentions_a_collective_does_not_count():
     program = """
   %all-reduce-done.1 = f32[8]{0} all-reduce-done(%all-reduce-start.1)
   %fusion.2 = f32[8]{0} fusion(%all-reduce.3), kind=kLoop, calls=%all-gather.fused
@@ -124,27 +124,18 @@ ENTRY %all-reduce (x: f32[8]) -> f32[8] {
 
 def test_bytes_that_a_ring_sends():
     hundred = (("f32", (25,)),)
-    sent = {kind: Collective(kind, hundred, 4, "").sent_bytes for kind in scaling_kinds()}
-    assert sent == {
-        "all-reduce": 150,
-        "all-gather": 75,
-        "reduce-scatter": 75,
-        "all-to-all": 75,
-        "collective-permute": 100,
-    }
+    expected = {"all-reduce": 150, "all-gather": 75, "reduce-scatter": 75, "all-to-all": 75}
+    expected["collective-permute"] = 100
+    assert {kind: Collective(kind, hundred, 4, "").sent_bytes for kind in expected} == expected
     assert Collective("all-reduce", hundred, 2, "").sent_bytes == 100
 
 
-def scaling_kinds():
-    return ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute")
-
-
 def test_purposes():
-    step = Step([], 0, 0, 0, norms=("down/1",))
+    compiled = Step([], 0, 0, 0, norms=("down/1",))
 
     def purpose(name, *shapes, kind="all-reduce"):
         arrays = tuple(("f32", shape) for shape in shapes)
-        return step.purpose(Collective(kind, arrays, 2, name))
+        return compiled.purpose(Collective(kind, arrays, 2, name))
 
     assert purpose("jit(s)/jvp(N)/down/1/reduce_sum", (8,)) == "forward"
     assert purpose("jit(s)/transpose(jvp(N))/down/1/reduce_sum", (8,), (8,)) == "backward"
@@ -155,17 +146,17 @@ def test_purposes():
 
 
 def test_seconds_by_hand():
-    def whole(devices):  # 100 MB
+    def hundred_mb(devices):
         return [Collective("all-reduce", (("f32", (25_000_000,)),), devices, "")]
 
-    # 150 MB at 100 GB/s, and twice across the 2x2 chips at 1 us a hop
-    assert communication_s(whole(4), V5E) == pytest.approx(1.5e-3 + 4e-6)
-    # The whole pod is a torus: 200 GB/s, and 8 + 8 hops. Half of it is a grid of 8x16.
-    assert communication_s(whole(256), V5E) == pytest.approx(199.21875 / 200e3 + 32e-6)
-    assert communication_s(whole(128), V5E) == pytest.approx(198.4375 / 100e3 + 44e-6)
-    # 175 MB at 450 GB/s in the node; 187.5 MB at 400 GB/s out of each of two nodes
-    assert communication_s(whole(8), H100) == pytest.approx(175 / 450e3 + 10e-6)
-    assert communication_s(whole(16), H100) == pytest.approx(187.5 / 400e3 + 20e-6)
+    # 150 MB at 100 GB/s, and twice across the 2x2 chips at 1 us per hop
+    assert communication_s(hundred_mb(4), V5E) == pytest.approx(1.5e-3 + 4e-6)
+    # The full pod is a torus: 200 GB/s, and 8 + 8 hops. Half of it is a grid of 8x16.
+    assert communication_s(hundred_mb(256), V5E) == pytest.approx(199.21875 / 200e3 + 32e-6)
+    assert communication_s(hundred_mb(128), V5E) == pytest.approx(198.4375 / 100e3 + 44e-6)
+    # 175 MB at 450 GB/s in one node; 187.5 MB at 400 GB/s out of each of two nodes
+    assert communication_s(hundred_mb(8), H100) == pytest.approx(175 / 450e3 + 10e-6)
+    assert communication_s(hundred_mb(16), H100) == pytest.approx(187.5 / 400e3 + 20e-6)
     assert communication_s([], V5E) == 0
 
 
@@ -188,22 +179,22 @@ def test_grid(number, sides):
 def test_bytes_of_the_compiled_step(tiny):
     assert tiny[1].collectives == []
     for devices in (2, 4):
-        step = tiny[devices]
-        assert (step.parameters, step.channels) == (PARAMETERS, CHANNELS)
-        assert {c.kind for c in step.collectives} == {"all-reduce"}
-        assert {c.group for c in step.collectives} == {devices}
-        total = sum(c.bytes for c in step.collectives)
-        assert total == 4 * (PARAMETERS - step.still + 4 * CHANNELS + 1)
-        forward = [c for c in step.collectives if step.purpose(c) == "forward"]
+        compiled = tiny[devices]
+        assert (compiled.parameters, compiled.channels) == (PARAMETERS, CHANNELS)
+        assert {c.kind for c in compiled.collectives} == {"all-reduce"}
+        assert {c.group for c in compiled.collectives} == {devices}
+        total = sum(c.bytes for c in compiled.collectives)
+        assert total == 4 * (PARAMETERS - compiled.zero_gradient + 4 * CHANNELS + 1)
+        forward = [c for c in compiled.collectives if compiled.purpose(c) == "forward"]
         assert [c.bytes for c in forward] == [4 * 8] * 8  # mean and variance of four BatchNorms
-        gradient = [c for c in step.collectives if step.purpose(c) == "gradient"]
+        gradient = [c for c in compiled.collectives if compiled.purpose(c) == "gradient"]
         kernels = [shape for c in gradient for _, shape in c.arrays if len(shape) > 1]
         assert kernels.count((3, 3, 8, 8)) == 2 + 2 + 1 + 6 + 1
         assert len(kernels) == 3 + 2 + 1 + 6 + 4 + 3 + 1
 
 
 @pytest.mark.slow
-def test_still_parameters_have_a_gradient_of_zero(tiny):
+def test_parameters_with_a_gradient_of_zero(tiny):
     model = create_model("prnet", widths=(8,))
     image = jax.random.normal(jax.random.key(0), (2, 16, 16, 1))
     variables = model.init(jax.random.key(1), image, train=False)
@@ -214,16 +205,15 @@ def test_still_parameters_have_a_gradient_of_zero(tiny):
         return jnp.square(logits).sum()
 
     gradient = jax.jit(jax.grad(total))(variables["params"])
-    still = sum(g.size for g in jax.tree.leaves(gradient) if not g.any())
-    assert tiny[1].still == still
+    assert tiny[1].zero_gradient == sum(g.size for g in jax.tree.leaves(gradient) if not g.any())
 
 
 @pytest.mark.slow
 def test_the_command_prints_both_tables(tiny, config_file, capsys, monkeypatch):
-    monkeypatch.setattr(__main__, "compile_step", lambda *given: tiny[given[2]])
+    monkeypatch.setattr(step, "compile_step", lambda *given: tiny[given[2]])
     assert __main__.main(["--config", config_file, "--devices", "4,1,2"]) == 0
     out = capsys.readouterr().out
-    total = 4 * (PARAMETERS - tiny[2].still + 4 * CHANNELS + 1)
+    total = 4 * (PARAMETERS - tiny[2].zero_gradient + 4 * CHANNELS + 1)
     sent = [line for line in out.splitlines() if line.endswith("| yes |")]
     assert [line.split(" | ")[0] for line in sent] == ["| 1", "| 2", "| 4"]
     assert f"| {total:,} | yes |" in sent[1] and "8: 256 B" in sent[1]
@@ -246,8 +236,8 @@ def test_operations_are_three_forward_passes():
         (["--config", "configs/none.py"], "configs/none.py is not a file"),
         (["--config", "setup.py"], "is not a file"),
         (["--config", "configs/prnet.py:fast"], "no variant 'fast'"),
-        (["--config", "configs/prnet.py", "--set", "sharding=True"], "no such field"),
-        (["--config", "configs/prnet.py", "--set", "model=3"], "no such field"),
+        (["--config", "configs/prnet.py", "--set", "sharding=True"], "no such top-level field"),
+        (["--config", "configs/prnet.py", "--set", "model=3"], "no such top-level field"),
         (["--config", "configs/prnet.py", "--set", "seed=word"], "must be of type int"),
         (["--config", "configs/prnet.py", "--set", "dtype=int8"], "float32 or bfloat16"),
     ],
@@ -266,6 +256,13 @@ def test_numbers_of_devices(devices, capsys):
 
 
 def test_help_needs_no_jax():
-    code = "import sys; from prnet_jax import scaling; print('jax' in sys.modules)"
+    code = """
+import runpy, sys
+sys.argv = ["scaling", "--help"]
+try:
+    runpy.run_module("prnet_jax.scaling", run_name="__main__")
+except SystemExit as end:
+    print(end.code, {"jax", "numpy", "scipy", "flax", "ml_collections"} & set(sys.modules))
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    assert "--compile-size" in done.stdout and done.stdout.endswith("\n0 set()\n")
