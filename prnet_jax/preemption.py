@@ -1,4 +1,4 @@
-"""Ending a run from outside: SIGTERM, Ctrl-C, and JAX's preemption service on several hosts."""
+"""Stopping a run from outside: SIGTERM, Ctrl-C, and JAX's preemption service on several hosts."""
 
 import contextlib
 import faulthandler
@@ -9,29 +9,31 @@ import sys
 import threading
 from typing import Self
 
-_ABORTED = 130  # the exit code that shells give Ctrl-C
+from prnet_jax.commands import ABORTED
 
 
 class Stop:
     """Turns a signal into an orderly end. A context manager, for the main thread.
 
-    The first SIGTERM or Ctrl-C asks for the end: `reached` becomes true, and what has not ended
-    `within_s` seconds later is ended, with exit code 0, since the last checkpoint stands. A second
-    Ctrl-C ends at once, with exit code 130. Before `reached` was asked for the first time nothing
-    can be lost, and a signal ends the process.
+    The first SIGTERM or Ctrl-C asks the run to stop: `reached` returns True from then on, and if
+    the process still runs `within_s` seconds later, it is ended with exit code 0, because the last
+    checkpoint is kept. A second Ctrl-C ends the process at once, with exit code 130. Until
+    `reached` is called for the first time nothing can be lost, and the first signal ends the
+    process.
 
-    Under `jax.distributed` SIGTERM belongs to JAX's preemption service, which has all processes end
-    at the same point, whichever got it; Ctrl-C is handed on to it. Call `share_sigterm` there.
+    Under `jax.distributed` SIGTERM belongs to JAX's preemption service, which makes all processes
+    stop at the same step, whichever of them was signalled; Ctrl-C is passed on to it. Call
+    `share_sigterm` there.
 
     Attributes:
-        within_s: seconds.
+        within_s: seconds from the signal to the end.
     """
 
     def __init__(self, within_s: float = 30.0):
         self.within_s = within_s
         self._lock = threading.Lock()
         self._requested = False
-        self._agreed = False  # with the other processes, on where to end
+        self._agreed = False  # with the other processes, on the step to stop at
         self._asked = 0
         self._over = False
 
@@ -40,7 +42,7 @@ class Stop:
             number: signal.signal(number, self._handle)
             for number in (signal.SIGTERM, signal.SIGINT)
         }
-        # A handler in Python waits for a compilation to end. This thread does not.
+        # A Python handler runs only when a compilation has ended. This thread need not wait for it.
         self._pipe, self._shared = os.pipe(), os.pipe()
         for end in (self._pipe[1], self._shared[1]):
             os.set_blocking(end, False)
@@ -57,18 +59,17 @@ class Stop:
         os.write(self._pipe[1], b"\0")  # ends the thread
 
     def share_sigterm(self) -> None:
-        """Hears of SIGTERM beside JAX's preemption service, which has taken it over; does nothing
-        where there is none."""
+        """Listens to SIGTERM beside JAX's preemption service; does nothing without the service."""
         if _is_distributed():
-            # Of Python's ways the only one that leaves the handler before it, JAX's, at work. A
-            # signal in a thread that Python does not know is JAX's alone: then the message and
-            # the bound come when all agree on where to end.
+            # faulthandler alone calls the handler before it, which is JAX's. A signal delivered to
+            # a thread unknown to Python reaches only JAX: the message and the time limit then
+            # follow once the processes have agreed on a step.
             faulthandler.register(signal.SIGTERM, self._shared[1], all_threads=False, chain=True)
 
     def reached(self) -> bool:
-        """Whether the run shall save and end here.
+        """Whether the run should save and stop now.
 
-        All processes must ask equally often, at the same points of their work.
+        Every process must call this equally often, at the same points of its work.
         """
         self._asked += 1
         if not _is_distributed():
@@ -81,7 +82,7 @@ class Stop:
         return self._agreed
 
     def _handle(self, number: int, frame) -> None:
-        """Nothing: an exception raised anywhere could be taken for another, or be swallowed."""
+        """Does nothing: an exception raised at an arbitrary line could be caught there."""
 
     def _listen(self) -> None:
         interrupts = 0
@@ -89,12 +90,12 @@ class Stop:
             if number not in (signal.SIGTERM, signal.SIGINT):
                 continue
             if not self._asked:
-                _say("Stopped before the training began. The same command begins it or goes on.")
+                _say("Stopped before the training began. The same command starts or resumes it.")
                 os._exit(0)
             interrupts += number == signal.SIGINT
             if number == signal.SIGINT and (interrupts > 1 or self._requested):
-                _say("Stopped at once. The same command goes on from the last checkpoint.")
-                os._exit(_ABORTED)
+                _say("Stopped at once. The same command resumes from the last checkpoint.")
+                os._exit(ABORTED)
             if number == signal.SIGINT and _is_distributed():
                 os.kill(os.getpid(), signal.SIGTERM)
             else:
@@ -103,11 +104,11 @@ class Stop:
             os.close(end)
 
     def _next_signal(self) -> int:
-        """Waits for one; 0 at the end."""
+        """Waits for a signal and returns its number; 0 after `__exit__`."""
         ready, _, _ = select.select([self._pipe[0], self._shared[0]], [], [])
         if self._pipe[0] in ready:
             return os.read(self._pipe[0], 1)[0]
-        os.read(self._shared[0], 1 << 16)  # where the program was; of no interest here
+        os.read(self._shared[0], 1 << 16)  # a stack trace, not needed
         return signal.SIGTERM
 
     def _request(self, name: str) -> None:
@@ -119,27 +120,27 @@ class Stop:
             timer.start()
             again = " again" if name == "SIGINT" else ""
             _say(
-                f"{name}: saving after the running step, then ending, within {self.within_s:g} s "
-                f"(config.stop_within_s). Ctrl-C{again} ends at once."
+                f"{name}: stopping after this step and saving, within {self.within_s:g} s "
+                f"(config.stop_within_s). Ctrl-C{again} stops at once."
             )
-            self._requested = True  # last: a run may end at once
+            self._requested = True  # last: the run may end before the next line
 
     def _give_up(self) -> None:
         if self._over:
             return
         _say(
-            f"Not done within {self.within_s:g} s, and ended. The same command goes on from the "
-            "last checkpoint."
+            f"Not done within {self.within_s:g} s: stopped. The same command resumes from the last "
+            "checkpoint."
         )
         os._exit(0)
 
 
 def _is_distributed() -> bool:
-    """Whether JAX's preemption service runs; asked without importing JAX, which takes a while."""
+    """Whether JAX's preemption service runs; does not import JAX, which takes a while."""
     jax = sys.modules.get("jax")
     return jax is not None and jax.distributed.is_initialized()
 
 
 def _say(text: str) -> None:
-    with contextlib.suppress(OSError):  # nobody may be listening any more
+    with contextlib.suppress(OSError):  # standard error may be closed
         print(f"\n{text}", file=sys.stderr, flush=True)

@@ -1,7 +1,7 @@
-"""The only file that knows of several processes: JAX's own distributed runtime, and who writes.
+"""The only file that knows of several processes: JAX's distributed runtime, and who writes.
 
-Every process runs the same program on the devices that it sees. What must be done once, such as
-writing a file, is done by the first of them while the others wait: `on_first`.
+Every process runs the same program on its own devices. What must be done once, such as writing a
+file, is done by the first process while the others wait: `on_first`.
 """
 
 import contextlib
@@ -22,34 +22,37 @@ import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
+from prnet_jax import commands
 from prnet_jax.errors import InputError, RunError
 
 _EXPLICIT = ("coordinator", "num_processes", "process_id")
-_ONE_PROCESS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")  # "1" there: nobody to wait for
-# In what JAX says where it found no cluster, and in a program that computes already.
+_ONE_PROCESS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")  # "1": there is no other process
+# Parts of JAX's messages: no cluster was found, or this program has used JAX already.
 _NO_CLUSTER = ("coordinator_address should be defined", "must be called before any JAX")
-_NOTEBOOKS = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")  # one machine, whatever its TPU says
-_LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000  # as for a data set that the first process makes
-# In what JAX says when another process is gone; an error of this one's devices has other words.
+# One machine each, whatever the environment of its TPU says.
+_NOTEBOOKS = ("COLAB_RELEASE_TAG", "KAGGLE_KERNEL_RUN_TYPE")
+_LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000  # for a data set that the first process prepares
+# Words of JAX's messages about a lost process; errors of this process's devices have others.
 _LOST = re.compile("gloo|unavailable|heartbeat|socket|connection|peer|barrier|coordination", re.I)
-_LATE_S = 10.0  # a file on shared storage
+_LATE_S = 10.0  # for a file to appear on shared storage
 _calls = itertools.count()
 
 
 @contextlib.contextmanager
 def joined(config: ml_collections.ConfigDict) -> Iterator[None]:
-    """Joins the other processes of this run, where there are any, and sets the compilation cache.
+    """Connects the processes of a run, if there are several, and sets the compilation cache.
 
-    With `config.distributed` "auto" JAX looks for SLURM, Open MPI, a TPU pod or Kubernetes; the
-    three explicit fields say it where none of these does. To be entered before anything is
-    computed. Inside, only the first process prints.
+    With `config.distributed` "auto" JAX looks for SLURM, Open MPI, a TPU pod or Kubernetes; where
+    none of these runs, `coordinator`, `num_processes` and `process_id` say it. Enter this before
+    anything is computed. Inside, only the first process prints.
 
-    Of several processes one that fails ends here, with a line or a trace and exit code 1 or 2, and
-    the others with it: at once where they are waiting for what it should have computed, else after
+    If one of several processes fails, it exits here, with one line or a trace and exit code 1 or
+    2, and the others exit too: at once if they are waiting for its results, otherwise within
     `config.dead_after_s`.
 
     Raises:
-        InputError: incomplete or contradicting fields, or other numbers of devices.
+        InputError: fields that are incomplete or contradict each other, or processes with
+            different numbers of devices.
         RunError: processes that cannot be reached.
     """
     _set_cache(config.compilation_cache)
@@ -60,9 +63,9 @@ def joined(config: ml_collections.ConfigDict) -> Iterator[None]:
     try:
         if jax.device_count() != jax.process_count() * jax.local_device_count():
             raise InputError(
-                f"every process must have as many devices as the others: here are "
-                f"{jax.local_device_count()} of {jax.device_count()}, with {jax.process_count()} "
-                "processes"
+                f"every process must have the same number of devices: this one has "
+                f"{jax.local_device_count()} of the {jax.device_count()} of "
+                f"{jax.process_count()} processes; start them on machines of one kind"
             )
         if is_first():
             yield
@@ -70,34 +73,36 @@ def joined(config: ml_collections.ConfigDict) -> Iterator[None]:
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
                 yield
     except Exception as error:
-        # Not raised further: at its exit JAX would wait minutes for processes that are no more.
+        # Not raised again: at exit JAX would wait minutes for the lost processes.
         if isinstance(error, jax.errors.JaxRuntimeError) and _LOST.search(str(error)):
             error = RunError(
                 f"another process ended or cannot be reached ({_first_line(error)}): start all "
-                "again by the same command, which goes on from the last checkpoint"
+                "processes again with the same command, which resumes from the last checkpoint"
             )
         if isinstance(error, (InputError, RunError)):
-            print(f"error: process {jax.process_index()}: {error}", file=sys.stderr)
+            line = commands.one_line(error)
+            print(f"error: process {jax.process_index()}: {line}", file=sys.stderr)
         else:
             traceback.print_exception(error)
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(2 if isinstance(error, InputError) else 1)
+        os._exit(commands.exit_code(error))
 
 
 def is_first() -> bool:
-    """Whether this is the process that writes files and talks."""
+    """Whether this is the process that writes files and prints."""
     return jax.process_index() == 0
 
 
 def on_first(make: Callable[[], Any]) -> Any:
-    """What `make()` returns in the first process, in all; the others wait meanwhile.
+    """Calls `make` in the first process only; returns its value in all of them.
 
     Args:
-        make: returns what JSON can hold.
+        make: returns a value that JSON can hold.
 
     Raises:
-        InputError, RunError: in every process, where the first raised it.
+        InputError, RunError: in every process, if the first raised it. Any other exception of the
+            first is a RunError in the others.
     """
     if jax.process_count() == 1:
         return make()
@@ -119,10 +124,10 @@ def on_first(make: Callable[[], Any]) -> Any:
 
 
 def compile_together(step: Callable) -> Callable:
-    """A jitted `step` that begins in all processes at once, after each has compiled it.
+    """A jitted `step` that no process starts before all have compiled it.
 
-    A process that waits for another's data gives up after half a minute on CPUs, and compilations
-    can be that far apart. To be called with arguments of the same shapes always.
+    On CPUs a process gives up after waiting half a minute for another's data, and compilations can
+    end further apart than that. Call the result with arguments of the same shapes every time.
     """
     if jax.process_count() == 1:
         return step
@@ -140,10 +145,10 @@ def compile_together(step: Callable) -> Callable:
 
 
 def check_same(what: str, value: str) -> None:
-    """Refuses to go on where a process has another `value` than the first.
+    """Checks that all processes have the same `value`; `what` names it in the message.
 
     Raises:
-        InputError: in every process, naming those that differ.
+        InputError: in every process, naming those that differ from the first.
     """
     if jax.process_count() == 1:
         return
@@ -151,16 +156,16 @@ def check_same(what: str, value: str) -> None:
     all_same = multihost_utils.process_allgather(np.array(same))
     if not all_same.all():
         raise InputError(
-            f"{what} of process {', '.join(map(str, np.flatnonzero(~all_same)))} are not those of "
-            "process 0: give all processes the same files and settings"
+            f"{what}: process {', '.join(map(str, np.flatnonzero(~all_same)))} differs from "
+            "process 0; give all processes the same files and settings"
         )
 
 
 def check_same_folder(folder: pathlib.Path) -> None:
-    """Refuses to go on where a process sees another `folder` than the first.
+    """Checks that `folder` is the same folder, on shared storage, for all processes.
 
     Raises:
-        InputError: in every process, naming those that differ.
+        InputError: in every process, naming those that see another folder than the first.
     """
     if jax.process_count() == 1:
         return
@@ -170,7 +175,7 @@ def check_same_folder(folder: pathlib.Path) -> None:
     while not mark.exists() and time.monotonic() < end:
         time.sleep(0.1)
     found = mark.read_text("utf-8") if mark.exists() else "nothing"
-    check_same("the run directories, which must be one on storage that all share,", found)
+    check_same("--workdir must be the same folder on shared storage", found)
     on_first(lambda: mark.unlink())
 
 
@@ -180,7 +185,7 @@ def _find_others(config: ml_collections.ConfigDict) -> None:
         return
     if given and len(given) < len(_EXPLICIT):
         missing = " and ".join(name for name in _EXPLICIT if name not in given)
-        raise InputError(f"{missing} must be given too, so that the processes find each other")
+        raise InputError(f"{missing} must be given too, for the processes to find each other")
     if given:
         _check_explicit(**given)
         line = "Looking for {num_processes} processes at {coordinator}.".format(**given)
@@ -192,7 +197,7 @@ def _find_others(config: ml_collections.ConfigDict) -> None:
             coordinator_address=given.get("coordinator"),
             num_processes=given.get("num_processes"),
             process_id=given.get("process_id"),
-            # All devices of a machine, where the processes are told to JAX by hand.
+            # Each process then uses all devices of its machine.
             cluster_detection_method="deactivate" if given else None,
             initialization_timeout=max(300, config.dead_after_s),
             heartbeat_timeout_seconds=config.dead_after_s,
@@ -202,14 +207,14 @@ def _find_others(config: ml_collections.ConfigDict) -> None:
             return
         raise RunError(
             f"the processes of this run did not find each other ({_first_line(error)}): start all "
-            "of them, say where they are by coordinator, num_processes and process_id, or set "
-            "distributed to off for this machine alone"
+            "of them; set coordinator, num_processes and process_id; or set distributed to off to "
+            "use this machine alone"
         ) from error
 
 
 def _wait_for_all() -> None:
-    """Waits in JAX's coordination service, however long: on devices some runtimes would give up."""
-    # Now, because importing it takes a while, which one process need not.
+    """Waits in JAX's coordination service for any time; on devices some runtimes would give up."""
+    # Imported here, because it takes a while and a single process does not need it.
     from orbax.checkpoint import multihost
 
     barrier = multihost.get_barrier_sync_fn()
@@ -240,13 +245,13 @@ def _first_line(error: Exception) -> str:
 
 
 def _is_alone() -> bool:
-    """Whether the environment says so; JAX would wait for nobody, or see one of several devices."""
+    """Whether the environment describes one process, which JAX should not look for others of."""
     one = any(os.environ.get(name) == "1" for name in _ONE_PROCESS)
     outside_srun = "SLURM_JOB_ID" in os.environ and "SLURM_STEP_NODELIST" not in os.environ
     return one or outside_srun or any(name in os.environ for name in _NOTEBOOKS)
 
 
 def _set_cache(folder: str) -> None:
-    """Has compiled programs kept in `folder`; JAX's own variable, where set, goes before."""
+    """Keeps compiled programs in `folder`, unless JAX_COMPILATION_CACHE_DIR names another."""
     if folder and jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(folder).expanduser()))

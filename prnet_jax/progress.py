@@ -13,10 +13,11 @@ from prnet_jax import processes
 
 
 class Progress(tqdm):
-    """A tqdm bar with the loss, images per second and the time left; made by `progress`.
+    """A tqdm bar that also shows the loss and images per second; made by `progress`.
 
-    Images per second are those of this session's training: the first update, which holds the
-    compilation, and the time inside `paused` do not count. The time left does count the pauses.
+    Images per second are those trained since this process started: the first update, which
+    includes the compilation, and the time inside `paused` do not count. The time left includes
+    pauses.
     """
 
     def __init__(self, **options):
@@ -27,9 +28,9 @@ class Progress(tqdm):
         super().__init__(**options)
 
     def update(self, n: int = 1, loss: Any = None, images: int = 0) -> None:
-        """Counts `n` steps over `images` images.
+        """Counts `n` steps on `images` images.
 
-        `loss` may still be on the device: it is read only when the bar is drawn.
+        `loss` may be an array on a device: it is read only when the bar is drawn.
         """
         if loss is not None:
             self._loss = loss
@@ -41,14 +42,14 @@ class Progress(tqdm):
 
     @property
     def images_per_s(self) -> float | None:
-        """Training images per second of this session; None before the second update."""
+        """Images trained per second; None before the second update."""
         if not self._images:
             return None
         return self._images / (time.perf_counter() - self._first[0] - self._paused_s)
 
     @contextlib.contextmanager
     def paused(self) -> Iterator[None]:
-        """Time in here, such as a validation, is not counted as training."""
+        """Does not count the time inside, such as that of a validation, as training."""
         begin = time.perf_counter()
         yield
         if self._first is not None:
@@ -56,13 +57,13 @@ class Progress(tqdm):
 
     @property
     def format_dict(self) -> dict:
-        """What tqdm draws from, asked for only when it draws."""
+        """The fields of the bar; tqdm reads them only when it draws."""
         parts = []
         if self._loss is not None:
             parts.append(f"loss {float(self._loss):.4f}")
         if rate := self.images_per_s:
             parts.append(f"{rate:.3g} images/s")
-        steps_per_s = 0  # not known: tqdm would take the compilation for the speed if None
+        steps_per_s = 0  # unknown; for None tqdm would count the compilation
         if self._first is not None and self.n > self._first[1]:
             steps_per_s = (self.n - self._first[1]) / (time.perf_counter() - self._first[0])
         return super().format_dict | {"rate": steps_per_s, "postfix": ", ".join(parts)}
@@ -81,14 +82,15 @@ def progress(
             ...
             bar.update(1, loss=loss, images=8)
 
-    On a terminal a bar in place; elsewhere (a log file) a line every 30 seconds.
+    On a terminal the bar is redrawn in place; elsewhere, such as in a log file, it is a line every
+    30 seconds.
 
     Args:
-        total: where the count ends.
-        initial: where this session begins.
+        total: the final count.
+        initial: the count at the start.
         desc: a word before the bar.
         unit: what is counted, in the plural.
-        file: where to write; standard error if None, of the first process.
+        file: where to write; None: standard error, but only in the first process.
     """
     if file is None:
         file = sys.stderr if processes.is_first() else io.StringIO()
@@ -109,7 +111,7 @@ def progress(
 
 
 class _Lines:
-    """Turns tqdm's overwriting of one line into whole lines, for a log file."""
+    """Turns tqdm's redrawing of one line into separate lines, for a log file."""
 
     def __init__(self, file: TextIO):
         self._file = file

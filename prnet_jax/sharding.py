@@ -1,4 +1,4 @@
-"""The only file that knows meshes. One device is a mesh of one."""
+"""Where arrays are placed; the only file that knows meshes. One device is a mesh of one."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -12,24 +12,24 @@ from prnet_jax import processes
 from prnet_jax.errors import InputError
 
 _DATA = "data"
-_MIN_CUT = 2**12  # elements
+_MIN_SHARDED = 2**12  # elements
 
 
 def make_mesh() -> Mesh:
-    """All devices of all processes in one row, over which batches are spread."""
+    """All devices of all processes in one axis, along which batches are split."""
     return jax.make_mesh((jax.device_count(),), (_DATA,), axis_types=(AxisType.Auto,))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The whole array on every device: parameters, and results that every process reads."""
+    """A copy of the array on every device: for parameters, and results that every process reads."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def check_batch_size(field: str, size: int, mesh: Mesh, parts: int = 1) -> None:
-    """Refuses a global batch that cannot be spread evenly over the devices in `parts` parts.
+    """Checks that a global batch of `parts` parts can be split evenly over the devices.
 
     Raises:
-        InputError: naming the config's `field` and the numbers.
+        InputError: it cannot; the message names the config's `field` and the numbers.
     """
     if size < 1 or size % (mesh.size * parts):
         by = f"{mesh.size} devices" + (f" x {parts} accumulate_steps" if parts > 1 else "")
@@ -40,7 +40,7 @@ def check_batch_size(field: str, size: int, mesh: Mesh, parts: int = 1) -> None:
 
 
 def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-    """This process's part of a batch as global arrays, spread over the devices by axis 0."""
+    """Global arrays, split over the devices along axis 0, of this process's part of a batch."""
     sharding = NamedSharding(mesh, PartitionSpec(_DATA))
     return {
         name: jax.make_array_from_process_local_data(sharding, array)
@@ -49,29 +49,29 @@ def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Ar
 
 
 def state_sharding(mesh: Mesh, state: Any, shard: bool) -> Any:
-    """Where every array of `state` lies: a tree like it of NamedShardings.
+    """The placement of every array of `state`: a tree of NamedShardings of its structure.
 
     Args:
         mesh: the devices.
         state: a tree of arrays or of their shapes.
-        shard: False: whole on every device. True: an array of 4,096 or more elements is cut along
-            its longest axis that divides by the devices (the last of equals). A smaller one stays
-            whole: moving 16 KiB takes less time than starting the move, and nearly all of a
-            network's bytes lie in larger arrays (of PR-Net's 99.9 %).
+        shard: False: a copy on every device. True: an array of 4,096 or more elements is split
+            along its longest axis that the number of devices divides (the last of equals). Smaller
+            ones are copied: 16 KiB take less time to move than a transfer takes to start, and
+            larger arrays hold nearly all bytes of a network (99.9 % of PR-Net's).
     """
 
-    def of(array):
+    def place(array):
         fits = [size if size % mesh.size == 0 else 0 for size in array.shape]
-        if not shard or math.prod(array.shape) < _MIN_CUT or not any(fits):
+        if not shard or math.prod(array.shape) < _MIN_SHARDED or not any(fits):
             return replicated(mesh)
         axis = max(range(len(fits)), key=lambda i: (fits[i], i))
         return NamedSharding(mesh, PartitionSpec(*[None] * axis, _DATA))
 
-    return jax.tree.map(of, state)
+    return jax.tree.map(place, state)
 
 
 def make_state(mesh: Mesh, make: Callable[[], Any], shard: bool = False) -> Any:
-    """The arrays that `make()` computes, placed as `state_sharding` says."""
+    """Computes `make()`, with the results placed as `state_sharding` says."""
     placement = state_sharding(mesh, jax.eval_shape(make), shard)
     # On CPUs a higher level unrolls the loops of every random draw: over a minute of compilation,
     # for the same bits.
@@ -83,19 +83,19 @@ def make_state(mesh: Mesh, make: Callable[[], Any], shard: bool = False) -> Any:
 def jit_train_step(mesh: Mesh, step: Callable, state: Any) -> Callable:
     """`step(state, batch) -> (state, results)` compiled for the mesh.
 
-    The batch is spread, results are whole on every device, and the new state lies where `state`
-    lies, whose memory it takes over. Where parameters are cut they are gathered for the forward and
-    backward pass; each device updates its own part of them and of the optimizer's state.
+    The batch is split, the results are copied to every device, and the new state takes the place
+    and the memory of `state`. Parameters that are split are gathered for the forward and backward
+    pass; each device updates its own part of them and of the optimizer's state.
     """
     placement = jax.tree.map(lambda array: array.sharding, state)
-    cut = not all(where.is_fully_replicated for where in jax.tree.leaves(placement))
+    is_split = not all(where.is_fully_replicated for where in jax.tree.leaves(placement))
 
     def gathered(state, batch):
         params = jax.lax.with_sharding_constraint(state.params, replicated(mesh))
         return step(state.replace(params=params), batch)
 
     compiled = jax.jit(
-        gathered if cut else step,
+        gathered if is_split else step,
         in_shardings=(placement, NamedSharding(mesh, PartitionSpec(_DATA))),
         out_shardings=(placement, replicated(mesh)),
         donate_argnums=0,
@@ -104,10 +104,10 @@ def jit_train_step(mesh: Mesh, step: Callable, state: Any) -> Callable:
 
 
 def jit_eval_step(mesh: Mesh, step: Callable) -> Callable:
-    """`step(variables, batch) -> results` compiled for the mesh: the batch spread, all else whole.
+    """`step(variables, batch) -> results` compiled for the mesh: the batch split, the rest copied.
 
-    Variables that are cut, or in NumPy, are made whole on every device at each call; call `replicate`
-    before a loop to have that done once.
+    Variables that are split, or NumPy arrays, are copied to every device at each call; call
+    `replicate` before a loop to do it once.
     """
     compiled = jax.jit(
         step,
@@ -119,17 +119,17 @@ def jit_eval_step(mesh: Mesh, step: Callable) -> Callable:
 
 
 def replicate(mesh: Mesh, tree: Any) -> Any:
-    """`tree` with every array whole on every device; what is so already is passed on as it is.
+    """`tree` with a copy of every array on every device; returns those that have one as they are.
 
-    NumPy arrays must be alike in all processes.
+    NumPy arrays must be equal in all processes.
     """
 
-    def is_whole(array):
+    def is_replicated(array):
         where = getattr(array, "sharding", None)
         return where is not None and where.is_equivalent_to(replicated(mesh), array.ndim)
 
     leaves, structure = jax.tree.flatten(tree)
-    moved = [i for i, array in enumerate(leaves) if not is_whole(array)]
+    moved = [i for i, array in enumerate(leaves) if not is_replicated(array)]
     if moved:
         gather = jax.jit(lambda arrays: arrays, out_shardings=replicated(mesh))
         for i, array in zip(moved, gather([leaves[i] for i in moved]), strict=True):

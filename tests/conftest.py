@@ -1,19 +1,54 @@
-"""What several tests share: the repository's root, the real data, a tiny data set and config."""
+"""What several tests share: the repository's root, prepared records, the tiny run, cheap compiling.
+
+Tests may start processes; that none of them is left at the end is checked here.
+"""
 
 import os
 import pathlib
+import signal
 import tempfile
 
 import pytest
 
-from tests import runs
+from tests import programs, runs
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
+ROOT = programs.ROOT
 
-# Many tests, some in processes of their own, compile the same tiny network: each program once.
-_compiled = tempfile.TemporaryDirectory(prefix="prnet-tests-")
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", _compiled.name)
+# Many tests, some in processes of their own, compile the same tiny network: each program once for
+# all. The processes of pytest-xdist inherit the variable.
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    _compiled = tempfile.TemporaryDirectory(prefix="prnet-tests-")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+
+# Every process that is started from here on carries this mark, and so do those that it starts.
+_MARK = "PRNET_TESTS"
+os.environ[_MARK] = str(os.getpid())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_is_left():
+    """Kills and names what tests have started and not ended."""
+    yield
+    programs.until(lambda: not _marked(), 20)
+    left = _marked()
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    assert not left, f"tests left these processes behind: {left}"
+
+
+def _marked() -> dict[int, str]:
+    """The processes with this session's mark and their commands, by id; none except on Linux."""
+    mark = f"{_MARK}={os.getpid()}".encode()
+    found = {}
+    for folder in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            if mark in (folder / "environ").read_bytes().split(b"\0"):
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
+                found[int(folder.name)] = command.decode(errors="replace")[:200]
+        except OSError:
+            continue  # ended meanwhile, or another user's
+    return found
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +58,7 @@ def root():
 
 @pytest.fixture(scope="session")
 def records_dir(tmp_path_factory):
-    """Where the tests' prepared records lie, made once a session."""
+    """The folder of the tests' prepared records, which are made once a session."""
     return tmp_path_factory.mktemp("records")
 
 
@@ -41,3 +76,17 @@ def finished_run(records_dir, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("finished") / "run"
     train_and_evaluate(runs.tiny_config(records_dir), workdir)
     return workdir
+
+
+@pytest.fixture(scope="module")
+def quick_compile():
+    """Programs compile in less than half the time, and run slower.
+
+    For modules that compare runs with each other; other programs differ in their last bits.
+    """
+    import jax
+
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", before)

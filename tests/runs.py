@@ -1,29 +1,15 @@
-"""Whole runs as processes of their own, for tests that kill them; and what such a run left.
-
-Importing JAX and all else takes longer than a tiny run. So a `Starter` is one process that has
-imported everything, started nothing of JAX, and forks a process for every run: the same program
-with its own process id, signals, files and exit code. It is this file, run as a script.
-"""
+"""The tiny run of the tests, as a config and as a command line; and what a run leaves."""
 
 import contextlib
-import dataclasses
 import json
 import os
 import pathlib
-import runpy
-import signal
-import socket
-import subprocess
-import sys
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
 import numpy as np
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 _VARYING = ("time", "train/images_per_s")
 
 
@@ -93,110 +79,6 @@ def long_flags(workdir: str | os.PathLike, records: str | os.PathLike, **fields:
     return tiny_flags(workdir, records, **(longer | fields))
 
 
-@dataclasses.dataclass
-class Process:
-    """A started run. `folder` holds what it printed, `out` and `err`, and how it ended, `exit`."""
-
-    pid: int
-    folder: pathlib.Path
-
-    @property
-    def out(self) -> str:
-        return (self.folder / "out").read_text(encoding="utf-8", errors="replace")
-
-    @property
-    def err(self) -> str:
-        return (self.folder / "err").read_text(encoding="utf-8", errors="replace")
-
-    @property
-    def code(self) -> int | None:
-        """The exit code, minus the signal that killed it, or None while it runs."""
-        path = self.folder / "exit"
-        return int(path.read_text()) if path.exists() else None
-
-    def send(self, number: int) -> None:
-        if self.code is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
-
-    def wait(self, timeout_s: float = 240.0) -> int:
-        """The exit code; a run that does not end is killed, and fails the test."""
-        if not until(lambda: self.code is not None, timeout_s):
-            self.send(signal.SIGKILL)
-            last = f"{self.out[-500:]}\n{self.err[-2000:]}"
-            raise AssertionError(f"still running after {timeout_s} s:\n{last}")
-        return self.code
-
-
-class Starter:
-    """Starts runs in processes of their own, see the top of the file. A context manager.
-
-    Args:
-        folder: for what they print.
-        env: environment variables besides this process's.
-    """
-
-    def __init__(self, folder: pathlib.Path, **env: str):
-        self._folder = folder
-        self._number = 0
-        self._lock = threading.Lock()
-        self._server = subprocess.Popen(
-            [sys.executable, __file__],
-            stdin=subprocess.PIPE,
-            env={**os.environ, **env, "PYTHONPATH": str(ROOT)},
-            cwd=ROOT,
-            text=True,
-        )
-        self._started: list[Process] = []
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *exception) -> None:
-        for process in self._started:
-            process.send(signal.SIGKILL)
-        self._server.stdin.close()
-        self._server.wait(60)
-
-    def start(self, argv: list[str]) -> Process:
-        """Like `python -m prnet_jax.main ARGV...` from the repository's root."""
-        with self._lock:
-            self._number += 1
-            folder = self._folder / f"process_{self._server.pid}_{self._number}"
-            folder.mkdir(parents=True)
-            for name in ("out", "err"):
-                (folder / name).touch()
-            self._server.stdin.write(json.dumps([argv, str(folder)]) + "\n")
-            self._server.stdin.flush()
-        if not until((folder / "pid").exists, 120.0):
-            raise AssertionError("the process that starts runs does not answer")
-        process = Process(int((folder / "pid").read_text()), folder)
-        self._started.append(process)
-        return process
-
-    def finish(self, argv: list[str]) -> Process:
-        """Starts, waits, and expects exit code 0."""
-        process = self.start(argv)
-        assert process.wait() == 0, f"exit code {process.code}\n{process.err[-2000:]}"
-        return process
-
-
-def until(holds: Callable[[], bool], timeout_s: float = 120.0) -> bool:
-    """Waits for something, asking hundreds of times a second; whether it came to be."""
-    end = time.monotonic() + timeout_s
-    while time.monotonic() < end:
-        if holds():
-            return True
-        time.sleep(0.003)
-    return False
-
-
-def free_port() -> int:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 def steps_in(folder: pathlib.Path) -> list[int]:
     """The steps of the committed checkpoints in `folder`."""
     with contextlib.suppress(FileNotFoundError):
@@ -210,7 +92,7 @@ def newest_step(workdir: pathlib.Path) -> int:
 
 
 def metrics_lines(workdir: pathlib.Path) -> list[dict]:
-    """The whole lines of metrics.jsonl, without what two equal runs differ in."""
+    """The complete lines of metrics.jsonl, without what differs between equal runs."""
     lines = []
     with contextlib.suppress(FileNotFoundError):
         for text in (workdir / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
@@ -232,7 +114,7 @@ def _leaves(tree, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
 
 
 def arrays_of(checkpoint: pathlib.Path) -> dict[str, np.ndarray]:
-    """Every array in a checkpoint's folder, by name, read by Orbax alone."""
+    """Every array of a checkpoint by name, read with nothing but Orbax."""
     import jax
     import orbax.checkpoint as ocp
 
@@ -245,13 +127,13 @@ def arrays_of(checkpoint: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def clock_of(checkpoint: pathlib.Path) -> dict:
-    """The clock of a checkpoint without the time."""
+    """The clock of a checkpoint, without the time it took."""
     clock = json.loads((checkpoint / "clock" / "metadata").read_text())
     return {name: value for name, value in clock.items() if name != "train_s"}
 
 
 def what_is_left(workdir: pathlib.Path) -> dict:
-    """All that two equal runs leave alike."""
+    """Everything that is the same in the folders of two equal runs."""
     parent = workdir / "checkpoints"
     folders = {f"checkpoints/{step}": parent / str(step) for step in steps_in(parent)}
     summary = json.loads((workdir / "test" / "summary.json").read_text())
@@ -266,7 +148,7 @@ def what_is_left(workdir: pathlib.Path) -> dict:
 
 
 def differences(found: dict, expected: dict) -> list[str]:
-    """What of `what_is_left` is not the same bit by bit; empty where all is."""
+    """The parts of `what_is_left` that differ in a bit; empty if none does."""
     differ = [name for name in expected if name != "arrays" and found[name] != expected[name]]
     for folder, arrays in expected["arrays"].items():
         others = found["arrays"].get(folder, {})
@@ -278,39 +160,3 @@ def differences(found: dict, expected: dict) -> list[str]:
             if not same or others[name].tobytes() != array.tobytes():
                 differ.append(f"{folder}: {name}")
     return differ
-
-
-def _serve() -> None:
-    """Forks a run for every line on standard input."""
-    import grain  # noqa: F401
-    import ml_collections.config_flags  # noqa: F401
-
-    import prnet_jax.train  # noqa: F401
-
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
-    for line in iter(sys.stdin.readline, ""):
-        argv, folder = json.loads(line)
-        if os.fork():
-            continue
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        if pid := os.fork():
-            _write_whole(f"{folder}/pid", pid)
-            status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-            _write_whole(f"{folder}/exit", status)
-            os._exit(0)
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        for descriptor, name in ((1, "out"), (2, "err")):
-            os.dup2(os.open(f"{folder}/{name}", os.O_WRONLY), descriptor)
-        sys.stdout.reconfigure(line_buffering=True)
-        sys.argv = ["prnet_jax.main", *argv]
-        runpy.run_module("prnet_jax.main", run_name="__main__", alter_sys=True)
-        sys.exit()
-
-
-def _write_whole(path: str, number: int) -> None:
-    pathlib.Path(path + ".new").write_text(str(number))
-    os.replace(path + ".new", path)
-
-
-if __name__ == "__main__":
-    _serve()

@@ -13,22 +13,13 @@ import time
 
 import pytest
 
-from tests.runs import (
-    Starter,
-    differences,
-    long_flags,
-    metrics_lines,
-    newest_step,
-    steps_in,
-    until,
-    what_is_left,
-)
+from tests import programs
+from tests.programs import Starter
+from tests.runs import differences, long_flags, metrics_lines, newest_step, steps_in, what_is_left
 
-pytestmark = pytest.mark.slow
-
-STEPS_PER_EPOCH = 4
+STEPS_PER_EPOCH, STEPS = 4, 20
 KILL, TERM, INT = signal.SIGKILL, signal.SIGTERM, signal.SIGINT
-# Where runs are killed; in random order, and the moments within are random too.
+# Where runs are killed; the order and the moments within are random.
 PLAN = [
     *[("start-up", number) for number in (KILL, TERM, KILL)],
     *[("train", number) for number in (KILL, TERM, INT, KILL, TERM)],
@@ -48,14 +39,14 @@ class Killed:
     phase: str
     signal: int
     logged: int  # the last step in metrics.jsonl
-    committed: int  # the newest checkpoint, once the process was gone
-    promised: int | None  # where the process said that it stands
+    committed: int  # the newest checkpoint after the process ended
+    promised: int | None  # the step at which the process said that it stopped
     code: int
-    found: int | None = None  # where the next start went on
+    found: int | None = None  # the step that the next start resumed after
 
     @property
     def lost(self) -> int:
-        """Steps that are taken again, of those that are known of."""
+        """Steps that are taken again, as far as anything tells of them."""
         return max(self.logged, self.committed) - self.found
 
     @property
@@ -77,36 +68,58 @@ class Killed:
         )
 
 
-HEADER = "victim  where            signal   exit  logged  committed  goes on  lost  as expected"
+HEADER = "victim  where            signal   exit  logged  committed  resumed  lost  as expected"
 
 
-def test_a_run_killed_at_random_ends_like_an_undisturbed_one(tmp_path, records_dir):
-    """At least 25 kills over several victims, each of which ends by itself at last."""
-    begin = time.monotonic()
+@pytest.fixture(scope="module")
+def starter(tmp_path_factory):
+    with Starter(tmp_path_factory.mktemp("faults")) as starter:
+        yield starter
+
+
+@pytest.fixture(scope="module")
+def straight(starter, tmp_path_factory, records_dir):
+    """What a run leaves that nobody disturbs."""
+    workdir = tmp_path_factory.mktemp("straight") / "run"
+    starter.finish(long_flags(workdir, records_dir))
+    expected = what_is_left(workdir)
+    trained = [line["step"] for line in expected["metrics"] if "train/loss" in line]
+    validated = [line["step"] for line in expected["metrics"] if "val/dsc" in line]
+    assert trained == sorted({*range(3, STEPS + 1, 3), *range(4, STEPS + 1, 4)})
+    assert validated == list(range(4, STEPS + 1, 4))
+    return expected
+
+
+def test_a_run_killed_in_a_save_ends_like_an_undisturbed_one(
+    starter, straight, tmp_path, records_dir
+):
+    workdir = tmp_path / "run"
+    (kill,) = _torment(starter, 0, workdir, records_dir, [("in a save", KILL)])
+    assert kill.as_expected, f"\n{HEADER}\n{kill}"
+    assert differences(what_is_left(workdir), straight) == []
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_ends_like_an_undisturbed_one(
+    starter, straight, tmp_path, records_dir
+):
+    """At least 25 kills of several victims, each of which ends by itself at last."""
     chance = random.Random(1)
     plans = [chance.sample(PLAN[i::AT_ONCE], len(PLAN[i::AT_ONCE])) for i in range(AT_ONCE)]
-    with Starter(tmp_path) as starter:
-        straight = tmp_path / "straight"
-        starter.finish(long_flags(straight, records_dir))
-        expected = what_is_left(straight)
-        trained = [line["step"] for line in expected["metrics"] if "train/loss" in line]
-        validated = [line["step"] for line in expected["metrics"] if "val/dsc" in line]
-        assert trained == sorted({*range(3, 21, 3), *range(4, 21, 4)})
-        assert validated == list(range(4, 21, 4))
 
-        def torment(number):
-            """Victims one after the other, until the plan is done."""
-            plan, results = plans[number], []
-            while plan:
-                victim = number + AT_ONCE * len(results)
-                assert victim < 20, f"these never came: {plan}"
-                workdir = tmp_path / f"victim_{victim}"
-                kills = _torment(starter, victim, workdir, records_dir, plan)
-                results.append((victim, kills, differences(what_is_left(workdir), expected)))
-            return results
+    def torment(number):
+        """Victims one after the other, until the plan is done."""
+        plan, results = plans[number], []
+        while plan:
+            victim = number + AT_ONCE * len(results)
+            assert victim < 20, f"these never came: {plan}"
+            workdir = tmp_path / f"victim_{victim}"
+            kills = _torment(starter, victim, workdir, records_dir, plan)
+            results.append((victim, kills, differences(what_is_left(workdir), straight)))
+        return results
 
-        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-            results = sorted(sum(pool.map(torment, range(AT_ONCE)), []))
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        results = sorted(sum(pool.map(torment, range(AT_ONCE)), []))
     kills = [kill for _, found, _ in results for kill in found]
     print(f"\n{HEADER}", *kills, sep="\n")
     for victim, found, differ in results:
@@ -114,7 +127,7 @@ def test_a_run_killed_at_random_ends_like_an_undisturbed_one(tmp_path, records_d
             f"victim {victim}: {len(found)} kills; checkpoints, metrics.jsonl, summary.json and "
             f"per_image.csv {'equal bit by bit' if not differ else f'DIFFER: {differ}'}"
         )
-    print(f"{len(kills)} kills, {time.monotonic() - begin:.0f} s")
+    print(f"{len(kills)} kills")
     assert all(differ == [] for _, _, differ in results)
     assert all(kill.as_expected for kill in kills)
     assert len(kills) == len(PLAN) >= 25
@@ -126,16 +139,16 @@ def _torment(starter, victim, workdir, records_dir, plan) -> list[Killed]:
     kills: list[Killed] = []
     tried = set()
     while True:
-        # What comes last in a run, last; nothing twice that this run was too far for.
+        # What comes last in a run, last; nothing for which this run proved to be too far.
         open_ones = [item for item in plan if item[0] not in tried]
         where, number = min(open_ones, key=lambda item: item[0] == "test", default=(None, None))
         process = starter.start(long_flags(workdir, records_dir))
         phase = _strike(process, workdir, where, number, chance) if where else None
         code = process.wait()
-        gone_on = re.search(r"Going on after step (\d+) of", process.out)
+        resumed = resumed_after(process)
         if kills and kills[-1].found is None:
-            said_so = gone_on or "train:" in process.err
-            kills[-1].found = int(gone_on[1]) if gone_on else 0 if said_so else None
+            said_so = resumed is not None or "train:" in process.err
+            kills[-1].found = (resumed or 0) if said_so else None
         if phase is None:
             assert code == 0, f"{process.out}\n{process.err}"
             if where is None or where == "test":
@@ -156,13 +169,21 @@ def _torment(starter, victim, workdir, records_dir, plan) -> list[Killed]:
             code,
         )
         for before in kills:
-            if before.found is None:  # this start was killed before it said where it goes on
+            if before.found is None:  # this start was killed before it said where it resumed
                 before.found = kill.committed
         kills.append(kill)
 
 
+def resumed_after(process) -> int | None:
+    found = re.search(r"Resuming after step (\d+) of", process.out)
+    return int(found[1]) if found else None
+
+
 def _strike(process, workdir, where, number, chance) -> str | None:
-    """Waits for the moment and sends the signal; the phase, or None where the run ended before."""
+    """Sends the signal at the moment; the phase, or None where the run ended before.
+
+    The run is suspended meanwhile, so that the moment is still there when the signal arrives.
+    """
     log = workdir / "metrics.jsonl"
     folders = (workdir / "checkpoints", workdir / "interim")
 
@@ -180,10 +201,11 @@ def _strike(process, workdir, where, number, chance) -> str | None:
             if not (folder / "seals" / f"{step}.json").exists()
         }
 
-    before = without_seal()  # by kills before
+    before = without_seal()  # by earlier kills
+    size = log.stat().st_size if log.exists() else 0
 
-    def unsealed():
-        return without_seal() - before
+    def moved():
+        return log.exists() and log.stat().st_size != size
 
     def in_validation():
         lines = metrics_lines(workdir)
@@ -191,38 +213,34 @@ def _strike(process, workdir, where, number, chance) -> str | None:
         return last["step"] % STEPS_PER_EPOCH == 0 and "val/dsc" not in last
 
     def wait(holds):
-        until(lambda: process.code is not None or holds(), 120)
+        programs.until(lambda: process.code is not None or holds())
 
+    moment = {
+        "in a save": unfinished,
+        "before the seal": lambda: without_seal() - before,
+        "validation": in_validation,
+    }.get(where, lambda: True)
     if where == "start-up":
         time.sleep(chance.uniform(0.0, 3.0))
-        where = "train" if begun() else where
     else:
-        size = log.stat().st_size if log.exists() else 0
         wait(begun)
-        if where == "train":
-            # Once it moves, so that there is something to lose.
-            wait(lambda: log.exists() and log.stat().st_size != size)
-            time.sleep(chance.uniform(0.0, 0.3))
-        elif where == "test":
-            wait(lambda: "predict:" in process.err)
-            time.sleep(chance.uniform(0.0, 1.5))
-        else:
-            holds = {
-                "in a save": unfinished,
-                "before the seal": unsealed,
-                "validation": in_validation,
-            }[where]
-            wait(holds)
-            # Held, so that it is still there when the signal comes.
-            process.send(signal.SIGSTOP)
-            while process.code is None and not holds():
-                process.send(signal.SIGCONT)
-                wait(holds)
-                process.send(signal.SIGSTOP)
-    if process.code is not None or "\nevents  " in process.out:
-        return None  # all is done and said
+    if where == "train":
+        wait(moved)  # so that there is something to lose
+        time.sleep(chance.uniform(0.0, 0.3))
+    elif where == "test":
+        wait(lambda: "predict:" in process.err)
+        time.sleep(chance.uniform(0.0, 1.5))
+    if not process.hold(moment):
+        return None
+    if "\nevents  " in process.out:  # all is done and said
+        process.go_on()
+        return None
+    if where == "start-up" and begun():
+        where = "train"
+    if any(line["step"] == STEPS and "val/dsc" in line for line in metrics_lines(workdir)):
+        where = "test"  # or on the way there: nothing of the training is left to stop
     process.send(number)
-    process.send(signal.SIGCONT)
+    process.go_on()
     return where
 
 
@@ -231,7 +249,7 @@ def _strike(process, workdir, where, number, chance) -> str | None:
 
 @pytest.fixture
 def small_disk(tmp_path):
-    """Mounts a disk of its own, of so many KiB, and gives its folder."""
+    """A function that mounts a new disk of so many KiB and returns its folder."""
     mounted = []
 
     def mount(size_kib):
@@ -253,7 +271,7 @@ def small_disk(tmp_path):
 
 
 def fill(path):
-    """Takes all the room that is left."""
+    """Takes all space that is left."""
     with open(path, "wb", buffering=0) as file:
         try:
             while True:
@@ -263,8 +281,8 @@ def fill(path):
 
 
 def ended_by_a_full_disk(process):
-    """Expects exit code 1 soon, and one line on it."""
-    assert process.wait(90) == 1, process.err
+    """Expects exit code 1 and one line on it."""
+    assert process.wait() == 1, process.err
     *others, last = (line for line in process.err.splitlines() if line)
     assert all(PROGRESS.match(line) for line in others), process.err
     assert last.startswith("error: ") and "make room" in last, process.err
@@ -275,57 +293,52 @@ def ended_by_a_full_disk(process):
 PROGRESS = re.compile(r"(train|leakage|predict|score|overlays): ")
 
 
-def test_a_full_disk_ends_in_one_line_and_loses_nothing(tmp_path, records_dir, small_disk):
+@pytest.mark.slow
+def test_a_full_disk_ends_in_one_line_and_loses_nothing(
+    starter, straight, tmp_path, records_dir, small_disk
+):
     disk = small_disk(16 << 10)
     workdir = disk / "run"
-    with Starter(tmp_path) as starter:
-        starter.finish(long_flags(tmp_path / "straight", records_dir))
-        process = starter.start(long_flags(workdir, records_dir))
-        assert until(lambda: newest_step(workdir) >= 4)
-        fill(disk / "others")
-        print("\n" + ended_by_a_full_disk(process))
-        stood = newest_step(workdir)
-        assert 4 <= stood < 20
-        assert not list(workdir.glob("*/*.orbax-checkpoint-tmp*"))
-        # Still no room: the same again, and nothing is lost by it.
-        ended_by_a_full_disk(starter.start(long_flags(workdir, records_dir)))
-        assert newest_step(workdir) >= stood
-        (disk / "others").unlink()
-        again = starter.finish(long_flags(workdir, records_dir))
-        print(f"after room was made: going on after step {stood}")
-        assert f"Going on after step {newest_step_said(again)} of 20" in again.out
-        assert newest_step_said(again) >= stood
-        assert "Damaged" not in again.out
-        assert differences(what_is_left(workdir), what_is_left(tmp_path / "straight")) == []
+    process = starter.start(long_flags(workdir, records_dir))
+    assert process.hold(lambda: newest_step(workdir) >= 4)
+    fill(disk / "others")
+    process.go_on()
+    print("\n" + ended_by_a_full_disk(process))
+    stood = newest_step(workdir)
+    assert 4 <= stood < STEPS
+    assert not list(workdir.glob("*/*.orbax-checkpoint-tmp*"))
+    # Still no room: the same again, and nothing is lost by it.
+    ended_by_a_full_disk(starter.start(long_flags(workdir, records_dir)))
+    assert newest_step(workdir) >= stood
+    (disk / "others").unlink()
+    again = starter.finish(long_flags(workdir, records_dir))
+    print(f"after room was made: resumed after step {resumed_after(again)}")
+    assert resumed_after(again) >= stood
+    assert "Damaged" not in again.out
+    assert differences(what_is_left(workdir), straight) == []
 
 
-def newest_step_said(process) -> int:
-    return int(re.search(r"Going on after step (\d+) of", process.out)[1])
-
-
-def test_no_room_for_a_line_of_metrics(tmp_path, records_dir, small_disk):
+@pytest.mark.slow
+def test_no_room_for_a_line_of_metrics(starter, tmp_path, records_dir, small_disk):
     """metrics.jsonl on a disk of one page, the rest on another."""
     workdir, page = tmp_path / "run", small_disk(4)
     fields = {"log_every_steps": 1}
-    with Starter(tmp_path) as starter:
-        starter.finish(long_flags(tmp_path / "straight", records_dir, **fields))
-        process = starter.start(long_flags(workdir, records_dir, **fields))
-        # Taken over before the first line is written.
-        assert until(lambda: "\nrun  " in process.out)
-        process.send(signal.SIGSTOP)
-        assert not metrics_lines(workdir)
-        process.send(KILL)
-        process.wait()
-        (workdir / "metrics.jsonl").unlink(missing_ok=True)
-        (workdir / "metrics.jsonl").symlink_to(page / "metrics.jsonl")
-        process = starter.start(long_flags(workdir, records_dir, **fields))
-        print("\n" + ended_by_a_full_disk(process))
-        stood = newest_step(workdir)
-        assert stood >= 4
-        # Room: a file of its own again.
-        lines = (workdir / "metrics.jsonl").read_bytes()
-        (workdir / "metrics.jsonl").unlink()
-        (workdir / "metrics.jsonl").write_bytes(lines)
-        again = starter.finish(long_flags(workdir, records_dir, **fields))
-        assert newest_step_said(again) == stood
-        assert differences(what_is_left(workdir), what_is_left(tmp_path / "straight")) == []
+    starter.finish(long_flags(tmp_path / "straight", records_dir, **fields))
+    process = starter.start(long_flags(workdir, records_dir, **fields))
+    # Replaced before the first line is written.
+    assert process.hold(lambda: "\nrun  " in process.out and not metrics_lines(workdir))
+    process.send(KILL)
+    process.wait()
+    (workdir / "metrics.jsonl").unlink(missing_ok=True)
+    (workdir / "metrics.jsonl").symlink_to(page / "metrics.jsonl")
+    process = starter.start(long_flags(workdir, records_dir, **fields))
+    print("\n" + ended_by_a_full_disk(process))
+    stood = newest_step(workdir)
+    assert stood >= 4
+    # Room: a file of its own again.
+    lines = (workdir / "metrics.jsonl").read_bytes()
+    (workdir / "metrics.jsonl").unlink()
+    (workdir / "metrics.jsonl").write_bytes(lines)
+    again = starter.finish(long_flags(workdir, records_dir, **fields))
+    assert resumed_after(again) == stood
+    assert differences(what_is_left(workdir), what_is_left(tmp_path / "straight")) == []

@@ -5,25 +5,16 @@ import sys
 
 import pytest
 
+from tests.programs import PATIENCE_S, running
+from tests.runs import tiny_flags
+
 QUICK = "--config=configs/prnet.py:quick"
-TINY = (
-    QUICK,
-    "--config.dataset.options.num_slices=8,4,3",
-    "--config.dataset.options.size=64",
-    "--config.dataset.image_size=32",
-    "--config.model.widths=4,8,16",
-    "--config.model.heads=2",
-    "--config.batch_size=4",
-)
 
 
-def main(root, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "prnet_jax.main", *arguments],
-        cwd=root,
-        capture_output=True,
-        text=True,
-    )
+def main(*arguments, env=None):
+    with running([sys.executable, "-m", "prnet_jax.main", *arguments], env=env) as (process,):
+        out, err = process.communicate(timeout=PATIENCE_S)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @pytest.mark.parametrize(
@@ -48,39 +39,41 @@ def main(root, *arguments):
         ((QUICK, "--config.dataset.image_size=100"), "sides that divide by 16, found 100x100"),
     ],
 )
-def test_mistakes_end_in_one_line(root, tmp_path, arguments, message):
-    done = main(root, *arguments, f"--workdir={tmp_path / 'run'}")
+def test_mistakes_end_in_one_line(tmp_path, arguments, message):
+    done = main(*arguments, f"--workdir={tmp_path / 'run'}")
     assert done.returncode == 2
     assert message in done.stderr
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
     assert not (tmp_path / "run").exists()
 
 
-def test_help(root):
-    done = main(root, "--help")
+def test_help():
+    done = main("--help")
     assert done.returncode == 0
     for text in ("--config", "--workdir", "prnet_jax/config.py"):
         assert text in done.stdout + done.stderr
 
 
-@pytest.mark.slow
-def test_a_run_its_repetition_and_another_config(root, tmp_path, records_dir):
-    small = [*TINY, f"--workdir={tmp_path / 'run'}", f"--config.dataset.data_dir={records_dir}"]
-    first = main(root, *small, "--config.num_epochs=1")
+QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+
+
+def test_a_run_its_repetition_and_another_config(tmp_path, records_dir):
+    tiny = tiny_flags(tmp_path / "run", records_dir, num_epochs=1)
+    first = main(*tiny, env=QUICKLY)
     assert first.returncode == 0, first.stderr
     for text in ("| IoU %", "paper: PR-Net, not comparable", "curves.png", "worst first"):
         assert text in first.stdout
-    again = main(root, *small, "--config.num_epochs=1")
+    again = main(*tiny, env=QUICKLY)
     assert again.returncode == 0
-    assert "Going on after step 2 of 2" in again.stdout
-    other = main(root, *small, "--config.num_epochs=2")
+    assert "Resuming after step 2 of 2" in again.stdout
+    other = main(*tiny, "--config.num_epochs=2")
     assert other.returncode == 2
     assert "another config (num_epochs was 1, is 2)" in other.stderr
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_ends_with_1(root, tmp_path, records_dir):
-    small = [*TINY, f"--workdir={tmp_path / 'run'}", f"--config.dataset.data_dir={records_dir}"]
-    done = main(root, *small, "--config.learning_rate=1e30", "--config.clip_norm=0.0")
+def test_a_loss_that_is_not_finite_ends_with_1(tmp_path, records_dir):
+    tiny = tiny_flags(tmp_path / "run", records_dir, learning_rate=1e30, clip_norm=0.0)
+    done = main(*tiny, env=QUICKLY)
     assert done.returncode == 1
     assert "error: the loss is" in done.stderr and "Traceback" not in done.stderr

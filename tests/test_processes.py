@@ -1,38 +1,25 @@
-"""Several processes: the same figures as one, one set of files, and an end when one is gone.
+"""Several processes: the same figures as one, one set of files, and all end when one is lost.
 
 `pytest -s tests/test_processes.py` prints the table of topologies.
 """
 
-import itertools
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 
-import numpy as np
 import pytest
 
-from tests.runs import (
-    ROOT,
-    Starter,
-    free_port,
-    long_flags,
-    metrics_lines,
-    newest_step,
-    until,
-)
+from tests.programs import TWO_DEVICES, Starter, free_port, printed_by_us
+from tests.runs import long_flags, metrics_lines, newest_step
 
-TWO_DEVICES = {"JAX_NUM_CPU_DEVICES": "2", "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
-# Few steps, each of which takes a while: long enough to be stopped in, and too short for rounding,
-# which is not the same on other numbers of devices, to push an activation over the edge of a ReLU.
+# Few and slow steps: enough of them to be stopped between, and too few for rounding, which depends
+# on the number of devices, to push an activation over the edge of a ReLU.
 FIELDS = {"batch_size": 4, "num_epochs": 3, "log_every_steps": 1, "save_every_steps": 3}
 FIELDS |= {"dataset__image_size": 64}
 STEPS = 6
 TOLERANCE = 1e-6
-DEAD_AFTER_S = 10
+DEAD_AFTER_S = 20
 
 
 class Machines:
@@ -76,20 +63,31 @@ def machines(tmp_path_factory, records_dir):
 
 
 @pytest.fixture(scope="module")
-def topologies(machines, tmp_path_factory):
-    """{name: (workdir, its processes)} of the same run on three topologies."""
-    root = tmp_path_factory.mktemp("topologies")
-    runs = {
-        "1 x 1": (root / "one", [machines.one(1, root / "one")]),
-    }
-    assert runs["1 x 1"][1][0].wait() == 0
-    runs["1 x 4"] = (root / "four", [machines.one(4, root / "four")])
-    assert runs["1 x 4"][1][0].wait() == 0, runs["1 x 4"][1][0].err
+def one_device(machines, tmp_path_factory):
+    """The folder of the run on one device."""
+    workdir = tmp_path_factory.mktemp("one") / "run"
+    process = machines.one(1, workdir)
+    assert process.wait() == 0, process.err
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def four_devices(machines, tmp_path_factory):
+    """The folder of the same run by one process on four devices."""
+    workdir = tmp_path_factory.mktemp("four") / "run"
+    process = machines.one(4, workdir)
+    assert process.wait() == 0, process.err
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def two_processes(machines, tmp_path_factory):
+    """The folder of the same run by two processes on two devices each, and the processes."""
+    root = tmp_path_factory.mktemp("pair")
     # Its records do not exist yet: one process makes them while the other waits.
-    runs["2 x 2"] = (root / "pair", machines.pair(root / "pair", root / "records"))
-    for process in runs["2 x 2"][1]:
-        assert process.wait() == 0, process.err
-    return runs
+    pair = machines.pair(root / "run", root / "records")
+    assert [process.wait() for process in pair] == [0, 0], pair[0].err + pair[1].err
+    return root / "run", pair
 
 
 def figures_of(workdir) -> dict[str, float]:
@@ -105,13 +103,13 @@ def figures_of(workdir) -> dict[str, float]:
 
 
 def farthest(found: dict[str, float], expected: dict[str, float]) -> tuple[float, str]:
-    """The largest difference and where it is; every figure must be there."""
+    """The largest difference and where it is; both must have the same figures."""
     assert found.keys() == expected.keys()
     return max((abs(found[name] - expected[name]), name) for name in expected)
 
 
 def files_of(workdir) -> set[str]:
-    """What lies in a run; checkpoints and TensorBoard files, which have other names, as folders."""
+    """The files of a run; only the folders of checkpoints and TensorBoard, whose files vary."""
     return {
         str(path.relative_to(workdir))
         for path in workdir.rglob("*")
@@ -119,14 +117,10 @@ def files_of(workdir) -> set[str]:
     }
 
 
-def printed_by_us(text: str) -> str:
-    """Without what the collectives of CPUs say by themselves."""
-    return "".join(x for x in text.splitlines(True) if not x.startswith("[Gloo]"))
-
-
 @pytest.mark.slow
-def test_the_same_figures_on_every_topology(topologies):
-    figures = {name: figures_of(workdir) for name, (workdir, _) in topologies.items()}
+def test_the_same_figures_on_every_topology(one_device, four_devices, two_processes):
+    folders = {"1 x 1": one_device, "1 x 4": four_devices, "2 x 2": two_processes[0]}
+    figures = {name: figures_of(workdir) for name, workdir in folders.items()}
     shown = [
         name
         for name in figures["1 x 1"]
@@ -142,10 +136,11 @@ def test_the_same_figures_on_every_topology(topologies):
     assert max(difference for difference, _ in apart.values()) <= TOLERANCE
 
 
-@pytest.mark.slow
-def test_one_process_writes_and_talks_and_the_data_set_is_made_once(topologies):
-    workdir, (first, second) = topologies["2 x 2"]
-    assert files_of(workdir) == files_of(topologies["1 x 1"][0])
+def test_two_processes_are_one_run(one_device, two_processes):
+    """The same figures and files as of one process; the first alone writes and prints."""
+    workdir, (first, second) = two_processes
+    assert farthest(figures_of(workdir), figures_of(one_device))[0] <= TOLERANCE
+    assert files_of(workdir) == files_of(one_device)
     assert len(list((workdir / "events").iterdir())) == 1
     assert first.out.count("Preparing lung_phantom") == 1
     assert "device     4 x cpu" in first.out and "| DSC %" in first.out
@@ -153,58 +148,64 @@ def test_one_process_writes_and_talks_and_the_data_set_is_made_once(topologies):
     assert "Preparing" not in second.err and "train:" not in second.err
 
 
+def is_under_way(workdir) -> bool:
+    """Whether a run has taken a step and has some left."""
+    return 1 <= len(metrics_lines(workdir)) < STEPS // 2
+
+
 @pytest.mark.slow
-def test_a_run_goes_on_under_another_topology(machines, topologies, tmp_path):
+def test_a_run_resumes_under_another_topology(machines, one_device, tmp_path):
     """Saved by two processes, one of which got SIGTERM."""
     workdir = tmp_path / "run"
     pair = machines.pair(workdir)
-    assert until(lambda: len(metrics_lines(workdir)) >= 1)
+    assert pair[1].hold(lambda: is_under_way(workdir))
     pair[1].send(signal.SIGTERM)
+    pair[1].go_on()
     assert [process.wait() for process in pair] == [0, 0], pair[0].err + pair[1].err
     step = newest_step(workdir)
     assert 1 <= step < STEPS
     assert f"Stopped after step {step} of {STEPS}, saved." in pair[0].err
-    expected = figures_of(topologies["1 x 1"][0])
+    expected = figures_of(one_device)
     for devices in (1, 4):
         again = shutil.copytree(workdir, tmp_path / str(devices))
         process = machines.one(devices, again)
         assert process.wait() == 0, process.err
-        assert f"Going on after step {step} of {STEPS}" in process.out
+        assert f"Resuming after step {step} of {STEPS}" in process.out
         difference, where = farthest(figures_of(again), expected)
         print(f"\n2 x 2 to step {step}, then 1 x {devices}: {difference:.2g} off ({where})")
         assert difference <= TOLERANCE
 
 
 @pytest.mark.slow
-def test_one_device_hands_over_to_two_processes(machines, topologies, tmp_path):
+def test_one_device_hands_over_to_two_processes(machines, one_device, tmp_path):
     workdir = tmp_path / "run"
     process = machines.one(1, workdir)
-    assert until(lambda: len(metrics_lines(workdir)) >= 1)
+    assert process.hold(lambda: is_under_way(workdir))
     process.send(signal.SIGTERM)
+    process.go_on()
     assert process.wait() == 0
     step = newest_step(workdir)
     pair = machines.pair(workdir)
     assert [process.wait() for process in pair] == [0, 0], pair[0].err + pair[1].err
-    assert f"Going on after step {step} of {STEPS}" in pair[0].out
-    difference, where = farthest(figures_of(workdir), figures_of(topologies["1 x 1"][0]))
+    assert f"Resuming after step {step} of {STEPS}" in pair[0].out
+    difference, where = farthest(figures_of(workdir), figures_of(one_device))
     print(f"\n1 x 1 to step {step}, then 2 x 2: {difference:.2g} off ({where})")
     assert difference <= TOLERANCE
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("killed", [1, 0])
-def test_a_process_that_dies_ends_the_other(machines, topologies, tmp_path, killed):
+def test_a_process_that_dies_ends_the_other(machines, two_processes, tmp_path, killed):
     workdir = tmp_path / "run"
     pair = machines.pair(workdir, dead_after_s=DEAD_AFTER_S)
-    assert until(lambda: len(metrics_lines(workdir)) >= 2)
+    assert pair[killed].hold(lambda: len(metrics_lines(workdir)) >= 2)
     begin = time.monotonic()
     pair[killed].send(signal.SIGKILL)
     other = pair[1 - killed]
-    code = other.wait(120)
+    code = other.wait()
     took = time.monotonic() - begin
     print(f"\nprocess {killed} killed: process {1 - killed} ended after {took:.1f} s with {code}")
     assert code not in (0, None)
-    assert took < 3 * DEAD_AFTER_S
     # Ours, or that of JAX's runtime where it was faster.
     told = ("another process ended or cannot be reached", "another task died")
     assert any(text in other.err for text in told), other.err
@@ -215,20 +216,20 @@ def test_a_process_that_dies_ends_the_other(machines, topologies, tmp_path, kill
     pair = machines.pair(workdir)
     assert [process.wait() for process in pair] == [0, 0], pair[0].err + pair[1].err
     if step:
-        assert f"Going on after step {step} of {STEPS}" in pair[0].out
-    difference, where = farthest(figures_of(workdir), figures_of(topologies["2 x 2"][0]))
-    print(f"gone on after step {step}: {difference:.2g} off ({where})")
+        assert f"Resuming after step {step} of {STEPS}" in pair[0].out
+    difference, where = farthest(figures_of(workdir), figures_of(two_processes[0]))
+    print(f"resumed after step {step}: {difference:.2g} off ({where})")
     assert difference <= TOLERANCE
 
 
 @pytest.mark.slow
-def test_folders_that_are_not_one_are_refused(machines, tmp_path):
+def test_different_folders_are_refused(machines, tmp_path):
     """As where the run directory is not on storage that all processes see."""
     first, second = tmp_path / "first", tmp_path / "second"
     pair = machines.pair(first, second_workdir=second)
     for process in pair:
-        assert process.wait(120) == 2, process.err
-        assert "must be one on storage that all share, of process 1" in process.err
+        assert process.wait() == 2, process.err
+        assert "must be the same folder on shared storage: process 1" in process.err
 
 
 @pytest.mark.slow
@@ -237,15 +238,15 @@ def test_folders_that_are_not_one_are_refused(machines, tmp_path):
     [
         ({"batch_size": 6}, {}, "config.batch_size must be a positive multiple of 4 devices = 4"),
         ({"eval_batch_size": 2}, {}, "config.eval_batch_size must be a positive multiple of 4 dev"),
-        ({}, {"dataset.options.num_slices": "8,4,2"}, "the settings of process 1 are not"),
-        ({}, {"learning_rate": 0.5}, "of process 1"),
+        ({}, {"dataset.options.num_slices": (8, 4, 2)}, "the settings: process 1 differs from"),
+        ({}, {"learning_rate": 0.5}, "the settings: process 1 differs from"),
     ],
     ids=["batch", "evaluation batch", "data", "config"],
 )
-def test_what_does_not_go_together_is_refused_by_both(machines, tmp_path, fields, second, message):
+def test_settings_that_do_not_fit_are_refused_by_both(machines, tmp_path, fields, second, message):
     pair = machines.pair(tmp_path / "run", second=second, **fields)
     for index, process in enumerate(pair):
-        assert process.wait(120) == 2, process.err
+        assert process.wait() == 2, process.err
         lines = [line for line in process.err.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1 and lines[0].startswith(f"error: process {index}: ")
         assert message in lines[0]
@@ -272,99 +273,7 @@ def test_what_does_not_go_together_is_refused_by_both(machines, tmp_path, fields
 )
 def test_fields_that_contradict_are_refused_in_one_line(machines, tmp_path, fields, message):
     process = machines.one(1, tmp_path / "run", **fields)
-    assert process.wait(60) == 2
+    assert process.wait() == 2
     assert process.err.startswith("error: ") and process.err.count("\n") == 1
     assert message in process.err
     assert not (tmp_path / "run").exists()
-
-
-# ---- the parts, in two small processes
-
-_SMALL = """
-import sys
-import jax
-jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from prnet_jax import processes
-from prnet_jax.errors import InputError, RunError
-
-me = jax.process_index()
-calls = []
-def made():
-    calls.append(me)
-    return {"text": "\u00e4" * 3000, "number": 0.1, "none": None, "process": me}
-found = processes.on_first(made)
-assert found == {"text": "\u00e4" * 3000, "number": 0.1, "none": None, "process": 0}, found
-assert calls == [0] * (me == 0) and processes.is_first() == (me == 0)
-
-for kind, told in ((InputError, InputError), (RunError, RunError), (OSError, RunError)):
-    def fails():
-        raise kind("the reason")
-    try:
-        processes.on_first(fails)
-    except (InputError, RunError, OSError) as error:
-        assert str(error) == "the reason"
-        assert type(error) is (kind if me == 0 else told), error
-    else:
-        raise AssertionError("no error")
-
-processes.check_same("the splits", "same")
-try:
-    processes.check_same("the splits", f"of {me}")
-except InputError as error:
-    assert "the splits of process 1 are not those of process 0" in str(error), error
-else:
-    raise AssertionError("no error")
-print("done", me)
-"""
-
-
-_SAVES = """
-import pathlib, sys
-import jax, jax.numpy as jnp
-jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]))
-from prnet_jax import sharding
-from prnet_jax.checkpoint import Checkpoints
-
-mesh = sharding.make_mesh()
-state = sharding.make_state(mesh, lambda: {"step": jnp.int32(1), "w": jnp.ones((64, 1024))})
-with Checkpoints(pathlib.Path(sys.argv[3])) as checkpoints:
-    for step in range(1, 31):
-        checkpoints.save(step, state, {"step": step}, None if step % 2 else 0.5)
-    checkpoints.wait()
-    assert checkpoints.last_step == 30
-print("done", jax.process_index())
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("program", [_SMALL, _SAVES], ids=["on_first, check_same", "saves"])
-def test_the_parts_in_two_processes(program, tmp_path):
-    """Saves with and without a score, one right after the other, do not meet in Orbax."""
-    address = f"127.0.0.1:{free_port()}"
-    env = {**os.environ, **TWO_DEVICES, "PYTHONPATH": str(ROOT)}
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-c", program, address, str(index), str(tmp_path / "run")],
-            env=env,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    for index, process in enumerate(started):
-        out, err = process.communicate(timeout=120)
-        assert process.returncode == 0, err
-        assert printed_by_us(out) == f"done {index}\n"
-
-
-def test_alone_the_parts_do_without_others(tmp_path):
-    from prnet_jax import processes
-
-    counter = itertools.count()
-    value = object()
-    assert processes.is_first()
-    assert processes.on_first(lambda: (next(counter), value)) == (0, value)
-    processes.check_same("anything", "x")
-    assert next(counter) == 1
-    np.testing.assert_equal(processes.on_first(lambda: np.arange(3)), np.arange(3))

@@ -2,8 +2,6 @@
 
 import json
 import math
-import socket
-import subprocess
 import sys
 
 import jax
@@ -15,6 +13,7 @@ from jax.sharding import AbstractMesh, PartitionSpec
 from prnet_jax import optim, sharding, steps
 from prnet_jax.config import make_config
 from prnet_jax.steps import make_model
+from tests.programs import PATIENCE_S, free_port, running
 
 
 def shape(*sides):
@@ -63,7 +62,7 @@ def test_prnet_needs_a_quarter_of_the_memory_on_four_devices():
     assert 0.25 <= here / whole < 0.2505
 
 
-def test_whole_passes_on_what_is_whole():
+def test_replicate_returns_replicated_arrays_as_they_are():
     mesh = sharding.make_mesh()
     first = sharding.replicate(mesh, {"a": np.arange(3.0), "b": {}})
     assert isinstance(first["a"], jax.Array) and first["a"].tolist() == [0, 1, 2]
@@ -105,7 +104,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from prnet_jax import optim, sharding, steps
 from prnet_jax.config import make_config
-from prnet_jax.train import make_model
+from prnet_jax.steps import make_model
 config = make_config("prnet", "quick")
 config.model.widths, config.model.heads, config.model.enhance_width = (8, 16), 2, 32
 config.dataset.image_size, config.ema_decay, config.num_epochs = 32, 0.5, 2
@@ -153,36 +152,31 @@ with ocp.StandardCheckpointer() as checkpointer:
     back = checkpointer.restore(folder, abstract)
 alike = zip(jax.tree.leaves(state), jax.tree.leaves(back), strict=True)
 found["placed_alike"] = all(x.sharding == y.sharding for x, y in alike)
-pairs = zip(*(jax.tree.leaves(sharding.replicate(mesh, tree)) for tree in (state, back)), strict=True)
-found["restored"] = all(np.array_equal(x, y) for x, y in pairs)
+saved, read = (jax.tree.leaves(sharding.replicate(mesh, tree)) for tree in (state, back))
+found["restored"] = all(np.array_equal(x, y) for x, y in zip(saved, read, strict=True))
 print(json.dumps(found))
 """
 
 
-def _train(root, folder, devices, processes):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+def _train(folder, devices, processes):
+    port = free_port()
     commands = [
         [sys.executable, "-c", _TRAIN, *map(str, (devices, processes, i, port, folder))]
         for i in range(processes)
     ]
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    running = [subprocess.Popen(command, cwd=root, **pipes) for command in commands]
-    try:
-        outputs = [process.communicate(timeout=600) for process in running]
-    finally:
-        for process in running:
-            process.kill()
-    for process, (_, errors) in zip(running, outputs, strict=True):
-        assert process.returncode == 0, errors[-2000:]
-    return [json.loads(output.splitlines()[-1]) for output, _ in outputs]
+    found = []
+    with running(*commands, env={"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}) as started:
+        for process in started:
+            output, errors = process.communicate(timeout=PATIENCE_S)
+            assert process.returncode == 0, errors[-2000:]
+            found.append(json.loads(output.splitlines()[-1]))
+    return found
 
 
 @pytest.fixture(scope="module")
-def four(root, tmp_path_factory):
+def four(tmp_path_factory):
     """What three steps on four devices found, whole and cut."""
-    return _train(root, tmp_path_factory.mktemp("four") / "state", 4, 1)[0]
+    return _train(tmp_path_factory.mktemp("four") / "state", 4, 1)[0]
 
 
 def test_cut_and_whole_states_train_alike(four):
@@ -204,14 +198,12 @@ def test_cut_state_comes_back_from_orbax_where_it_lay(four):
 
 
 @pytest.mark.slow
-def test_two_processes_train_as_one(root, four, tmp_path):
+def test_two_processes_train_as_one(four, tmp_path):
     """Two processes of two devices each, whole and cut."""
-    for found in _train(root, tmp_path / "state", 2, 2):
+    for found in _train(tmp_path / "state", 2, 2):
         for name in ("False", "True"):
             np.testing.assert_allclose(found[name]["losses"], four[name]["losses"], rtol=1e-6)
-            np.testing.assert_allclose(
-                found[name]["eval_loss"], four[name]["eval_loss"], rtol=1e-6
-            )
+            np.testing.assert_allclose(found[name]["eval_loss"], four[name]["eval_loss"], rtol=1e-6)
             assert found[name]["tp"] == four[name]["tp"] and found[name]["numpy_too"]
             assert found[name]["bytes"] == four[name]["bytes"]
         assert found["restored"] and found["placed_alike"]

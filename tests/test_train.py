@@ -1,5 +1,7 @@
-"""Whole runs of a tiny network: two epochs, a resume, and the ways a run can end."""
+"""Complete runs of a tiny network: two epochs, a resume, and the ways a run can end."""
 
+import contextlib
+import io
 import json
 
 import jax
@@ -11,6 +13,10 @@ from prnet_jax.errors import InputError, RunError
 from prnet_jax.run import log
 from prnet_jax.run.checkpoint import Checkpoints, read_arrays
 from prnet_jax.run.variables import load_variables
+from tests.runs import metrics_lines
+from tests.runs import tiny_config as tiny_run
+
+pytestmark = pytest.mark.usefixtures("quick_compile")
 
 
 def saved_state(workdir):
@@ -19,9 +25,24 @@ def saved_state(workdir):
     return step, read_arrays(workdir / "checkpoints" / str(step) / "state")
 
 
-def test_a_run_leaves_what_it_should(tiny_config, tmp_path, capsys):
-    workdir = tmp_path / "run"
-    summary = train.train_and_evaluate(tiny_config, workdir)
+@pytest.fixture(scope="module")
+def tiny(records_dir):
+    """Everything that has state: averaged weights and noise. Not to be changed."""
+    return tiny_run(records_dir, ema_decay=0.9, augment__noise=0.05)
+
+
+@pytest.fixture(scope="module")
+def straight(tiny, tmp_path_factory):
+    """A run that nobody disturbs: its folder, what it returned and what it printed."""
+    workdir = tmp_path_factory.mktemp("straight") / "run"
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        summary = train.train_and_evaluate(tiny, workdir)
+    return workdir, summary, printed.getvalue()
+
+
+def test_a_run_leaves_what_it_should(straight, tiny):
+    workdir, summary, printed = straight
     for name in (
         "config.json",
         "provenance.json",
@@ -50,22 +71,19 @@ def test_a_run_leaves_what_it_should(tiny_config, tmp_path, capsys):
     assert validated == [(2, 1), (4, 2)]
     assert summary["metrics"]["dsc"]["n"] == 3
     assert summary["checkpoint_step"] in (2, 4)
-    printed = capsys.readouterr().out
     for text in ("1 x cpu", "8 train / 4 validation / 3 test", "Total: ", "not comparable"):
         assert text in printed
 
     # The same command again evaluates nothing anew and says the same.
     before = (workdir / "test" / "summary.json").stat().st_mtime_ns
-    assert train.train_and_evaluate(tiny_config, workdir) == summary
+    assert train.train_and_evaluate(tiny, workdir) == summary
     assert (workdir / "test" / "summary.json").stat().st_mtime_ns == before
 
 
-def test_resume_ends_like_an_undisturbed_run(tiny_config, tmp_path, monkeypatch):
-    """Stopped in the second epoch, the run goes on from the first epoch's checkpoint."""
-    tiny_config.ema_decay = 0.9
-    tiny_config.augment.noise = 0.05
-    straight, stopped = tmp_path / "straight", tmp_path / "stopped"
-    expected = train.train_and_evaluate(tiny_config, straight)
+def test_resume_ends_like_an_undisturbed_run(straight, tiny, tmp_path, monkeypatch):
+    """Interrupted in the second epoch, the run resumes from the first epoch's checkpoint."""
+    workdir, expected, _ = straight
+    stopped = tmp_path / "stopped"
 
     real = train.sharding.shard_batch
     calls = []
@@ -78,22 +96,17 @@ def test_resume_ends_like_an_undisturbed_run(tiny_config, tmp_path, monkeypatch)
 
     monkeypatch.setattr(train.sharding, "shard_batch", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train.train_and_evaluate(tiny_config, stopped)
+        train.train_and_evaluate(tiny, stopped)
     monkeypatch.undo()
     assert not (stopped / "test").exists()
-    found = train.train_and_evaluate(tiny_config, stopped)
+    found = train.train_and_evaluate(tiny, stopped)
 
     assert found == expected
     for a, b in zip(
-        jax.tree.leaves(saved_state(straight)), jax.tree.leaves(saved_state(stopped)), strict=True
+        jax.tree.leaves(saved_state(workdir)), jax.tree.leaves(saved_state(stopped)), strict=True
     ):
         np.testing.assert_array_equal(a, b)
-    runs = [log.read_metrics(workdir / "metrics.jsonl") for workdir in (straight, stopped)]
-    varying = ("time", "train/images_per_s")
-    straight_lines, resumed_lines = (
-        [{k: v for k, v in line.items() if k not in varying} for line in lines] for lines in runs
-    )
-    assert resumed_lines == straight_lines
+    assert metrics_lines(stopped) == metrics_lines(workdir)
 
 
 def test_a_loss_that_is_not_finite_names_step_and_images(tiny_config, tmp_path):
@@ -147,11 +160,10 @@ def test_refusals_write_nothing(tiny_config, tmp_path, field, value, message):
     assert not (tmp_path / "run").exists()
 
 
-def test_init_from_starts_with_the_weights_of_a_run(tiny_config, tmp_path, monkeypatch):
-    tiny_config.num_epochs = 1
-    train.train_and_evaluate(tiny_config, tmp_path / "first")
-    tiny_config.init_from = str(tmp_path / "first")
-    tiny_config.ema_decay = 0.9
+def test_init_from_starts_with_the_weights_of_a_run(straight, tiny_config, tmp_path, monkeypatch):
+    first = straight[0]
+    tiny_config.init_from = str(first)
+    tiny_config.ema_decay, tiny_config.augment.noise = 0.9, 0.05
     seen = []
     real = train.sharding.jit_train_step
 
@@ -167,16 +179,19 @@ def test_init_from_starts_with_the_weights_of_a_run(tiny_config, tmp_path, monke
 
     monkeypatch.setattr(train.sharding, "jit_train_step", watched)
     train.train_and_evaluate(tiny_config, tmp_path / "second")
-    before = load_variables(tmp_path / "first")
+    before = load_variables(first)
     for tree in (seen[0].params, seen[0].ema_params):
         jax.tree.map(np.testing.assert_array_equal, tree, before["params"])
     jax.tree.map(np.testing.assert_array_equal, seen[0].batch_stats, before["batch_stats"])
     assert int(seen[0].step) == 0
 
+
+def test_init_from_what_does_not_fit_is_refused(straight, tiny_config, tmp_path):
+    tiny_config.init_from = str(straight[0])
     tiny_config.model.widths = (4, 8, 32)
     with pytest.raises(InputError, match=r"does not fit config.model: \d+ arrays differ, such as"):
-        train.train_and_evaluate(tiny_config, tmp_path / "third")
+        train.train_and_evaluate(tiny_config, tmp_path / "run")
     tiny_config.init_from = str(tmp_path / "nowhere")
     with pytest.raises(InputError, match="neither a run directory"):
-        train.train_and_evaluate(tiny_config, tmp_path / "third")
-    assert not (tmp_path / "third").exists()
+        train.train_and_evaluate(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
