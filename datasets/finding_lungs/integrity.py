@@ -1,4 +1,4 @@
-"""Looks through `2d_images` and `2d_masks` before anything is made from them."""
+"""Reads `2d_images` and `2d_masks` before anything is written."""
 
 import os
 import pathlib
@@ -18,7 +18,7 @@ def inspect(manual_dir: str | os.PathLike) -> Report:
     """Reads every image and mask of `<manual_dir>/2d_images` and `2d_masks` (folders or zips).
 
     Raises:
-        InputError: neither folder nor zip is there, or a zip is damaged. All else is in the report.
+        InputError: no folder or zip, or a damaged zip. The report has all else.
     """
     images, masks = Folder(manual_dir, IMAGES), Folder(manual_dir, MASKS)
     image_ids, mask_ids = set(images.ids), set(masks.ids)

@@ -1,4 +1,4 @@
-"""Reads every pair once before anything is written: facts for the report, defects to mend."""
+"""Reads every pair once before anything is written and reports facts and defects."""
 
 import collections
 import dataclasses
@@ -22,7 +22,7 @@ _ALL_BITS_OR_ONE = {1, 255, 65535}  # how programs write "foreground"
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
-    """The options on which pixels and masks depend; see `make_config`."""
+    """The options that affect pixels and masks; see `make_config`."""
 
     label: int | None = None
     slices: str = "all"
@@ -31,12 +31,12 @@ class Choices:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """A pair without defects and what is known of it."""
+    """A pair without defects, and what is known about it."""
 
     pair: Pair
     patient_id: str
     spacing_mm: tuple[float, float] | None
-    slices: tuple[int, ...] | None  # those to keep of a volume; None: a picture
+    slices: tuple[int, ...] | None  # the slices of a volume to keep; None: a picture
 
     @property
     def ids(self) -> list[str]:
@@ -56,10 +56,10 @@ class Inspection:
 
 
 def inspect(manual_dir: str | os.PathLike, choices: Choices) -> Inspection:
-    """Reads every pair below `manual_dir`, and `metadata.csv` where it is there.
+    """Reads every pair below `manual_dir`, and `metadata.csv` if it exists.
 
     Raises:
-        InputError: a folder is missing, or the table has a mistake. All else is in the report.
+        InputError: a folder is missing, or the table has a mistake. The report has all else.
     """
     manual_dir = pathlib.Path(manual_dir)
     found = find_pairs(manual_dir)
@@ -79,15 +79,17 @@ def inspect(manual_dir: str | os.PathLike, choices: Choices) -> Inspection:
         case = _inspect_pair(pair, metadata.get(pair.id, Entry()), report, facts)
         if case is not None:
             cases.append(case)
-    _whole_set(report, facts, cases)
-    report.facts["passed over"] = listed(found.passed_over)
+    _report_all_pairs(report, facts, cases)
+    report.facts["skipped"] = listed(found.skipped)
     return Inspection(report, cases, metadata)
 
 
 def read_image(pair: Pair, choices: Choices) -> tuple[Scan, np.ndarray, float]:
-    """The image as it lies in its file, its values for the record, the largest change by rounding.
+    """Reads the image of a pair.
 
-    Values are uint8 for 8-bit files and int16 HU for all others, [H, W] or [H, W, D].
+    Returns:
+        The scan as it is in the file; its values for the record, [H, W] or [H, W, D], uint8 for
+        8-bit files and int16 HU for all others; and the largest change by rounding.
 
     Raises:
         InputError: the file cannot be read, or its values are neither grey nor HU.
@@ -95,8 +97,8 @@ def read_image(pair: Pair, choices: Choices) -> tuple[Scan, np.ndarray, float]:
     image = volumes.read_scan(pair.image.files, pair.image.name, key="image")
     if image.pixels.dtype == bool:
         raise InputError(
-            f"{pair.image.name} has 1 bit a pixel; expected an image: were images and masks "
-            "exchanged?"
+            f"{pair.image.name} has 1 bit per pixel; expected an image: were images and masks "
+            "swapped?"
         )
     if image.pixels.dtype == np.uint8 and not choices.hu_offset:
         return image, image.pixels, 0.0
@@ -105,13 +107,13 @@ def read_image(pair: Pair, choices: Choices) -> tuple[Scan, np.ndarray, float]:
 
 
 def read_mask(pair: Pair, choices: Choices) -> tuple[Scan, np.ndarray]:
-    """The mask as it lies in its file, and bool of the same shape: what is foreground."""
+    """The mask as it is in the file, and its foreground, bool of the same shape."""
     mask = volumes.read_scan(pair.mask.files, pair.mask.name, key="mask", mask=True)
     return mask, mask.pixels != 0 if choices.label is None else mask.pixels == choices.label
 
 
 class _Facts:
-    """Gathered over all pairs."""
+    """Facts collected over all pairs."""
 
     def __init__(self, choices: Choices):
         self.choices = choices
@@ -150,8 +152,8 @@ def _inspect_pair(pair: Pair, entry: Entry, report: Report, facts: _Facts) -> Ca
     if len(labels) > 1 and choices.label is None:
         report.defect(
             f"{pair.mask.name} holds the labels {listed_values([0, *labels])}; expected 0 and one "
-            f"other: choose one with the option label, such as label={labels[0]:g}, or, where they "
-            "are no labels, export it without smoothing"
+            f"other: choose one with the option label, such as label={labels[0]:g}, or, if these "
+            "are not labels, export it without smoothing"
         )
     misfit = _misfit(pair, image, mask) or _other_spacing(pair, image, entry)
     if misfit:
@@ -171,7 +173,7 @@ def _inspect_pair(pair: Pair, entry: Entry, report: Report, facts: _Facts) -> Ca
         pixels = np.ascontiguousarray(_slice(values, z))
         blank = bool(pixels.min() == pixels.max())
         facts.blank += blank
-        # Blank slices of two people are alike and give nothing away.
+        # Blank slices of two people may be identical; that is no leak.
         owner = "" if blank else patient_id
         report.add_image(_name(pair.image.name, z), pixels, image.pixels.dtype, owner)
         report.add_mask(_name(pair.mask.name, z), _slice(shown, z))
@@ -182,7 +184,7 @@ def _inspect_pair(pair: Pair, entry: Entry, report: Report, facts: _Facts) -> Ca
 
 
 def _labels(pixels: np.ndarray, name: str) -> list[float]:
-    """The values besides 0, sorted."""
+    """The values other than 0, sorted."""
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise InputError(f"{name} holds values that are not finite; expected 0 and one other value")
     nonzero = pixels[pixels != 0]
@@ -192,7 +194,7 @@ def _labels(pixels: np.ndarray, name: str) -> list[float]:
 
 
 def _misfit(pair: Pair, image: Scan, mask: Scan) -> str:
-    """Why the mask cannot be laid on the image, or nothing."""
+    """Why the mask does not fit the image; empty where it does."""
     if image.pixels.shape != mask.pixels.shape:
         return (
             f"{pair.mask.name} is {size(mask.pixels)} but its image {pair.image.name} is "
@@ -204,20 +206,21 @@ def _misfit(pair: Pair, image: Scan, mask: Scan) -> str:
             if placed.affine is not None and (placed.turned or placed.pixels.ndim == 3):
                 other = next(n for n in scans if n != name)
                 return (
-                    f"{name} says how it lies in the patient but {other} does not, so that they "
-                    "may be turned differently: give both as NIfTI or DICOM, or neither"
+                    f"{name} states its orientation in the patient but {other} does not, so they "
+                    "may be oriented differently: give both as NIfTI or DICOM, or neither"
                 )
         return ""
     distance = scan.distance_mm(image, mask)
     if distance > 0.5 * min(image.spacing_mm):
         return (
-            f"{pair.mask.name} lies up to {distance:.3g} mm away from its image {pair.image.name}; "
+            f"{pair.mask.name} is up to {distance:.3g} mm away from its image {pair.image.name}; "
             "their headers must agree: resample the mask onto the image"
         )
     return ""
 
 
 def _other_spacing(pair: Pair, image: Scan, entry: Entry) -> str:
+    """Why the spacing of the table does not fit the file; empty where it does."""
     if entry.spacing_mm and image.spacing_mm:
         if not np.allclose(entry.spacing_mm, image.spacing_mm, rtol=0.01):
             stated, found = (
@@ -235,14 +238,14 @@ def _patient(pair: Pair, image: Scan, entry: Entry) -> tuple[str, str]:
     """The patient's id and where it comes from."""
     if entry.patient_id:
         return entry.patient_id, METADATA
-    if image.patient:  # not as it is: tables of results are handed on
+    if image.patient:  # hashed, because tables of results are passed on
         return hashlib.sha256(image.patient.encode()).hexdigest()[:10], "DICOM PatientID"
     patient = patient_of(pair.id)
     return patient, "folder" if "/" in pair.id else "file name"
 
 
-def _whole_set(report: Report, facts: _Facts, cases: list[Case]) -> None:
-    """Defects and facts that only all pairs together show."""
+def _report_all_pairs(report: Report, facts: _Facts, cases: list[Case]) -> None:
+    """Adds the defects and facts that only all pairs together show."""
     choices, units, labels = facts.choices, facts.first_of_unit, facts.first_of_label
     if len(units) > 1:
         report.defect(
@@ -270,13 +273,11 @@ def _whole_set(report: Report, facts: _Facts, cases: list[Case]) -> None:
     if facts.in_split_folders:
         pair = facts.in_split_folders[0]
         report.defect(
-            f"{pair.image.name} lies in a folder {patient_of(pair.id)!r}, where the patient's name "
-            f"is expected; take the images out of it, or name patients and splits in {METADATA}"
+            f"{pair.image.name} is in a folder {patient_of(pair.id)!r}, where the patient's name "
+            f"is expected; move the images out of it, or name patients and splits in {METADATA}"
         )
     if choices.slices == "with_mask" and not cases and not report.defects:
-        report.defect(
-            "no slice has a mask, and slices='with_mask' keeps no other; use slices='all'"
-        )
+        report.defect("no slice has a mask, so slices='with_mask' keeps none; use slices='all'")
     ids = collections.Counter(id for case in cases for id in case.ids)
     for id in (id for id, number in ids.items() if number > 1):
         report.defect(f"a volume's slice and another image have the same id {id!r}; rename one")
@@ -302,8 +303,8 @@ def _whole_set(report: Report, facts: _Facts, cases: list[Case]) -> None:
 def _spacing_text(spacings: list[tuple[float, float] | None]) -> str:
     known = [value for spacing in spacings if spacing for value in spacing]
     if not known:
-        return "not known"
-    return f"{min(known):g} to {max(known):g}, known of {len(known) // 2} of {len(spacings)}"
+        return "unknown"
+    return f"{min(known):g} to {max(known):g}, known for {len(known) // 2} of {len(spacings)}"
 
 
 def _slice(pixels: np.ndarray, z: int | None) -> np.ndarray:

@@ -18,7 +18,7 @@ COLUMNS = ("id", "patient_id", "split", *_SPACING)
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A row; what the table does not say is empty or None."""
+    """A row; whatever the table does not state is empty or None."""
 
     patient_id: str = ""
     split: str = ""
@@ -26,17 +26,17 @@ class Entry:
 
 
 def read_metadata(file: pathlib.Path, ids: Iterable[str]) -> dict[str, Entry]:
-    """The rows by id; an empty dict where there is no such file.
+    """The rows by id; empty where the file does not exist.
 
     Args:
-        file: a CSV file in UTF-8 with a heading of some of `COLUMNS`, `id` among them. Blank rows
-            and blank cells at the end of a row, which spreadsheets leave, are passed over.
+        file: a CSV file in UTF-8, headed by `id` and any other of `COLUMNS`. Blank rows and blank
+            cells at the end of a row, which spreadsheets leave behind, are skipped.
         ids: those of the pairs.
 
     Raises:
-        InputError: an unknown column, id or split, an id twice, one spacing alone or an impossible
-            one; a column `split` that leaves out an image, or that leaves a split empty; or no
-            such file, but one whose name is nearly the same.
+        InputError: an unknown column, id or split; a repeated id; a single or impossible spacing;
+            a column `split` that omits an image or leaves a split empty; or no such file but one
+            with nearly the same name.
     """
     if not file.is_file():
         _refuse_other_names(file)
@@ -52,11 +52,11 @@ def read_metadata(file: pathlib.Path, ids: Iterable[str]) -> dict[str, Entry]:
         where = f"{file.name}, line {line}: id {row['id']!r}"
         if row["id"] not in ids:
             raise InputError(
-                f"{where} is no pair of images and masks; expected the path below images without "
-                f"suffix, such as {min(ids, default='case_1')!r}"
+                f"{where} is not a pair of images and masks; expected the path below images "
+                f"without suffix, such as {min(ids, default='case_1')!r}"
             )
         if row["id"] in entries:
-            raise InputError(f"{where} is there twice; remove one row")
+            raise InputError(f"{where} appears twice; remove one row")
         entries[row["id"]] = _entry(row, where)
     if "split" in columns:
         _check_splits(ids, entries, file.name)
@@ -64,13 +64,13 @@ def read_metadata(file: pathlib.Path, ids: Iterable[str]) -> dict[str, Entry]:
 
 
 def _refuse_other_names(file: pathlib.Path) -> None:
-    """A table that nobody reads would leave patients and splits to chance."""
+    """Refuses a table with nearly the right name: ignored, it would leave the splits to chance."""
     for other in sorted(file.parent.glob("*")):
         name = other.name.lower()
         if name.startswith(f"{file.stem}.") and name.endswith(_TABLES) and other.is_file():
             raise InputError(
-                f"{other} is not read; expected a CSV file called {file.name}: save it so, or "
-                "give it another name"
+                f"{other} is not read; expected a CSV file called {file.name}: save it as that, "
+                "or give it another name"
             )
 
 
@@ -83,7 +83,7 @@ def _read_rows(file: pathlib.Path) -> list[tuple[int, list[str]]]:
             for row in reader:
                 cells = [plain_name(cell.strip()) for cell in row]
                 if any(character < " " for cell in cells for character in cell):
-                    raise csv.Error(f"line {reader.line_num}: a line's end or the like in a cell")
+                    raise csv.Error(f"line {reader.line_num}: a line break or the like in a cell")
                 while cells and not cells[-1]:
                     cells.pop()
                 if cells:
@@ -101,7 +101,7 @@ def _check_columns(columns: list[str], name: str) -> None:
     if unknown or "id" not in columns or len(set(columns)) < len(columns):
         found = f"the unknown column {unknown[0]!r}" if unknown else f"the columns {columns}"
         raise InputError(
-            f"{name} has {found}; expected id and any of {', '.join(COLUMNS[1:])}, each once, "
+            f"{name} has {found}; expected id and any of {', '.join(COLUMNS[1:])}, each once and "
             "separated by commas"
         )
     if len(set(_SPACING) & set(columns)) == 1:
@@ -130,8 +130,8 @@ def _check_splits(ids: set[str], entries: dict[str, Entry], name: str) -> None:
     without = sorted(ids - entries.keys())
     if without:
         raise InputError(
-            f"{name} gives no split to {without[0]!r} ({len(without)} in all); "
-            "give every image one, or remove the column split"
+            f"{name} gives no split for {without[0]!r} ({len(without)} in all); "
+            "give one for every image, or remove the column split"
         )
     empty = [split for split in SPLITS if split not in {e.split for e in entries.values()}]
     if empty:

@@ -15,10 +15,10 @@ from prnet_jax.errors import InputError
 IMAGES, MASKS = "images", "masks"
 METADATA = "metadata.csv"
 
-# What a mask's name, or an image's, may have that its partner's has not.
+# Endings that the name of an image or a mask may have and its partner's may lack.
 _IMAGE_END = re.compile(r"[_-](0000|image|img|ct)$", re.IGNORECASE)
 _MASK_END = re.compile(r"[_-](masks?|seg|segmentation|labels?|gt)$", re.IGNORECASE)
-# Folders that are no patients, although a patient's folder is where they stand.
+# Folders in the place of a patient's folder that are not patients.
 _SPLIT_NAMES = {"train", "training", "val", "valid", "validation", "test", "testing"}
 _SLICE_END = re.compile(r"[_-](z|slice)[_-]?\d+$", re.IGNORECASE)
 
@@ -43,45 +43,46 @@ class Pair:
 
 @dataclasses.dataclass
 class Found:
-    """What `find_pairs` found; `problems` has a line for each thing to mend."""
+    """What `find_pairs` found; `problems` has a line for each thing to fix."""
 
     pairs: list[Pair]
     image_ids: list[str]  # of all images, with a mask or without
     mask_ids: list[str]
     files: list[pathlib.Path]  # of all images and masks
-    passed_over: list[str]  # files of no known format
+    skipped: list[str]  # files of unknown formats
     problems: list[str]
 
 
 def find_pairs(manual_dir: str | os.PathLike) -> Found:
     """Pairs the files below `<manual_dir>/images` and `masks`, at any depth.
 
-    A pair has the same path without suffix. Where one is left without a partner, `_mask`, `_masks`,
-    `_seg`, `_segmentation`, `_label`, `_labels` or `_gt` at the end of a mask's name and `_0000`,
-    `_image`, `_img` or `_ct` at the end of an image's (with `-` as well) are passed over.
+    An image and its mask have the same path without suffix. Files without a partner are tried again
+    without `_mask`, `_masks`, `_seg`, `_segmentation`, `_label`, `_labels` or `_gt` at the end of
+    the mask's name, and without `_0000`, `_image`, `_img` or `_ct` at the end of the image's; `-`
+    serves as well as `_`.
 
-    A folder of DICOM files, other than `images` and `masks` themselves, is one volume under the
-    folder's name, unless its files have partners one by one.
+    A folder of DICOM files below `images` or `masks` is one volume under the folder's name, unless
+    its files have partners of their own.
 
     Raises:
         InputError: a folder is missing.
     """
     parent = pathlib.Path(manual_dir)
     problems: list[str] = []
-    passed_over: list[str] = []
-    images = _files(parent, IMAGES, passed_over, problems)
-    masks = _files(parent, MASKS, passed_over, problems)
+    skipped: list[str] = []
+    images = _files(parent, IMAGES, skipped, problems)
+    masks = _files(parent, MASKS, skipped, problems)
     files = [source.files[0] for source in (*images.values(), *masks.values())]
     matched, _ = _match(images, masks)
     images = _with_series(images, {image for image, _ in matched.values()}, IMAGES, problems)
     masks = _with_series(masks, {mask for _, mask in matched.values()}, MASKS, problems)
     matched, ambiguous = _match(images, masks)
     problems += [
-        f"{' and '.join(sources[key].name for sources, key in fitting)} fit one another; expected "
-        "one image and one mask of a name: rename or remove the others"
+        f"{' and '.join(sources[key].name for sources, key in fitting)} match one another; "
+        "expected one image and one mask per name: rename or remove the others"
         for fitting in ambiguous
     ]
-    told = {sources[key].name for fitting in ambiguous for sources, key in fitting}
+    reported = {sources[key].name for fitting in ambiguous for sources, key in fitting}
     id_of_image = {image: id for id, (image, _) in matched.items()}
     id_of_mask = {mask: id for id, (_, mask) in matched.items()}
     for here, there, others, partner, folder in (
@@ -89,10 +90,10 @@ def find_pairs(manual_dir: str | os.PathLike) -> Found:
         (masks, id_of_mask, images, "image", IMAGES),
     ):
         for key in sorted(here.keys() - there.keys()):
-            if here[key].name not in told:
-                near = _near(f"{folder}/{key}", others, passed_over)
+            if here[key].name not in reported:
+                near = _near(f"{folder}/{key}", others, skipped)
                 problems.append(
-                    f"{here[key].name} has no {partner} {folder}/{key} of any format that is read; "
+                    f"{here[key].name} has no {partner} {folder}/{key} in any known format; "
                     + (near or f"add the {partner} or remove this file")
                 )
     return Found(
@@ -100,32 +101,32 @@ def find_pairs(manual_dir: str | os.PathLike) -> Found:
         image_ids=[id_of_image.get(key, key) for key in sorted(images)],
         mask_ids=[id_of_mask.get(key, key) for key in sorted(masks)],
         files=files,
-        passed_over=passed_over,
+        skipped=skipped,
         problems=problems,
     )
 
 
 def patient_of(id: str) -> str:
-    """The first folder of an id; without folders the name before `_z0042`, `_slice12` and such."""
+    """The first folder of an id, or else the name before `_z0042`, `_slice12` and the like."""
     return id.split("/")[0] if "/" in id else _SLICE_END.sub("", id)
 
 
 def plain_name(name: str) -> str:
     """The name with each accented letter as one character (Unicode's NFC).
 
-    macOS writes `é` as two characters, other systems as one: the same name to a person.
+    macOS writes `é` as two characters and other systems as one; to a person they are the same.
     """
     return unicodedata.normalize("NFC", name)
 
 
 def names_a_split(id: str) -> bool:
-    """Whether the first folder of an id is called like a split, so that it names no patient."""
+    """Whether the first folder of an id is named after a split and so not after a patient."""
     return "/" in id and id.split("/")[0].lower() in _SPLIT_NAMES
 
 
-def _near(wanted: str, others: Mapping[str, Source], passed_over: list[str]) -> str:
-    """What to do where the partner is there but cannot serve; nothing where there is none."""
-    for name in passed_over:
+def _near(wanted: str, others: Mapping[str, Source], skipped: list[str]) -> str:
+    """What to do about a file that is nearly the partner; empty where there is none."""
+    for name in skipped:
         if plain_name(name).rpartition(".")[0] == wanted:
             return f"convert {name} to PNG, TIFF, NumPy, NIfTI or DICOM"
     key = wanted.partition("/")[2].lower()
@@ -136,7 +137,7 @@ def _near(wanted: str, others: Mapping[str, Source], passed_over: list[str]) -> 
 
 
 def _files(
-    parent: pathlib.Path, name: str, passed_over: list[str], problems: list[str]
+    parent: pathlib.Path, name: str, skipped: list[str], problems: list[str]
 ) -> dict[str, Source]:
     """{path below the folder, without suffix: its file}."""
     folder = parent / name
@@ -156,19 +157,18 @@ def _files(
         known = format_of(file)
         source_name = f"{name}/{path.as_posix()}"
         if known is None:
-            passed_over.append(source_name)
+            skipped.append(source_name)
             continue
         if not file.is_file():
             problems.append(
-                f"{source_name} is a link that leads nowhere; fetch the file it stands for or "
-                "remove it"
+                f"{source_name} is a broken link; restore the file it points to, or remove the link"
             )
             continue
         key = plain_name(path.with_name(known[0]).as_posix())
         if key in found:
             problems.append(
                 f"{found[key].name} and {source_name} have the same id; "
-                "an id must be there once: remove or rename one"
+                "an id must be unique: remove or rename one"
             )
             continue
         found[key] = Source(source_name, (file,), known[1])
@@ -178,7 +178,7 @@ def _files(
 def _with_series(
     sources: dict[str, Source], matched: set[str], name: str, problems: list[str]
 ) -> dict[str, Source]:
-    """Makes one volume of each folder of DICOM files of which none has a partner."""
+    """Merges each folder of DICOM files into one volume, unless a file of it has a partner."""
     folders = collections.defaultdict(list)
     for key, source in sources.items():
         if source.format == "DICOM" and "/" in key:
@@ -191,7 +191,7 @@ def _with_series(
         if folder in result:
             problems.append(
                 f"{result[folder].name} and the folder {name}/{folder} have the same id; "
-                "an id must be there once: remove or rename one"
+                "an id must be unique: remove or rename one"
             )
         else:
             result[folder] = Source(f"{name}/{folder}", files, "DICOM")
@@ -201,7 +201,7 @@ def _with_series(
 def _match(
     images: dict[str, Source], masks: dict[str, Source]
 ) -> tuple[dict[str, tuple[str, str]], list[list[tuple[dict[str, Source], str]]]]:
-    """{id: (image, mask)}, and each group of files of which more than one pair could be made."""
+    """{id: (image, mask)}, and each group of files that could make more than one pair."""
     matched: dict[str, tuple[str, str]] = {}
     ambiguous = []
     left_images, left_masks = set(images), set(masks)

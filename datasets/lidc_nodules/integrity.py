@@ -1,4 +1,4 @@
-"""Looks through the nodule crops and their readers' masks before anything is made from them."""
+"""Reads the nodule crops and their readers' masks before anything is written."""
 
 import collections
 import itertools
@@ -13,7 +13,7 @@ from .layout import FOLDERS, IMAGES, READERS, Layout, patient_of
 
 
 def inspect(layout: Layout) -> Report:
-    """Reads every image and mask. Defects are in the report; nothing is raised for them."""
+    """Reads every image and mask; defects go into the report."""
     report = Report(layout.root, unit="grey")
     images = layout.ids[IMAGES]
     complete = set.intersection(*layout.ids.values())
@@ -35,15 +35,15 @@ def inspect(layout: Layout) -> Report:
 
 
 def reader_dice(readings: list[np.ndarray]) -> dict[str, tuple[float, int]]:
-    """How far two readers agree: the mean Dice over slices and pairs of readers, two ways.
+    """How well readers agree: the mean Dice over slices and pairs of readers, in two ways.
 
     Args:
-        readings: per slice the masks of all readers, bool [readers, H, W].
+        readings: for each slice the masks of all readers, bool [readers, H, W].
 
     Returns:
-        (mean, number of pairs), NaN where there is none: "both" over the pairs of which both
-        marked something in the slice; "either" over those of which at least one did, so that a
-        blank mask beside a marked one scores 0. Pairs of two blank masks count in neither.
+        (mean, number of pairs); NaN where there are none. "both" is over the pairs in which both
+        readers marked something, "either" over those in which at least one did, where a blank mask
+        scores 0. Pairs of two blank masks count in neither.
     """
     both, either = [], []
     for masks in readings:
@@ -61,7 +61,7 @@ def reader_dice(readings: list[np.ndarray]) -> dict[str, tuple[float, int]]:
 
 
 def _report_missing_files(layout: Layout, ids: set[str], report: Report) -> None:
-    """One defect for each file that others of its slice wait for, not again for lost folders."""
+    """Adds a defect for each missing file of a slice, unless its folder is missing altogether."""
     for id in sorted(ids):
         for folder in FOLDERS:
             file = layout.file(id, folder)
@@ -75,7 +75,7 @@ def _report_missing_files(layout: Layout, ids: set[str], report: Report) -> None
 
 
 def _inspect_slice(layout: Layout, id: str, report: Report) -> np.ndarray | None:
-    """All masks, bool [readers, H, W]; None unless all are there and fit."""
+    """All masks, bool [readers, H, W]; None unless all exist and have one size."""
     pixels = {}
     for folder in FOLDERS:
         if id not in layout.ids[folder]:
@@ -90,7 +90,9 @@ def _inspect_slice(layout: Layout, id: str, report: Report) -> np.ndarray | None
         name = layout.file(id, IMAGES)
         report.add_image(name, image, patient_id=patient_of(id))
         if image.dtype != np.uint8:
-            report.defect(f"{name} is {image.dtype}; expected 8-bit grey values: export it as such")
+            report.defect(
+                f"{name} is {image.dtype}; expected 8-bit grey values: export it in 8 bits"
+            )
     shape = None if image is None else image.shape
     for folder, mask in pixels.items():
         report.add_mask(layout.file(id, folder), mask, layout.file(id, IMAGES), shape)
@@ -110,5 +112,5 @@ def _facts(layout: Layout, readings: list[np.ndarray]) -> dict[str, str]:
         "consensus empty": ", ".join(f"{k} of {READERS}: {n}" for k, n in empty.items()),
         "reader Dice": "{:.4f} over {} pairs who both mark the slice".format(*dice["both"]),
         "with blank as 0": "{:.4f} over {} pairs of whom at least one does".format(*dice["either"]),
-        "passed over": listed(layout.passed_over),
+        "skipped": listed(layout.skipped),
     }

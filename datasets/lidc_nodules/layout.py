@@ -1,4 +1,4 @@
-"""The folder `LIDC-IDRI-slices`: which slices it holds, and their files."""
+"""The folder `LIDC-IDRI-slices`: its slices and their files."""
 
 import os
 import pathlib
@@ -18,15 +18,15 @@ _SLICE = re.compile(r"(LIDC-IDRI-\d+)_(nodule-\d+)_(slice-\d+)")
 class Layout:
     """The slices of `<root>/LIDC-IDRI-0001/nodule-0/{images,mask-0,...,mask-3}/slice-3.png`.
 
-    A slice's id is `LIDC-IDRI-0001_nodule-0_slice-3`. What has other names is in `passed_over`,
-    as far as it lies in a patient's folder and is not hidden.
+    A slice's id is `LIDC-IDRI-0001_nodule-0_slice-3`. Anything with another name in a patient's
+    folder is listed in `skipped`, unless it is hidden.
     """
 
     def __init__(self, manual_dir: str | os.PathLike):
         """Lists the files of `manual_dir`, or of the folder `LIDC-IDRI-slices` in it.
 
         Raises:
-            InputError: no patient's folder there.
+            InputError: it holds no patient's folder.
         """
         manual_dir = pathlib.Path(manual_dir)
         self.root = manual_dir
@@ -37,32 +37,28 @@ class Layout:
         if not self.patients:
             raise InputError(
                 f"{manual_dir} holds no folder LIDC-IDRI-0001 or the like, nor a folder "
-                "LIDC-IDRI-slices with such; give the directory that holds the patients' folders"
+                "LIDC-IDRI-slices with one; give the directory that holds the patients' folders"
             )
         self.nodules: list[str] = []  # LIDC-IDRI-0001/nodule-0
         self.missing_folders: list[str] = []  # LIDC-IDRI-0001/nodule-0/mask-2
-        self.passed_over: list[str] = []  # LIDC-IDRI-0001/nodule-0/images/notes.txt
+        self.skipped: list[str] = []  # LIDC-IDRI-0001/nodule-0/images/notes.txt
         self.ids: dict[str, set[str]] = {folder: set() for folder in FOLDERS}
         for patient in self.patients:
             nodules = _folders(self.root / patient, r"nodule-\d+")
-            self._pass_over(patient, nodules)
+            self._skip(patient, nodules)
             for nodule in nodules:
                 self.nodules.append(f"{patient}/{nodule}")
-                self._pass_over(f"{patient}/{nodule}", FOLDERS)
+                self._skip(f"{patient}/{nodule}", FOLDERS)
                 for folder in FOLDERS:
                     self._list(patient, nodule, folder)
 
     def file(self, id: str, folder: str) -> str:
-        """The name by which messages call a file: its path below the root."""
+        """The name of a file in messages: its path below the root."""
         patient, nodule, name = _SLICE.fullmatch(id).groups()
         return f"{patient}/{nodule}/{folder}/{name}.png"
 
     def read(self, id: str, folder: str) -> bytes:
-        """The bytes of a file.
-
-        Raises:
-            InputError: it cannot be read.
-        """
+        """The content of a file, with the errors of `read_bytes`."""
         return read_bytes(self.root / self.file(id, folder))
 
     def _list(self, patient: str, nodule: str, folder: str) -> None:
@@ -76,11 +72,11 @@ class Layout:
             if file.suffix == ".png" and _SLICE.fullmatch(id):
                 self.ids[folder].add(id)
                 known.append(file.name)
-        self._pass_over(f"{patient}/{nodule}/{folder}", known)
+        self._skip(f"{patient}/{nodule}/{folder}", known)
 
-    def _pass_over(self, folder: str, known: Iterable[str]) -> None:
+    def _skip(self, folder: str, known: Iterable[str]) -> None:
         names = {path.name for path in (self.root / folder).iterdir()} - set(known)
-        self.passed_over += [f"{folder}/{name}" for name in sorted(names) if name[0] != "."]
+        self.skipped += [f"{folder}/{name}" for name in sorted(names) if name[0] != "."]
 
 
 def patient_of(id: str) -> str:

@@ -1,4 +1,4 @@
-"""What a folder of images and masks holds, and what in it has to be mended: filled by builders."""
+"""The report on a folder of images and masks: what it holds, and what to fix. Builders fill it."""
 
 import collections
 import dataclasses
@@ -13,17 +13,17 @@ from prnet_jax.errors import InputError
 
 @dataclasses.dataclass
 class Report:
-    """Facts and defects of a folder. `str()` gives it as text, one row for each kind of fact.
+    """Facts and defects of a folder. `str()` gives one row for each kind of fact.
 
-    A builder says which files belong together (`match`), adds each image and mask that it could
-    read (`add_image`, `add_mask`), the others as `unreadable`, and whatever else it found as a
-    `defect` or as a row in `facts`. Empty and full masks are facts about a person's data.
+    A builder says which files belong together (`match`), adds the images and masks that it could
+    read (`add_image`, `add_mask`) and those that it could not (`add_unreadable`), and anything else
+    as a `defect` or as a row in `facts`. Empty and full masks are facts, not defects.
 
     Counters map a description, such as "512x512", to the number of files.
     """
 
     folder: pathlib.Path
-    unit: str = "HU"  # of the images: "HU" or "grey"; may be set once the files are seen
+    unit: str = "HU"  # of the images, "HU" or "grey"; may be set after the files are read
     mask_advice: str = "export it without grey levels or smoothing"
     images: int = 0
     masks: int = 0
@@ -43,7 +43,7 @@ class Report:
     _same: dict = dataclasses.field(default_factory=lambda: collections.defaultdict(list))
 
     def match(self, image_ids: Iterable[str], mask_ids: Iterable[str]) -> None:
-        """Counts images and masks, and says which ids have both."""
+        """Counts images and masks, and records which ids have both."""
         image_ids, mask_ids = set(image_ids), set(mask_ids)
         self.images, self.masks = len(image_ids), len(mask_ids)
         self.pairs = tuple(sorted(image_ids & mask_ids))
@@ -59,13 +59,13 @@ class Report:
     ) -> None:
         """Counts an image.
 
-        Two images of the same pixels are a defect, since splits could share the picture; not so
-        where both have the same `patient_id`, because a patient stays in one split.
+        Two images with the same pixels are a defect, since two splits could share the picture. They
+        are not if both have the same `patient_id`, because a patient stays in one split.
 
         Args:
             name: what messages call the file.
-            pixels: [H, W], of any real type; the same type for all images.
-            stored_type: the type in the file; that of `pixels` where not given.
+            pixels: [H, W], any real type, the same for all images.
+            stored_type: the type in the file; by default that of `pixels`.
             patient_id: given only by a builder that keeps a patient's images together.
         """
         self.sizes[size(pixels)] += 1
@@ -84,13 +84,13 @@ class Report:
         image_name: str | None = None,
         image_shape: tuple[int, ...] | None = None,
     ) -> None:
-        """Counts a mask; a defect where it has several values besides 0 or not its image's size.
+        """Counts a mask; several values besides 0, or another size than its image's, are defects.
 
         Args:
             name: what messages call the file.
-            mask: [H, W], of any real type.
-            image_name: of its image, where messages should name it.
-            image_shape: (H, W) of its image; None where that could not be read.
+            mask: [H, W], any real type.
+            image_name: the name of its image, if messages should give it.
+            image_shape: (H, W) of its image; None if that could not be read.
         """
         values = np.unique(mask).tolist()
         foreground = [value for value in values if value]
@@ -113,22 +113,22 @@ class Report:
             )
 
     def add_unreadable(self, name: str, error: InputError) -> None:
-        """Counts a file that cannot be read; the error's line is the defect."""
+        """Counts a file that cannot be read; the error's message is the defect."""
         self.unreadable.append(name)
         self.defect(str(error))
 
     def defect(self, line: str) -> None:
-        """Adds one line: what was expected, what was found, what to do."""
-        self._found.append(" ".join(line.splitlines()))  # names of files may hold anything
+        """Adds a line: what was expected, what was found, what to do."""
+        self._found.append(" ".join(line.splitlines()))  # file names may contain line breaks
 
     @property
     def duplicates(self) -> list[tuple[str, ...]]:
-        """The names of images of the same pixels, a tuple for each such picture."""
+        """The names of images with the same pixels, a tuple for each picture."""
         return [tuple(name for name, _ in same) for same in self._same.values() if len(same) > 1]
 
     @property
     def defects(self) -> list[str]:
-        """One line for each thing to mend, in the order found, duplicates last."""
+        """A line for each thing to fix, in the order found, duplicates last."""
         lines = list(self._found)
         for (first, patient), *others in self._same.values():
             # The same picture in train and test would flatter the result.
@@ -136,7 +136,7 @@ class Report:
             if shared:
                 lines.append(
                     f"{shared[0]} has the same pixels as {first}; "
-                    "a picture may be there once, or splits would share it: remove one pair"
+                    "a picture may occur only once, or splits could share it: remove one pair"
                 )
         return lines
 
@@ -164,7 +164,7 @@ class Report:
         return "\n".join([f"Integrity of {self.folder}", *(row(*item) for item in rows.items())])
 
     def raise_for_defects(self) -> None:
-        """Raises InputError with the first defect and, where there are more, their number."""
+        """Raises InputError with the first defect and, if there are more, their number."""
         defects = self.defects
         if defects:
             number = len(defects)
@@ -177,7 +177,7 @@ def _alike(names: tuple[str, ...], limit: int = 3) -> str:
 
 
 def row(name: str, value: str) -> str:
-    """A line of the report; builders print what they decided (splits, exclusions) below it."""
+    """A row of the report; builders print their decisions (splits, exclusions) as more of them."""
     return f"  {name:<18}{value}"
 
 
@@ -187,12 +187,12 @@ def size(pixels: np.ndarray) -> str:
 
 
 def counted(counter: collections.Counter) -> str:
-    """`512x512: 260, 256x256: 4`, the most frequent first; `none` where there is nothing."""
+    """`512x512: 260, 256x256: 4`, the most frequent first, or `none`."""
     return ", ".join(f"{what}: {number}" for what, number in counter.most_common()) or "none"
 
 
 def listed(items: list[str] | tuple[str, ...], separator: str = ", ", limit: int = 5) -> str:
-    """`7: a, b, c, d, e, and 2 more`; `none` where there is nothing."""
+    """`7: a, b, c, d, e, and 2 more`, or `none`."""
     if not items:
         return "none"
     shown = separator.join(items[:limit])

@@ -1,19 +1,19 @@
-"""Whether two splits share a patient or a picture: looked for before a training, on all records.
+"""Whether two splits share a patient or a picture, checked on all records before training.
 
-A patient or an identical picture in two splits is an error; pictures of one value, such as padding
-above a volume, are alike in all people and pass. A near-identical picture, such as a
-copy through JPEG or at another size, is a warning, because some pictures of different people are
-very much alike.
+A patient or an identical picture in two splits is an error. Pictures of a single value, such as
+padding above a volume, look the same in everyone and are allowed. A near-identical picture, such as
+a JPEG copy or one of another size, is a warning, because pictures of different people can be very
+similar.
 
-Near-identical means: both pictures brought to 32x32 (mean over the covered area), grey values
-replaced by their ranks, correlation (Spearman's) of at least `NEAR`. Ranks are the same under any
-rising change of intensity, such as another window or gamma, as long as the window clips little.
+Near-identical means: both pictures are resized to 32x32 (mean over the covered area), and the
+rank correlation (Spearman's) of their values is at least `NEAR`. Ranks do not change under any
+increasing change of intensity, such as another window or gamma, as long as the window clips little.
 
-`NEAR` lies between copies and different people in two real sets, 267 chest slices of 512x512
-(finding_lungs) and 1312 nodule crops of 128x128 of 80 patients (lidc_nodules). Closest slices of
-two patients: 0.943 and 0.832; in the generated lung_phantom, whose pictures are plainer, 0.960.
-Lowest and median correlation of a picture with its copy, and the share of copies found, over every
-second chest slice and every tenth crop:
+`NEAR` separates copies from different people in two real sets, 267 chest slices of 512x512
+(finding_lungs) and 1312 nodule crops of 128x128 of 80 patients (lidc_nodules). The closest slices
+of two patients have 0.943 and 0.832; in the generated lung_phantom, whose pictures are plainer,
+0.960. Lowest and median correlation of a picture with its copy, and the share of copies found, over
+every second chest slice and every tenth crop:
 
     copy                                   512x512 slices         128x128 crops
     JPEG of quality 50 in 8 bits           0.986  0.995  100 %    0.975  0.996  100 %
@@ -25,8 +25,8 @@ second chest slice and every tenth crop:
     shifted by 2 px along both axes        0.979  0.989  100 %    0.719  0.903    0 %
     2 % cut off each edge                  0.872  0.929    1 %    0.891  0.968   57 %
 
-So a copy that is shifted by more than about half a percent of its side, or cropped, can pass
-unseen; turned and mirrored copies are not looked for.
+So a copy that is cropped, or shifted by more than about half a percent of its side, may be missed.
+Rotated and mirrored copies are not searched for.
 """
 
 import dataclasses
@@ -41,14 +41,12 @@ from prnet_jax.data.preprocess import resize_image
 from prnet_jax.errors import InputError
 
 NEAR = 0.965  # correlation from which two pictures count as near-identical: see above
-_SIDE = 32
-_CHUNK = 1024  # rows of one matrix product
-_KEPT = 100  # near pairs that are listed; all are counted
+SIDE = 32  # rows and columns of the pictures that are compared
 
 
 @dataclasses.dataclass(frozen=True)
 class Place:
-    """A slice and where it is."""
+    """A slice and its split."""
 
     id: str
     split: str
@@ -61,9 +59,9 @@ class Place:
 class Leaks:
     """What splits share. `str()` is one line for the start of a training.
 
-    `patients` holds (patient_id, split, other split), `identical` pairs of places, `near` the
-    closest pairs of places with their correlation, the closest first, out of `number_near`;
-    identical pictures are among them.
+    `patients` holds (patient_id, split, other split), `identical` pairs of places. `near` holds the
+    closest of `number_near` pairs of places with their correlation, closest first; identical
+    pictures are among them.
     """
 
     patients: tuple[tuple[str, str, str], ...]
@@ -89,13 +87,13 @@ class Leaks:
         return f", look at them: {pairs}" + (", ..." if self.number_near > limit else "")
 
     def raise_for_leaks(self) -> None:
-        """Raises InputError where splits share a patient or an identical picture."""
+        """Raises InputError if splits share a patient or an identical picture."""
         if self.patients:
             patient, *splits = self.patients[0]
             raise InputError(
                 f"patient {patient} is in two splits, {' and '.join(splits)}{_more(self.patients)};"
-                " all slices of a patient must be in one: correct the list of splits, or let them "
-                "be drawn by patient"
+                " all slices of a patient must be in one: correct the list of splits, or draw them "
+                "by patient"
             )
         if self.identical:
             first, second = self.identical[0]
@@ -106,23 +104,29 @@ class Leaks:
 
 
 def check(slices: Mapping[str, Iterable[tuple[str, str, np.ndarray]]]) -> Leaks:
-    """`find_leaks`, which ends here where a patient or an identical picture is in two splits.
+    """`find_leaks`, then `raise_for_leaks`: near-identical pairs alone are returned.
 
     Raises:
-        InputError: naming the first such patient or pair. Near-identical pairs are returned only.
+        InputError: a patient or an identical picture is in two splits.
     """
     leaks = find_leaks(slices)
     leaks.raise_for_leaks()
     return leaks
 
 
-def find_leaks(slices: Mapping[str, Iterable[tuple[str, str, np.ndarray]]]) -> Leaks:
+def find_leaks(
+    slices: Mapping[str, Iterable[tuple[str, str, np.ndarray]]],
+    listed: int = 100,
+    chunk: int = 1024,
+) -> Leaks:
     """Compares all slices of each split with those of the others.
 
-    Memory: 2 KiB a slice, and 4 MiB for the product of two chunks.
+    Memory: 2 KiB per slice, and 4 chunk² bytes for the product of two chunks.
 
     Args:
-        slices: for each split (id, patient_id, pixels [H, W] as stored), one after the other.
+        slices: for each split, (id, patient_id, pixels [H, W] as stored) of its slices.
+        listed: the number of near-identical pairs to list; all are counted.
+        chunk: slices of a split that are compared at a time.
 
     Returns:
         What was found; each pair once.
@@ -146,9 +150,9 @@ def find_leaks(slices: Mapping[str, Iterable[tuple[str, str, np.ndarray]]]) -> L
                     identical.append((other, place))
                 same.append(place)
             places[split].append(place)
-            rows.append(_feature(pixels))
-        features[split] = np.stack(rows) if rows else np.zeros((0, _SIDE**2), np.float16)
-    near, number_near = _near(places, features)
+            rows.append(feature(pixels))
+        features[split] = np.stack(rows) if rows else np.zeros((0, SIDE**2), np.float16)
+    near, number_near = _near(places, features, listed, chunk)
     return Leaks(
         patients=tuple(patients),
         identical=tuple(identical),
@@ -163,32 +167,35 @@ def _digest(pixels: np.ndarray) -> bytes:
     return hashlib.sha256(f"{pixels.shape}".encode() + pixels.astype("<i4").tobytes()).digest()
 
 
-def _feature(pixels: np.ndarray) -> np.ndarray:
-    """Ranks of the 32x32 picture, of mean 0 and length 1, as float16 [1024]; 0 where uniform."""
-    ranks = stats.rankdata(resize_image(pixels, _SIDE).ravel()).astype(np.float32)
+def feature(pixels: np.ndarray) -> np.ndarray:
+    """The ranks of the resized picture, float16 [SIDE * SIDE] of mean 0 and length 1.
+
+    The product of two is their pictures' rank correlation. All 0 for a uniform picture.
+    """
+    ranks = stats.rankdata(resize_image(pixels, SIDE).ravel()).astype(np.float32)
     ranks -= ranks.mean()
     length = np.linalg.norm(ranks)
     return (ranks / length if length else ranks).astype(np.float16)
 
 
 def _near(
-    places: Mapping[str, list[Place]], features: Mapping[str, np.ndarray]
+    places: Mapping[str, list[Place]], features: Mapping[str, np.ndarray], listed: int, chunk: int
 ) -> tuple[tuple[tuple[Place, Place, float], ...], int]:
-    """The closest `_KEPT` pairs of different splits, and the number of all from `NEAR` on."""
+    """The closest `listed` pairs of different splits, and the number of all from `NEAR` on."""
     closest: list[tuple[Place, Place, float]] = []
     number = 0
     for split, other in itertools.combinations(features, 2):
-        starts = (range(0, len(features[name]), _CHUNK) for name in (split, other))
+        starts = (range(0, len(features[name]), chunk) for name in (split, other))
         for a, b in itertools.product(*starts):
-            left, right = features[split][a : a + _CHUNK], features[other][b : b + _CHUNK]
+            left, right = features[split][a : a + chunk], features[other][b : b + chunk]
             values = left.astype(np.float32) @ right.astype(np.float32).T
             rows, columns = np.nonzero(values >= NEAR)
             number += len(rows)
             found = np.minimum(values[rows, columns], 1.0)
-            for i in np.argsort(-found, kind="stable")[:_KEPT]:
+            for i in np.argsort(-found, kind="stable")[:listed]:
                 pair = places[split][a + rows[i]], places[other][b + columns[i]]
                 closest.append((*pair, float(found[i])))
-            closest = sorted(closest, key=lambda pair: -pair[2])[:_KEPT]
+            closest = sorted(closest, key=lambda pair: -pair[2])[:listed]
     return tuple(closest), number
 
 

@@ -1,4 +1,4 @@
-"""From prepared records to batches: windowing, resizing, order, sharing among processes (Grain)."""
+"""From prepared records to batches: windowing, resizing, order, shares of processes (Grain)."""
 
 import math
 import sys
@@ -35,7 +35,7 @@ class Slices:
         config: `config.dataset`.
 
     Raises:
-        InputError: the data set has no such mask, or the window does not fit the images' unit.
+        InputError: the data set has no such mask, or the window does not fit the unit.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Slices:
         return {**packed, "mask": packed["mask"].astype(np.float32)}
 
     def mask(self, i: int, name: str) -> np.ndarray:
-        """Another mask of slice i, such as one reader's: bool [S, S].
+        """Another mask of slice i, such as that of one reader: bool [S, S].
 
         Raises:
             KeyError: the data set has no such mask.
@@ -85,19 +85,19 @@ class Slices:
         return [record["id"].decode() for record in self._source]
 
     def stored(self) -> Iterator[tuple[str, str, np.ndarray]]:
-        """(id, patient_id, pixels int16 [H, W] as they are stored) of every slice, in order."""
+        """(id, patient_id, pixels int16 [H, W] as stored) of every slice, in order."""
         for record in self._source:
             pixels = records.decode_hu(record["image"])
             yield record["id"].decode(), record["patient_id"].decode(), pixels
 
     def _check_window(self, name: str) -> None:
-        """Refuses a window of HU on grey values, which would leave little of their contrast."""
+        """Refuses a window of HU on grey values, which would leave them little contrast."""
         low, high = self._window
         if not (math.isfinite(low) and math.isfinite(high) and low < high):
-            raise InputError(f"the window must be (lower, upper), found ({low:g}, {high:g})")
+            raise InputError(f"the window must be (lower, upper); found ({low:g}, {high:g})")
         if self.unit == "grey" and (low < 0 or high > 255):
             raise InputError(
-                f"{name} holds grey values of 0 to 255 and no HU, but the window is ({low:g}, "
+                f"{name} holds grey values from 0 to 255, not HU, but the window is ({low:g}, "
                 f'{high:g}): set --config.dataset.window_hu="(0.0,255.0)"; evaluate takes '
                 "--window 0 255"
             )
@@ -131,17 +131,17 @@ def splits_hash(slices: Mapping[str, Slices]) -> str:
 def train_batches(
     slices: Slices, batch_size: int, seed: int, num_threads: int, start_step: int = 0
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Endless batches in random order, each slice once a pass; passes cross batch borders.
+    """Endless batches in random order; each pass has every slice once and may end within a batch.
 
-    Batch b holds draws b * batch_size and following of a sequence that follows from the seed
-    alone, so that it goes on anywhere and in any number of processes. Each process gets its part of
+    The sequence of draws depends on the seed alone, and batch b starts at draw b * batch_size, so
+    training can resume at any batch with any number of processes. Each process gets its share of
     every batch, batch_size / process_count rows, with `draw` [N] int32.
 
     Args:
         slices: the split.
-        batch_size: over all processes.
+        batch_size: of all processes together.
         seed: of the order.
-        num_threads: that read and resize.
+        num_threads: threads that read and resize.
         start_step: the first batch.
     """
     order = grain.MapDataset.range(len(slices)).seed(seed).shuffle().repeat()
@@ -155,7 +155,7 @@ def train_batches(
 def eval_batches(
     slices: Slices, batch_size: int, num_threads: int
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Every slice once, in order, with `index` [N] int32; the last batch is padded, index -1."""
+    """Every slice once, in order, with `index` [N] int32, which is -1 for padding at the end."""
     padded = _Padded(slices, batch_size)
     return _batches(padded.__getitem__, len(padded), batch_size, num_threads)
 
@@ -167,7 +167,7 @@ def _batches(
     num_threads: int,
     start_step: int = 0,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Batches of `read(0)`, `read(1)`, ...; of each the rows that this process has to give."""
+    """Batches of `read(0)`, `read(1)`, ...: of each the rows of this process."""
     local = batch_size // jax.process_count()
     first = local * jax.process_index()
 
@@ -182,7 +182,7 @@ def _batches(
 
 
 class _Padded:
-    """Slices with `index`, followed by blank ones up to whole batches."""
+    """Slices with `index`, followed by blank ones that fill the last batch."""
 
     def __init__(self, slices: Slices, batch_size: int):
         self._slices = slices

@@ -1,4 +1,4 @@
-"""From a data set's name to records ready to read: finds its builder and runs it where needed."""
+"""From a data set's name to its records: finds the builder and runs it if needed."""
 
 import contextlib
 import difflib
@@ -23,7 +23,7 @@ MANUAL_DIR_VARIABLE = "PRNET_MANUAL_DIR"
 
 
 def available() -> list[str]:
-    """The names of the data sets: the folders of `datasets/` that hold a builder."""
+    """The names of the data sets: the packages in `datasets/`."""
     packages = pkgutil.iter_modules(prnet_jax.datasets.__path__)
     return sorted(package.name for package in packages if package.ispkg)
 
@@ -43,9 +43,9 @@ def prepare(
     manual_dir: str | os.PathLike | None = None,
     **options: Any,
 ) -> tfds.core.DatasetBuilder:
-    """A data set with its records on disk, made now unless they are there already.
+    """A data set with its records on disk, written now unless they exist.
 
-    Of several processes, all of which must call this, the first makes them and the others wait.
+    With several processes all must call this; the first writes the records while the others wait.
 
     A builder's module defines `Builder` and `make_config`, whose parameters are the options, each
     with a default. Where a person has to download the files, `make_config` takes `manual_dir`
@@ -53,17 +53,17 @@ def prepare(
 
     Args:
         name: one of `available()`.
-        data_dir: where records are kept; TFDS_DATA_DIR or ~/tensorflow_datasets where not given.
-        manual_dir: a person's download; PRNET_MANUAL_DIR where not given. Where neither is, records
-            made before with the same options serve. Not looked at for data sets that need none.
-        **options: of the data set's `make_config`.
+        data_dir: where records are kept; by default TFDS_DATA_DIR or ~/tensorflow_datasets.
+        manual_dir: a person's download; by default PRNET_MANUAL_DIR. Without either, existing
+            records with the same options are used. Ignored by data sets that need no download.
+        **options: those of the data set's `make_config`.
 
     Returns:
         A builder for `as_data_source` (ArrayRecord files).
 
     Raises:
-        InputError: an unknown name or option, no such directory, or files with defects. Nothing
-            has been written then.
+        InputError: an unknown name or option, no such directory, or files with defects. Nothing is
+            written then.
     """
     module = _module(name)
     _check_options(module, name, options)
@@ -79,17 +79,17 @@ def prepare(
         config = module.make_config(**options)
     arguments = {"data_dir": data_dir, "config": config, "file_format": "array_record"}
 
-    def make_where_absent() -> None:
+    def make_if_absent() -> None:
         with _quiet():
             builder = module.Builder(**arguments)
             if not builder.data_path.exists():
                 _make(builder, data_dir, manual_dir)
 
-    # The other processes then find the records, or make them on a disk of their own.
-    processes.on_first(make_where_absent)
-    make_where_absent()
+    # The other processes now find the records, or write them to a disk of their own.
+    processes.on_first(make_if_absent)
+    make_if_absent()
     with _quiet():
-        return module.Builder(**arguments)  # reads what is on disk now
+        return module.Builder(**arguments)  # reads what is on disk
 
 
 def _module(name: str) -> types.ModuleType:
@@ -129,7 +129,7 @@ def _existing(manual_dir: str | os.PathLike) -> pathlib.Path:
 def _prepared_before(
     module: types.ModuleType, name: str, data_dir: pathlib.Path, options: dict[str, Any]
 ) -> tfds.core.DatasetBuilder:
-    """The only records of these options, whatever folder they were made from."""
+    """The records with these options, if there are only one folder's."""
     config = module.make_config(**options).name
     found = sorted((data_dir / name).glob(f"{config}-*/{module.Builder.VERSION}"))
     if len(found) == 1:
@@ -140,18 +140,18 @@ def _prepared_before(
         fingerprints = ", ".join(path.parent.name for path in found)
         raise InputError(
             f"{data_dir / name} holds records of {len(found)} folders ({fingerprints}); "
-            f"set manual_dir or {MANUAL_DIR_VARIABLE} to say which is meant"
+            f"set manual_dir or {MANUAL_DIR_VARIABLE} to choose one"
         )
     raise InputError(
         f"{name} needs a manual download: set manual_dir or {MANUAL_DIR_VARIABLE} to the directory "
-        f"that holds it (what to download and where from: datasets/{name}/README.md)"
+        f"that holds it (datasets/{name}/README.md says what to download and where)"
     )
 
 
 def _make(
     builder: tfds.core.DatasetBuilder, data_dir: pathlib.Path, manual_dir: pathlib.Path | None
 ) -> None:
-    """Writes the records; after a failure nothing of it remains."""
+    """Writes the records; a failure leaves nothing behind."""
     downloads, records = data_dir / "downloads", pathlib.Path(builder.data_path)
     folders = [downloads / "extracted", downloads, records.parent, records.parent.parent, data_dir]
     new_folders = [folder for folder in folders if not folder.exists()]
@@ -159,7 +159,7 @@ def _make(
         data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(
-            f"data_dir {data_dir} cannot be made ({error.strerror}); choose another"
+            f"data_dir {data_dir} cannot be created ({error.strerror}); choose another"
         ) from error
     print(f"Preparing {builder.info.full_name} in {data_dir}", flush=True)
     builder._log_download_bytes = builder._log_download_done = lambda: None  # nothing is downloaded
@@ -167,18 +167,18 @@ def _make(
     try:
         builder.download_and_prepare(download_config=config)
     except OSError:
-        # Another process may have made the same records meanwhile; then those serve.
+        # Another process may have written the same records meanwhile; then those are used.
         if not builder.data_path.exists():
             raise
     finally:
         for folder in new_folders:
-            with contextlib.suppress(OSError):  # those with records in them stay
+            with contextlib.suppress(OSError):  # folders with records stay
                 folder.rmdir()
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """TFDS without its log lines, and without progress bars where no terminal shows them."""
+    """Silences TFDS's log, and its progress bars where there is no terminal."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     if not sys.stderr.isatty():

@@ -1,4 +1,4 @@
-"""The report that builders fill: counters, defects, duplicates, text."""
+"""The report: counters, defects, duplicates, text."""
 
 import pathlib
 

@@ -1,7 +1,6 @@
-"""Leaks between splits: patients, identical pictures, copies; and no false alarm on real sets."""
+"""Leaks between splits: patients, identical pictures, copies; no false alarm on real sets."""
 
 import io
-import pathlib
 
 import numpy as np
 import pytest
@@ -14,9 +13,7 @@ from prnet_jax.data import leakage
 from prnet_jax.data.preprocess import resize_image
 from prnet_jax.data.readers import read_png, read_tiff
 from prnet_jax.errors import InputError
-
-DATA = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data"
-LUNGS, LIDC = DATA / "finding_lungs", DATA / "LIDC-IDRI-slices"
+from tests.data.real import LIDC, LUNGS, needs_lidc, needs_lungs
 
 
 def picture(number: int, side: int = 64) -> np.ndarray:
@@ -36,7 +33,7 @@ def splits_of(numbers=(range(6), range(6, 9), range(9, 12))):
 
 
 def jpeg(pixels: np.ndarray, quality: int = 50) -> np.ndarray:
-    """Through an 8-bit JPEG; HU are windowed to -1200..600 first."""
+    """An 8-bit JPEG copy; HU are windowed to -1200..600 first."""
     pixels = pixels.astype(np.float32)
     low, high = max(pixels.min(), -1200), min(pixels.max(), 600)
     file = io.BytesIO()
@@ -117,9 +114,7 @@ def test_a_copy_in_another_split_is_a_warning(copy):
     assert str(leaks).endswith(text)
 
 
-def test_pairs_are_counted_across_chunks_and_the_closest_listed(monkeypatch):
-    monkeypatch.setattr(leakage, "_CHUNK", 2)
-    monkeypatch.setattr(leakage, "_KEPT", 3)
+def test_pairs_are_counted_across_chunks_and_the_closest_listed():
     pixels = picture(0).astype(np.int32)
     noise = np.random.default_rng(1).normal(size=(12, 64, 64))
     copies = [np.round(pixels + 20 * i * noise[i]).astype(np.int16) for i in range(12)]
@@ -127,7 +122,7 @@ def test_pairs_are_counted_across_chunks_and_the_closest_listed(monkeypatch):
         "train": [(f"a{i}", f"a{i}", copies[i]) for i in range(7)],
         "test": [(f"b{i}", f"b{i}", copies[i]) for i in range(7, 12)],
     }
-    leaks = leakage.find_leaks(slices)
+    leaks = leakage.find_leaks(slices, listed=3, chunk=2)
     ranks = [stats.rankdata(resize_image(copy, 32)) for copy in copies]
     oracle = {
         (f"a{i}", f"b{j}"): stats.pearsonr(ranks[i], ranks[j])[0]
@@ -154,7 +149,7 @@ def test_uniform_pictures_and_empty_splits_are_no_leak():
 
 
 @given(gain=st.floats(0.5, 3), offset=st.integers(-500, 500), gamma=st.floats(0.7, 1.4))
-def test_any_rising_change_of_intensity_is_found(gain, offset, gamma):
+def test_any_increasing_change_of_intensity_is_found(gain, offset, gamma):
     pixels = picture(5).astype(np.float64)
     low = pixels.min()
     changed = (gain * 1000 * ((pixels - low) / 4000) ** gamma + offset).round().astype(np.int16)
@@ -163,24 +158,25 @@ def test_any_rising_change_of_intensity_is_found(gain, offset, gamma):
 
 
 def real_pictures() -> list[list[tuple[str, str, np.ndarray]]]:
-    sets = []
-    if LUNGS.is_dir():
-        files = sorted((LUNGS / "2d_images").glob("*.tif"))
-        sets.append([(f.stem, f.stem, read_tiff(f)) for f in files])
-    if LIDC.is_dir():
-        files = sorted(LIDC.glob("*/*/images/*.png"))
-        sets.append([(str(f), f.parts[-4], read_png(f).astype(np.int16)) for f in files])
-    return sets
+    lungs, crops = (
+        sorted((LUNGS / "2d_images").glob("*.tif")),
+        sorted(LIDC.glob("*/*/images/*.png")),
+    )
+    return [
+        [(file.stem, file.stem, read_tiff(file)) for file in lungs],
+        [(str(file), file.parts[-4], read_png(file).astype(np.int16)) for file in crops],
+    ]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (LUNGS.is_dir() and LIDC.is_dir()), reason=f"no sets in {DATA}")
+@needs_lungs
+@needs_lidc
 def test_real_patients_are_told_apart_and_real_copies_found():
-    # One split a patient: every pair of patients is compared.
+    # Each patient against all others.
     closest = []
     for slices, step in zip(real_pictures(), (40, 150), strict=True):
         patients = sorted({patient for _, patient, _ in slices})
-        features = np.stack([leakage._feature(pixels) for *_, pixels in slices]).astype(np.float32)
+        features = np.stack([leakage.feature(pixels) for *_, pixels in slices]).astype(np.float32)
         owner = np.array([patients.index(patient) for _, patient, _ in slices])
         values = features @ features.T
         closest.append(values[owner[:, None] != owner].max())

@@ -14,7 +14,7 @@ from prnet_jax.errors import InputError
 
 
 class Numbers:
-    """Stands for `Slices`: item i is a picture of value i."""
+    """In place of `Slices`: item i is a picture of value i."""
 
     def __init__(self, length):
         self.length = length
@@ -53,7 +53,7 @@ def test_order_follows_from_the_seed_and_can_be_resumed():
     assert draws(1, 4, later) == draws(1)[2:]
 
 
-def test_processes_share_out_the_same_batches(monkeypatch):
+def test_processes_share_the_same_batches(monkeypatch):
     whole = pipeline.train_batches(Numbers(7), 4, 3, num_threads=1)
     monkeypatch.setattr("jax.process_count", lambda: 2)
     parts = []
@@ -103,7 +103,7 @@ def test_a_window_of_hu_on_grey_values_is_refused(tiny_config, tmp_path):
             path.parent.mkdir(exist_ok=True)
             Image.fromarray(picture.astype(np.uint8)).save(path)
     builder = prepare("image_folder", data.data_dir, tmp_path)
-    with pytest.raises(InputError, match=r"grey values of 0 to 255 and no HU, .* \(-1000, 400\)"):
+    with pytest.raises(InputError, match=r"grey values from 0 to 255, not HU, .* \(-1000, 400\)"):
         pipeline.open_splits(builder, data)
     data.window_hu = (0.0, 255.0)
     slices = pipeline.open_splits(builder, data)

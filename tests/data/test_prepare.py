@@ -1,4 +1,4 @@
-"""From a name to records: reuse, mistakes in names, options and folders, nothing left behind."""
+"""From a name to records: reuse; mistakes in names, options and folders; nothing left behind."""
 
 import importlib
 import os
@@ -208,7 +208,7 @@ def test_folders_that_are_none(lungs, tmp_path):
         prepare("finding_lungs", tmp_path / "data", tmp_path)
     assert not (tmp_path / "data").exists()
     (tmp_path / "a_file").touch()
-    with pytest.raises(InputError, match="data_dir .*a_file.* cannot be made"):
+    with pytest.raises(InputError, match="data_dir .*a_file.* cannot be created"):
         prepare("finding_lungs", tmp_path / "a_file" / "data", lungs)
 
 

@@ -149,7 +149,7 @@ def test_numpy_that_cannot_be_used(tmp_path):
     for name, message in (
         ("a.npy", "holds Python objects, which are never loaded"),
         ("b.npz", "holds the arrays one, two; expected a single one, or one called 'image'"),
-        ("c.npy", r"3x16x16, seems to have the slices first; expected \[H, W, slices\]"),
+        ("c.npy", r"3x16x16, which seems to have the slices first; expected \[H, W, slices\]"),
         ("d.npy", "shape 2x3x4x5"),
         ("e.npy", "holds complex128"),
         ("f.npy", "cannot be read: it is truncated"),

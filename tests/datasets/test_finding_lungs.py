@@ -19,12 +19,8 @@ from prnet_jax.data.readers import read_hu, read_tiff
 from prnet_jax.datasets.finding_lungs import finding_lungs_dataset_builder as module
 from prnet_jax.datasets.finding_lungs import integrity
 from prnet_jax.errors import InputError
+from tests.data.real import LUNGS, needs_lungs
 from tests.datasets.prepared import read
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-HERE = ROOT / "datasets" / "finding_lungs"
-REAL = ROOT.parent / "shared" / "data" / "finding_lungs"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no {REAL}")
 
 IDS = [f"ID_{i:04d}_Z_{100 + i:04d}" for i in range(6)]
 
@@ -229,8 +225,8 @@ def splits_by(ids, **options):
     return module.choose_splits(ids, module.make_config(**options))
 
 
-def test_committed_split():
-    manifest = splits.read_manifest(HERE / "splits.csv")
+def test_committed_split(root):
+    manifest = splits.read_manifest(root / "datasets/finding_lungs/splits.csv")
     counts = [list(manifest.values()).count(name) for name in splits.SPLITS]
     assert counts == [211, 26, 27]
     assert not set(module.LEAKING) & set(manifest)
@@ -246,8 +242,8 @@ def test_committed_split():
     assert splits_by(everything, fold="2/5")[0] == splits.kfold(manifest, 2, 5, seed=0)
 
 
-def test_spoilt_copy_is_refused_and_other_folders_are_not():
-    ids = sorted(splits.read_manifest(HERE / "splits.csv"))
+def test_spoilt_copy_is_refused_and_other_folders_are_not(root):
+    ids = sorted(splits.read_manifest(root / "datasets/finding_lungs/splits.csv"))
     for found in (ids[2:], [*ids, "new"]):
         with pytest.raises(InputError, match="does not fit this folder.*split_seed=0"):
             splits_by(found)
@@ -259,9 +255,9 @@ def test_spoilt_copy_is_refused_and_other_folders_are_not():
         splits_by(["ID_0001_Z_0001", "ID_0001_Z_0002", "x"])
 
 
-@needs_real
+@needs_lungs
 def test_real_set_has_no_defects_and_exactly_264_slices():
-    report = integrity.inspect(REAL)
+    report = integrity.inspect(LUNGS)
     assert report.defects == []
     assert dict(report.sizes) == {"512x512": 267}
     assert dict(report.image_types) == {"int16": 267}
@@ -271,10 +267,10 @@ def test_real_set_has_no_defects_and_exactly_264_slices():
     assert len({module.patient_of(id) for id in split}) == 264
 
 
-@needs_real
+@needs_lungs
 def test_real_areas_and_mean_hu_equal_kaggles_own():
-    images, masks = Folder(REAL, integrity.IMAGES), Folder(REAL, integrity.MASKS)
-    with (REAL / "lung_stats.csv").open(newline="") as file:
+    images, masks = Folder(LUNGS, integrity.IMAGES), Folder(LUNGS, integrity.MASKS)
+    with (LUNGS / "lung_stats.csv").open(newline="") as file:
         rows = {row["img_id"].removesuffix(".tif"): row for row in csv.DictReader(file)}
     assert set(rows) == set(images.ids) == set(masks.ids)
     for id, row in rows.items():

@@ -2,7 +2,6 @@
 
 import io
 import itertools
-import pathlib
 import shutil
 
 import numpy as np
@@ -13,6 +12,7 @@ from prnet_jax.data.prepare import prepare
 from prnet_jax.datasets.image_folder import image_folder_dataset_builder as module
 from prnet_jax.datasets.image_folder.inspection import Choices, inspect
 from prnet_jax.errors import InputError
+from tests.data.real import LUNGS, needs_lungs
 from tests.datasets.made_up_folders import (
     DEPTH,
     SHAPE,
@@ -24,8 +24,6 @@ from tests.datasets.made_up_folders import (
     volume,
 )
 from tests.datasets.prepared import read
-
-REAL = pathlib.Path(__file__).resolve().parents[3] / "shared" / "data" / "finding_lungs"
 
 
 @pytest.fixture
@@ -191,9 +189,9 @@ def test_options_of_the_wrong_kind(options):
         module.make_config(**options)
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason=f"no {REAL}")
+@needs_lungs
 def test_real_slices_give_the_records_of_finding_lungs(tmp_path):
-    for number, file in enumerate(sorted((REAL / "2d_images").glob("*.tif"))[:6]):
+    for number, file in enumerate(sorted((LUNGS / "2d_images").glob("*.tif"))[:6]):
         suffix = (".tif", ".npy")[number % 2]
         for images, own, kaggle in (
             ("images", "images", "2d_images"),
@@ -201,7 +199,7 @@ def test_real_slices_give_the_records_of_finding_lungs(tmp_path):
         ):
             for target in (tmp_path / "kaggle" / kaggle, tmp_path / "own" / own):
                 target.mkdir(parents=True, exist_ok=True)
-            source = REAL / kaggle / file.name
+            source = LUNGS / kaggle / file.name
             shutil.copy(source, tmp_path / "kaggle" / kaggle)
             if images == "images" and suffix == ".npy":
                 with Image.open(io.BytesIO(source.read_bytes())) as image:

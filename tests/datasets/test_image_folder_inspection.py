@@ -1,4 +1,4 @@
-"""What is told of a folder before anything is written: each defect, and the facts."""
+"""What is reported about a folder before anything is written: each defect, and the facts."""
 
 import pathlib
 import shutil
@@ -37,7 +37,7 @@ def test_label_picks_one(folder):
     labels[:4], labels[4:6] = 1, 2
     save(folder / "masks/case_3.png", labels)
     with pytest.raises(
-        InputError, match=r"case_3\.png holds the labels \{0, 1, 2\}; .*such as label=1, or, where"
+        InputError, match=r"case_3\.png holds the labels \{0, 1, 2\}; .*such as label=1, or, if"
     ):
         build(folder)
     report = inspect(folder, label=2).report
@@ -192,15 +192,15 @@ def line_in_a_name(folder):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (no_mask, "images/case_3.tif has no mask masks/case_3 of any format that is read; add"),
-        (no_image, "masks/case_3.png has no image images/case_3 of any format that is read; add"),
+        (no_mask, "images/case_3.tif has no mask masks/case_3 in any known format; add"),
+        (no_image, "masks/case_3.png has no image images/case_3 in any known format; add"),
         (no_pairs, "has no pair of files images/NAME and masks/NAME (found 0 images, 0 masks)"),
         (no_folder, "holds no folder masks; unpack masks.zip, see datasets/image_folder/README.md"),
         (other_size, "masks/case_3.png is 5x10 but its image images/case_3.tif is 12x10"),
         (truncated, "images/case_3.tif cannot be read"),
         (truncated_mask, "masks/case_3.png cannot be read"),
         (id_twice, "images/case_3.npy and images/case_3.tif have the same id"),
-        (mask_twice, "images/case_3.tif and masks/case_3_mask.png and masks/case_3_seg.png fit"),
+        (mask_twice, "images/case_3.tif and masks/case_3_mask.png and masks/case_3_seg.png match"),
         (mask_beside_mask, "masks/case_3_mask.png has no image"),
         (
             two_images_of_one_id,
@@ -208,7 +208,7 @@ def line_in_a_name(folder):
         ),
         (same_pixels, "images/case_3.tif has the same pixels as images/case_1.tif"),
         (grey_and_hu, "images/case_3.tif has 8 bits (grey values) but images/case_0.tif has more"),
-        (exchanged, "images/case_3.tif has 1 bit a pixel; expected an image"),
+        (exchanged, "images/case_3.tif has 1 bit per pixel; expected an image"),
         (
             volume_and_picture,
             "masks/case_3.png is 12x10 but its image images/case_3.npy is 12x10x4",
@@ -216,13 +216,13 @@ def line_in_a_name(folder):
         (four_dimensions, "images/case_3.npy has the shape 2x3x4x5"),
         (
             only_one_oriented,
-            "images/case_3.nii.gz says how it lies in the patient but masks/case_3",
+            "images/case_3.nii.gz states its orientation in the patient but masks/case_3",
         ),
-        (elsewhere, "masks/case_3.nii.gz lies up to 12 mm away from its image"),
+        (elsewhere, "masks/case_3.nii.gz is up to 12 mm away from its image"),
         (other_spacing, "gives 'case_3' a spacing of 0.7 x 0.7 mm but images/case_3.nii.gz states"),
         (same_id_as_a_slice, "have the same id 'v_z0002'"),
-        (folder_of_a_split, "images/test/case_3.tif lies in a folder 'test', where the patient's"),
-        (line_in_a_name, "images/a b.tif has no mask masks/a b of any format"),
+        (folder_of_a_split, "images/test/case_3.tif is in a folder 'test', where the patient's"),
+        (line_in_a_name, "images/a b.tif has no mask masks/a b in any known format"),
         (not_finite, "masks/case_3.npy holds values that are not finite"),
     ],
 )
@@ -244,14 +244,14 @@ def test_facts_are_no_defects(folder):
     save(folder / "images/case_2.npy", fractions)
     (folder / "images/notes.txt").write_text("")
     (folder / "images/.DS_Store").write_bytes(b"")
-    for number in (4, 5):  # blank in two people, which gives nothing away
+    for number in (4, 5):  # blank in two people, which is no leak
         save(folder / f"images/case_{number}.tif", np.full(SHAPE, -1000, np.int16))
     report = inspect(folder).report
     assert report.defects == []
     assert report.empty_masks == ["masks/case_0.png"]
     assert report.full_masks == ["masks/case_1.png"]
     assert report.facts["rounded"] == "1 images to whole HU, by 0.25 at most (images/case_2.npy)"
-    assert report.facts["passed over"] == "1: images/notes.txt"
+    assert report.facts["skipped"] == "1: images/notes.txt"
     assert report.facts["blank slices"] == "2 of one value"
     for number in range(6):
         save(folder / f"images/case_{number}.tif", np.abs(picture(number)[0]))

@@ -44,7 +44,7 @@ def test_table_gives_patients_splits_and_spacing(folder):
 
 
 def test_what_spreadsheets_leave(tmp_path):
-    """Windows' line ends, a mark at the beginning, blank rows, blank columns at the right."""
+    """Windows line ends, a byte order mark, blank rows, blank columns on the right."""
     file = tmp_path / "metadata.csv"
     lines = ["\ufeffid, patient_id ,split,,", "a,ann,train,,", ",,,,", "", "b,,test"]
     lines += ["c,x,validation,", ""]
@@ -57,7 +57,7 @@ def test_what_spreadsheets_leave(tmp_path):
 
 
 def test_letters_with_accents_however_they_are_written(tmp_path):
-    """macOS stores an umlaut as two characters; non-breaking spaces are no mistake."""
+    """macOS stores an umlaut as two characters; non-breaking spaces are allowed."""
     file = tmp_path / "metadata.csv"
     file.write_text("id,patient_id\nu\u0308ber,A\u030a\na\u00a0b,x\n", encoding="utf-8")
     assert read_metadata(file, ["\u00fcber", "a\u00a0b"]) == {
@@ -67,10 +67,12 @@ def test_letters_with_accents_however_they_are_written(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["Metadata.csv", "metadata.xlsx", "metadata.csv.txt"])
-def test_a_table_of_nearly_the_right_name_is_not_lost(tmp_path, name):
+def test_a_table_with_nearly_the_right_name_is_refused(tmp_path, name):
     (tmp_path / name).write_text("id,patient_id\n")
     (tmp_path / "metadata.json").write_text("{}")
-    with pytest.raises(InputError, match=rf"{name} is not read; .* called metadata\.csv: save it"):
+    with pytest.raises(
+        InputError, match=rf"{name} is not read; .* called metadata\.csv: save it as"
+    ):
         read_metadata(tmp_path / "metadata.csv", ["a"])
     (tmp_path / name).unlink()
     assert read_metadata(tmp_path / "metadata.csv", ["a"]) == {}
@@ -82,13 +84,13 @@ def test_a_table_of_nearly_the_right_name_is_not_lost(tmp_path, name):
         ("id,patient_id\na,ä\n".encode("latin-1"), "cannot be read ('utf-8' codec"),
         ("id,patient_id\na,b\n".encode("utf-16"), "cannot be read ('utf-8' codec"),
         (b'id,patient_id\na,"b\nb,c\n', "cannot be read (unexpected end of data)"),
-        (b'id,patient_id\na,"b\nb",c\n', "cannot be read (line 3: a line's end"),
-        (b"id,patient_id\na,b\0\n", "cannot be read (line 2: a line's end or the like"),
+        (b'id,patient_id\na,"b\nb",c\n', "cannot be read (line 3: a line break"),
+        (b"id,patient_id\na,b\0\n", "cannot be read (line 2: a line break or the like"),
         (b"", "has the columns []"),
     ],
 )
-def test_files_that_are_no_table(tmp_path, data, message):
-    """A quote that is not closed would swallow the rows below it."""
+def test_files_that_are_not_tables(tmp_path, data, message):
+    """An unclosed quote would swallow the rows below it."""
     (tmp_path / "metadata.csv").write_bytes(data)
     with pytest.raises(InputError) as error:
         read_metadata(tmp_path / "metadata.csv", ["a", "b"])
@@ -102,11 +104,11 @@ def test_files_that_are_no_table(tmp_path, data, message):
         ("id,patient_id", "id,name", "unknown column 'name'; expected id and any of patient_id"),
         ("id,patient_id", "ID,patient_id", "unknown column 'ID'"),
         (",spacing_column_mm", "", "has one of spacing_row_mm and spacing_column_mm"),
-        ("case_4", "case_9", "line 6: id 'case_9' is no pair"),
-        ("case_4", "case_3", "id 'case_3' is there twice"),
+        ("case_4", "case_9", "line 6: id 'case_9' is not a pair"),
+        ("case_4", "case_3", "id 'case_3' appears twice"),
         ("cem,test", "cem,tests", "has the split 'tests'; expected one of train"),
         ("cem,test", "cem,", "has the split ''"),
-        ("case_4,,train,,\n", "", "gives no split to 'case_4'"),
+        ("case_4,,train,,\n", "", "gives no split for 'case_4'"),
         ("case_1,ann,train", "case_1,ann,test", "puts patient 'ann' into two splits"),
         ("bob,validation", "bob,train", "puts no image into validation"),
         ("0.7,0.5", "0.7,five", "has the spacing '0.7' x 'five'"),

@@ -1,4 +1,4 @@
-"""Which files make a pair, and what is said where one has no partner."""
+"""Which files make a pair, and what is reported where one has no partner."""
 
 import os
 import unicodedata
@@ -46,7 +46,7 @@ def test_accents_of_two_systems_are_one_name(tmp_path):
 
 
 def test_links_are_followed_and_never_lost(tmp_path):
-    """A patient's folder that is a link; one that leads back; a file that is not there."""
+    """A linked patient's folder, a link back to an enclosing folder, a broken link."""
     write(tmp_path, "store/i/a.png", "store/m/a.png", "own/images/b.png", "own/masks/b.png")
     own = tmp_path / "own"
     for name, letter in (("images", "i"), ("masks", "m")):
@@ -57,7 +57,7 @@ def test_links_are_followed_and_never_lost(tmp_path):
     for name in ("images", "masks"):
         os.symlink(tmp_path / "gone.png", own / name / "c.png")
     assert pairs.find_pairs(own).problems == [
-        f"{name}/c.png is a link that leads nowhere; fetch the file it stands for or remove it"
+        f"{name}/c.png is a broken link; restore the file it points to, or remove the link"
         for name in ("images", "masks")
     ]
 
@@ -72,7 +72,7 @@ def test_links_are_followed_and_never_lost(tmp_path):
 )
 def test_what_is_nearly_a_partner_is_named(tmp_path, other, advice):
     write(tmp_path, "masks/sub/a.png", other)
-    problem = "masks/sub/a.png has no image images/sub/a of any format that is read; "
+    problem = "masks/sub/a.png has no image images/sub/a in any known format; "
     assert problem + advice in pairs.find_pairs(tmp_path).problems
 
 
@@ -97,6 +97,6 @@ def test_patients_by_folder_and_name():
         assert pairs.patient_of(id) == patient
 
 
-def test_folders_called_like_splits():
+def test_folders_named_after_splits():
     ids = ("train/a", "Test/a", "val/ann/a", "test_1/a", "train", "ann/train/a")
     assert [pairs.names_a_split(id) for id in ids] == [True] * 3 + [False] * 3

@@ -16,12 +16,8 @@ from prnet_jax.datasets.lidc_nodules import integrity
 from prnet_jax.datasets.lidc_nodules import lidc_nodules_dataset_builder as module
 from prnet_jax.datasets.lidc_nodules.layout import Layout, patient_of
 from prnet_jax.errors import InputError
+from tests.data.real import LIDC, needs_lidc
 from tests.datasets.prepared import read
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-HERE = ROOT / "datasets" / "lidc_nodules"
-REAL = ROOT.parent / "shared" / "data" / "LIDC-IDRI-slices"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"no {REAL}")
 
 IDS = [
     f"LIDC-IDRI-{patient:04d}_nodule-{nodule}_slice-{number}"
@@ -196,7 +192,7 @@ def test_a_defect_is_one_line_and_nothing_is_written(folder, tmp_path, spoil, me
     assert not [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
 
 
-def test_a_lost_folder_is_one_defect(folder):
+def test_a_missing_folder_is_one_defect(folder):
     no_mask_folder(folder)
     assert len(integrity.inspect(Layout(folder)).defects) == 1
 
@@ -209,14 +205,14 @@ def test_equal_slices_of_one_patient_are_a_fact(folder):
     assert report.duplicates == [names]
 
 
-def test_what_is_passed_over_is_named(folder):
+def test_what_is_skipped_is_named(folder):
     for name in ("nodule-0/images/slice-7.PNG", "nodule-0/mask-4/slice-0.png", "nodule_9/a.png"):
         (folder / "LIDC-IDRI-0001" / name).parent.mkdir(exist_ok=True)
         (folder / "LIDC-IDRI-0001" / name).write_bytes(b"")
     (folder / "LIDC-IDRI-0001/.DS_Store").write_bytes(b"")
     report = integrity.inspect(Layout(folder))
     names = ("nodule_9", "nodule-0/mask-4", "nodule-0/images/slice-7.PNG")
-    assert report.facts["passed over"] == "3: " + ", ".join(f"LIDC-IDRI-0001/{n}" for n in names)
+    assert report.facts["skipped"] == "3: " + ", ".join(f"LIDC-IDRI-0001/{n}" for n in names)
     assert report.defects == []
 
 
@@ -287,13 +283,13 @@ def test_folds_test_each_patient_once():
     assert splits.draw(IDS, 1, "", module.patient_of)[1] == "random, seed 1"
 
 
-@needs_real
-def test_real_crops():
-    layout = Layout(REAL)
+@needs_lidc
+def test_real_crops(root):
+    layout = Layout(LIDC)
     report = integrity.inspect(layout)
     assert report.defects == []
     assert (len(report.pairs), report.masks, len(report.empty_masks)) == (1312, 5248, 1765)
-    text = (HERE / "README.md").read_text()
+    text = (root / "datasets/lidc_nodules/README.md").read_text()
     printed = [line for line in str(report).splitlines()[1:] if "empty masks" not in line]
     assert len(printed) == 17
     for line in printed:
