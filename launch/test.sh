@@ -25,8 +25,8 @@ chosen=(-m "not slow")
 code=0
 "$python" -m pytest -q -n 2 --dist loadfile ${chosen[@]+"${chosen[@]}"} ${arguments[@]+"${arguments[@]}"} || code=$?
 if [ -z "$all" ]; then
-  echo "Left out: the tests marked slow, in"
-  grep -rl --include='*.py' 'mark\.slow' tests | sort | sed 's/^/  /'
+  echo "Left out: the tests marked slow."
+  [ ${#arguments[@]} -gt 0 ] || grep -rl --include='*.py' 'mark\.slow' tests | sort | sed 's/^/  some of /'
   echo "All tests: bash launch/test.sh --all"
 fi
 exit "$code"
