@@ -97,7 +97,7 @@ class Process:
             False if the run ended without such a moment.
         """
         while True:
-            until(lambda: self.code is not None or holds())
+            until(lambda: self.code is not None or holds(), every_s=0.003)
             self.send(signal.SIGSTOP)
             until(lambda: self.code is not None or self._is_suspended())
             if self.code is not None or holds():
@@ -192,13 +192,13 @@ class Starter:
         return process
 
 
-def until(holds: Callable[[], bool], timeout_s: float = PATIENCE_S) -> bool:
-    """Waits until `holds()` is true, asking hundreds of times a second; False after `timeout_s`."""
+def until(holds: Callable[[], bool], timeout_s: float = PATIENCE_S, every_s: float = 0.02) -> bool:
+    """Waits until `holds()` is true, asking every `every_s`; False after `timeout_s`."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         if holds():
             return True
-        time.sleep(0.003)
+        time.sleep(every_s)
     return False
 
 

@@ -1,4 +1,4 @@
-"""Runs that are killed at random moments, or find the disk full, end as one left alone.
+"""Runs that are killed at random moments, or meet a full disk, end like an undisturbed one.
 
 `pytest -s tests/test_faults.py` prints the table.
 """
@@ -28,7 +28,7 @@ PLAN = [
     *[("validation", number) for number in (KILL, TERM, KILL, INT)],
     *[("test", number) for number in (KILL, TERM, KILL, TERM, INT, KILL)],
 ]
-AT_ONCE = 2  # runs beside each other
+AT_ONCE = 2  # runs at the same time
 
 
 @dataclasses.dataclass
@@ -79,7 +79,7 @@ def starter(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def straight(starter, tmp_path_factory, records_dir):
-    """What a run leaves that nobody disturbs."""
+    """What an undisturbed run leaves."""
     workdir = tmp_path_factory.mktemp("straight") / "run"
     starter.finish(long_flags(workdir, records_dir))
     expected = what_is_left(workdir)
@@ -103,7 +103,7 @@ def test_a_run_killed_in_a_save_ends_like_an_undisturbed_one(
 def test_a_run_killed_at_random_ends_like_an_undisturbed_one(
     starter, straight, tmp_path, records_dir
 ):
-    """At least 25 kills of several victims, each of which ends by itself at last."""
+    """At least 25 kills of several victims, each of which completes in the end."""
     chance = random.Random(1)
     plans = [chance.sample(PLAN[i::AT_ONCE], len(PLAN[i::AT_ONCE])) for i in range(AT_ONCE)]
 
@@ -134,12 +134,12 @@ def test_a_run_killed_at_random_ends_like_an_undisturbed_one(
 
 
 def _torment(starter, victim, workdir, records_dir, plan) -> list[Killed]:
-    """Kills a run as the plan says until it has ended; what was done is taken off the plan."""
+    """Kills a run as planned until it completes; removes from `plan` what was done."""
     chance = random.Random(victim)
     kills: list[Killed] = []
     tried = set()
     while True:
-        # What comes last in a run, last; nothing for which this run proved to be too far.
+        # The end of a run comes last; phases that this run has left behind are skipped.
         open_ones = [item for item in plan if item[0] not in tried]
         where, number = min(open_ones, key=lambda item: item[0] == "test", default=(None, None))
         process = starter.start(long_flags(workdir, records_dir))
@@ -180,7 +180,7 @@ def resumed_after(process) -> int | None:
 
 
 def _strike(process, workdir, where, number, chance) -> str | None:
-    """Sends the signal at the moment; the phase, or None where the run ended before.
+    """Sends the signal in the phase `where`; returns the phase hit, None if the run ended before.
 
     The run is suspended meanwhile, so that the moment is still there when the signal arrives.
     """
@@ -232,13 +232,13 @@ def _strike(process, workdir, where, number, chance) -> str | None:
         time.sleep(chance.uniform(0.0, 1.5))
     if not process.hold(moment):
         return None
-    if "\nevents  " in process.out:  # all is done and said
+    if "\nevents  " in process.out:  # everything is done and printed
         process.go_on()
         return None
     if where == "start-up" and begun():
         where = "train"
     if any(line["step"] == STEPS and "val/dsc" in line for line in metrics_lines(workdir)):
-        where = "test"  # or on the way there: nothing of the training is left to stop
+        where = "test"  # or just before it: no training is left to stop
     process.send(number)
     process.go_on()
     return where
@@ -307,7 +307,7 @@ def test_a_full_disk_ends_in_one_line_and_loses_nothing(
     stood = newest_step(workdir)
     assert 4 <= stood < STEPS
     assert not list(workdir.glob("*/*.orbax-checkpoint-tmp*"))
-    # Still no room: the same again, and nothing is lost by it.
+    # The disk is still full: the same error again, and nothing is lost.
     ended_by_a_full_disk(starter.start(long_flags(workdir, records_dir)))
     assert newest_step(workdir) >= stood
     (disk / "others").unlink()
@@ -335,7 +335,7 @@ def test_no_room_for_a_line_of_metrics(starter, tmp_path, records_dir, small_dis
     print("\n" + ended_by_a_full_disk(process))
     stood = newest_step(workdir)
     assert stood >= 4
-    # Room: a file of its own again.
+    # Now it fits: an ordinary file again.
     lines = (workdir / "metrics.jsonl").read_bytes()
     (workdir / "metrics.jsonl").unlink()
     (workdir / "metrics.jsonl").write_bytes(lines)

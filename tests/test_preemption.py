@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C at any time: saved, exit code 0 within a bound; twice Ctrl-C: at once."""
+"""SIGTERM and Ctrl-C save and exit with 0, in bounded time; Ctrl-C twice ends at once."""
 
 import contextlib
 import pathlib
@@ -143,9 +143,9 @@ def test_the_handlers_before_are_put_back():
     assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
 
 
-# ---- whole runs
+# ---- complete runs
 
-# Long evaluations, so that a signal comes during them; and time to save on a busy machine.
+# Evaluations long enough to be interrupted, and time to save on a busy machine.
 FIELDS = {
     "num_epochs": 2,
     "dataset.options.num_slices": (8, 64, 64),
@@ -241,12 +241,12 @@ def test_a_bound_too_short_to_save_is_kept_and_said(starter, straight, tmp_path,
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_stopped_while_the_data_set_is_made(starter, tmp_path, number):
-    """Many slices; the next start makes them anew."""
+    """Many slices; the next start prepares them again."""
     workdir, records = tmp_path / "run", tmp_path / "records"
     fields = {"dataset.options.num_slices": (3000, 4, 3), "dataset.options.size": 128}
     process = starter.start(long_flags(workdir, records, **fields))
-    # While they are made they lie in a folder of another name.
-    assert process.hold(lambda: any(records.rglob("*.incomplete*")))
+    # While the records are written, their folder has another name.
+    assert process.hold(lambda: any(records.rglob("incomplete.*")))
     process.send(number)
     process.go_on()
     assert process.wait() == 0, process.err
@@ -275,7 +275,7 @@ def test_stopped_at_any_moment_of_the_start(tmp_path, records_dir, library):
 @pytest.mark.slow
 def test_two_ctrl_c_end_a_compilation_at_once(tmp_path, records_dir, starter):
     workdir = tmp_path / "run"
-    # A network of its own, so that there is something to compile.
+    # A network that no other test uses, so that there is something to compile.
     argv = long_flags(workdir, records_dir, model__widths=(4, 8, 12, 16))
     process = starter.start(argv)
     assert process.hold(lambda: "train:   0%" in process.err and not metrics_lines(workdir))

@@ -84,7 +84,7 @@ def four_devices(machines, tmp_path_factory):
 def two_processes(machines, tmp_path_factory):
     """The folder of the same run by two processes on two devices each, and the processes."""
     root = tmp_path_factory.mktemp("pair")
-    # Its records do not exist yet: one process makes them while the other waits.
+    # No records exist yet: one process prepares them while the other waits.
     pair = machines.pair(root / "run", root / "records")
     assert [process.wait() for process in pair] == [0, 0], pair[0].err + pair[1].err
     return root / "run", pair
@@ -206,7 +206,7 @@ def test_a_process_that_dies_ends_the_other(machines, two_processes, tmp_path, k
     took = time.monotonic() - begin
     print(f"\nprocess {killed} killed: process {1 - killed} ended after {took:.1f} s with {code}")
     assert code not in (0, None)
-    # Ours, or that of JAX's runtime where it was faster.
+    # Our message, or that of JAX's runtime if it was faster.
     told = ("another process ended or cannot be reached", "another task died")
     assert any(text in other.err for text in told), other.err
     if killed == 0:

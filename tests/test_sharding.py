@@ -1,4 +1,4 @@
-"""Where arrays lie, and that it makes no difference to a training."""
+"""Where arrays are placed, and that training does not depend on it."""
 
 import json
 import math
@@ -20,7 +20,7 @@ def shape(*sides):
     return jax.ShapeDtypeStruct(sides, jnp.float32)
 
 
-def test_what_is_cut_and_along_which_axis():
+def test_which_arrays_are_split_along_which_axis():
     mesh = AbstractMesh((4,), ("data",))
     state = {
         "longest": shape(3, 3, 64, 32),
@@ -46,7 +46,7 @@ def test_what_is_cut_and_along_which_axis():
 
 
 def test_prnet_needs_a_quarter_of_the_memory_on_four_devices():
-    """Parameters and AdamW's state at the paper's width, by their shapes."""
+    """Counts parameters and AdamW's state at the paper's width, from their shapes."""
     config = make_config("prnet")
     model = make_model(config)
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 10))
@@ -71,7 +71,7 @@ def test_replicate_returns_replicated_arrays_as_they_are():
 
 
 def test_unsharded_step_is_the_same_program():
-    """Without config.shard_state nothing is added to what jax.jit compiles by itself."""
+    """Without config.shard_state the program is the one that jax.jit compiles by itself."""
     mesh = sharding.make_mesh()
 
     def step(state, batch):
@@ -175,11 +175,11 @@ def _train(folder, devices, processes):
 
 @pytest.fixture(scope="module")
 def four(tmp_path_factory):
-    """What three steps on four devices found, whole and cut."""
+    """The results of three steps on four devices, with the state copied and split."""
     return _train(tmp_path_factory.mktemp("four") / "state", 4, 1)[0]
 
 
-def test_cut_and_whole_states_train_alike(four):
+def test_split_and_copied_states_train_alike(four):
     whole, cut = four["False"], four["True"]
     np.testing.assert_allclose(cut["losses"], whole["losses"], rtol=1e-6)
     np.testing.assert_allclose(cut["eval_loss"], whole["eval_loss"], rtol=1e-6)
@@ -187,19 +187,19 @@ def test_cut_and_whole_states_train_alike(four):
     assert cut["numpy_too"] and whole["numpy_too"]
 
 
-def test_what_is_cut_lies_in_quarters_on_four_devices(four):
-    """Of this narrow network a good part is in small arrays, which stay whole."""
+def test_each_of_four_devices_holds_a_quarter_of_a_split_state(four):
+    """And more: much of this narrow network is in small arrays, which are copied."""
     assert four["False"]["bytes"] == four["False"]["whole_bytes"]
     assert four["True"]["bytes"] < 0.4 * four["True"]["whole_bytes"]
 
 
-def test_cut_state_comes_back_from_orbax_where_it_lay(four):
+def test_orbax_restores_a_split_state_where_it_was(four):
     assert four["restored"] and four["placed_alike"]
 
 
 @pytest.mark.slow
 def test_two_processes_train_as_one(four, tmp_path):
-    """Two processes of two devices each, whole and cut."""
+    """Two processes of two devices each, with the state copied and split."""
     for found in _train(tmp_path / "state", 2, 2):
         for name in ("False", "True"):
             np.testing.assert_allclose(found[name]["losses"], four[name]["losses"], rtol=1e-6)

@@ -27,18 +27,24 @@ def saved_state(workdir):
 
 @pytest.fixture(scope="module")
 def tiny(records_dir):
-    """Everything that has state: averaged weights and noise. Not to be changed."""
+    """With averaged weights and noise, which a resume must restore too. Not to be changed."""
     return tiny_run(records_dir, ema_decay=0.9, augment__noise=0.05)
 
 
 @pytest.fixture(scope="module")
 def straight(tiny, tmp_path_factory):
-    """A run that nobody disturbs: its folder, what it returned and what it printed."""
+    """An undisturbed run: its folder, what it returned and what it printed."""
     workdir = tmp_path_factory.mktemp("straight") / "run"
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         summary = train.train_and_evaluate(tiny, workdir)
     return workdir, summary, printed.getvalue()
+
+
+@pytest.fixture(autouse=True)
+def no_estimate(monkeypatch):
+    """`straight` estimates how long it will take; the other runs need not."""
+    monkeypatch.setattr(train.benchmark, "cpu_hours", lambda *_: 0.0)
 
 
 def test_a_run_leaves_what_it_should(straight, tiny):
@@ -74,7 +80,7 @@ def test_a_run_leaves_what_it_should(straight, tiny):
     for text in ("1 x cpu", "8 train / 4 validation / 3 test", "Total: ", "not comparable"):
         assert text in printed
 
-    # The same command again evaluates nothing anew and says the same.
+    # The same command again evaluates nothing again and returns the same.
     before = (workdir / "test" / "summary.json").stat().st_mtime_ns
     assert train.train_and_evaluate(tiny, workdir) == summary
     assert (workdir / "test" / "summary.json").stat().st_mtime_ns == before
@@ -131,6 +137,7 @@ def test_early_stopping(tiny_config, tmp_path, monkeypatch):
     assert [line["val/dsc"] for line in metrics if "val/dsc" in line] == [0.5, 0.7, 0.6, 0.7]
 
 
+@pytest.mark.slow
 def test_bfloat16_and_accumulation_run(tiny_config, tmp_path):
     tiny_config.dtype, tiny_config.accumulate_steps, tiny_config.num_epochs = "bfloat16", 2, 1
     summary = train.train_and_evaluate(tiny_config, tmp_path / "run")
@@ -144,7 +151,7 @@ def test_bfloat16_and_accumulation_run(tiny_config, tmp_path):
         ("batch_size", 0, "config.batch_size must be a positive multiple of 1"),
         ("batch_size", 9, "the train split has only 8 images"),
         ("accumulate_steps", 3, "1 devices x 3 accumulate_steps = 3, found 4"),
-        ("dataset.image_size", 36, "sides that divide by 8, found 36x36"),
+        ("dataset.image_size", 36, "sides divisible by 8, found 36x36"),
         ("dataset.mask", "lungs", "no mask 'lungs'"),
         ("dataset.name", "lung_fantom", "no data set 'lung_fantom'"),
         ("model.name", "resnet", "unknown network 'resnet'"),

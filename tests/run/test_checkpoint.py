@@ -1,4 +1,4 @@
-"""What is kept of a run, and what becomes of a checkpoint that is not as it was written."""
+"""Which checkpoints are kept, and what happens to one that has changed since it was written."""
 
 import json
 import pathlib
@@ -23,7 +23,7 @@ from tests.runs import steps_in
 
 
 def state_at(step: int) -> dict:
-    """A small state, other at every step."""
+    """A small state that differs at every step."""
     return {
         "step": jnp.int32(step),
         "params": {
@@ -43,7 +43,7 @@ def save(workdir: pathlib.Path, plan: dict[int, float | None]) -> None:
 
 
 def restored(workdir: pathlib.Path) -> int | None:
-    """The step that a run would go on from, after a look at every array."""
+    """The step that a run would resume from, after a check of every array."""
     with Checkpoints(workdir) as checkpoints:
         step = checkpoints.last_step
         if step is None:
@@ -62,7 +62,7 @@ def files_of(folder: pathlib.Path) -> list[pathlib.Path]:
 
 
 def test_kept_are_the_two_newest_and_the_best():
-    """Against a list by hand, after every one of random saves."""
+    """Compared with a list made here, after each of several random saves."""
     import tempfile
 
     chance = random.Random(5)
@@ -70,7 +70,7 @@ def test_kept_are_the_two_newest_and_the_best():
         workdir, scores = pathlib.Path(folder), {}
         with Checkpoints(workdir) as checkpoints:
             for step in range(1, 11):
-                # Few different ones, so that some are equal.
+                # Few values, so that some are equal.
                 scores[step] = chance.randint(0, 4) / 4
                 checkpoints.save(step, state_at(step), {"epochs": step}, scores[step])
                 checkpoints.wait()
@@ -136,7 +136,7 @@ def test_two_cannot_train_in_one_folder(tmp_path):
     assert restored(tmp_path) is None
 
 
-# Ends without Python's goodbye, as prnet_jax.main does: Orbax's threads would wait for minutes.
+# Exits as prnet_jax.main does: Python would wait minutes for the threads of Orbax.
 _FAILING_SAVE = """
 import os, pathlib, sys
 import jax.numpy as jnp
@@ -155,7 +155,7 @@ os._exit(0)
 """
 
 
-def test_what_cannot_be_written_is_said_in_one_line(tmp_path):
+def test_a_failed_save_is_reported_in_one_line(tmp_path):
     save(tmp_path, {2: 0.5})
     with running([sys.executable, "-c", _FAILING_SAVE, str(tmp_path)]) as (process,):
         message, err = process.communicate(timeout=PATIENCE_S)
@@ -173,7 +173,7 @@ def test_what_cannot_be_written_is_said_in_one_line(tmp_path):
     files=st.dictionaries(st.sampled_from(["a", "b/c", "b/d", "e/f/g"]), st.binary(), min_size=1),
     data=st.data(),
 )
-def test_checksums_tell_every_change(tmp_path_factory, files, data):
+def test_checksums_detect_every_change(tmp_path_factory, files, data):
     folder = tmp_path_factory.mktemp("checksums") / "1"
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -219,7 +219,7 @@ def test_damage_to_any_file_is_reported_and_the_one_before_counts(
         shutil.copytree(templates / kind, workdir)
         folder = workdir / kind / "4"
         if damage != "deleted" and not (folder / name).stat().st_size:
-            continue  # nothing in it that could be damaged
+            continue  # it holds nothing to damage
         DAMAGES[damage](folder / name)
         capsys.readouterr()
         assert restored(workdir) == 3, name
@@ -233,7 +233,7 @@ def test_damage_to_any_file_is_reported_and_the_one_before_counts(
         left = [path for path in files if damage != "deleted" or path != name]
         assert files_of(aside) == left
         assert not folder.exists() and not (workdir / kind / "seals" / "4.json").exists()
-        # Said once, and the step can be saved again.
+        # It is reported once, and the step can be saved again.
         assert restored(workdir) == 3
         assert capsys.readouterr().out == ""
         save(workdir, {4: 0.6 if kind == "checkpoints" else None})
@@ -241,22 +241,22 @@ def test_damage_to_any_file_is_reported_and_the_one_before_counts(
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "[]", "null", '{"state/_METADATA": "00"}'])
-def test_a_damaged_seal_counts_as_damage(templates, tmp_path, capsys, content):
+def test_a_damaged_file_of_checksums_counts_as_damage(templates, tmp_path, capsys, content):
     workdir = shutil.copytree(templates / "checkpoints", tmp_path / "run")
     (workdir / "checkpoints" / "seals" / "4.json").write_text(content)
     assert restored(workdir) == 3
     assert f"Damaged checkpoint {workdir / 'checkpoints' / '4'}: " in capsys.readouterr().out
 
 
-def test_a_checkpoint_without_its_seal_is_taken_as_it_is(templates, tmp_path, capsys):
-    """So is one whose writer was killed between the two."""
+def test_a_checkpoint_without_checksums_is_used(templates, tmp_path, capsys):
+    """Its writer was killed before it wrote them."""
     workdir = shutil.copytree(templates / "checkpoints", tmp_path / "run")
     (workdir / "checkpoints" / "seals" / "4.json").unlink()
     assert restored(workdir) == 4
     assert capsys.readouterr().out == ""
 
 
-def test_a_file_more_counts_as_damage(templates, tmp_path, capsys):
+def test_an_added_file_counts_as_damage(templates, tmp_path, capsys):
     workdir = shutil.copytree(templates / "checkpoints", tmp_path / "run")
     extra = workdir / "checkpoints" / "4" / "state" / "more"
     extra.touch()
@@ -264,8 +264,8 @@ def test_a_file_more_counts_as_damage(templates, tmp_path, capsys):
     assert f"{extra} was added" in capsys.readouterr().out
 
 
-def test_one_after_the_other_is_tried(templates, tmp_path, capsys):
-    """Newest first; where none is whole, the run begins anew."""
+def test_checkpoints_are_tried_one_after_the_other(templates, tmp_path, capsys):
+    """Newest first; if all are damaged, the run starts again."""
     workdir = shutil.copytree(templates / "checkpoints", tmp_path / "run")
     newest_first = [("checkpoints", 4), ("interim", 3), ("checkpoints", 2), ("checkpoints", 1)]
     for count in range(1, len(newest_first) + 1):

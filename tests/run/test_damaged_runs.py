@@ -16,11 +16,11 @@ from tests.runs import differences, steps_in, tiny_config, what_is_left
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory, records_dir, quick_compile):
-    """What an undisturbed run leaves, and a run stopped in its second epoch: 2 and interim 3."""
+    """What an undisturbed run leaves, and a run stopped in its second epoch, with steps 2 and 3."""
     config = tiny_config(records_dir, ema_decay=0.9, augment__noise=0.05)
     root = tmp_path_factory.mktemp("stopped")
     train.train_and_evaluate(config, root / "straight")
-    # Asked before steps 1 and 2, in the validation, and before steps 3 and 4.
+    # `stop` is called before steps 1 and 2, in the validation, and before steps 3 and 4.
     asked = itertools.count(1)
 
     def stop():
@@ -60,7 +60,7 @@ def test_a_run_ends_the_same_after_damage(stopped, tmp_path, capsys, broken, beg
     assert printed.count("Damaged checkpoint") == len(broken)
     assert f"Resuming after step {begin} of 4" in printed if begin else "Resuming" not in printed
     assert ("No checkpoint is left: the run starts again." in printed) == (not begin)
-    if begin == 3 and broken:  # what was damaged is not made again
+    if begin == 3 and broken:  # a damaged checkpoint is not written again
         expected = {**expected, "checkpoints": ["checkpoints/4"]}
         for name in ("arrays", "clocks"):
             expected[name] = {"checkpoints/4": expected[name]["checkpoints/4"]}

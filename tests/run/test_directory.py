@@ -1,4 +1,4 @@
-"""Which folder may become, or go on as, which run."""
+"""Which folders a run may start or resume in."""
 
 import json
 
@@ -10,7 +10,7 @@ from prnet_jax.run import directory, files
 ABOUT = {"split_manifest_sha256": "aa", "records": "lung_phantom/default/1.0.0"}
 
 
-def test_the_same_config_goes_on(tiny_config, tmp_path):
+def test_the_same_config_resumes(tiny_config, tmp_path):
     run = tmp_path / "a" / "run"
     directory.open_run(run, tiny_config, ABOUT)
     written = (run / "config.json").read_text()
