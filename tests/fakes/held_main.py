@@ -2,7 +2,7 @@
 
 From the question number $FAKE_HOLD on whether to stop, main gets an answer only once it is yes. So
 a signal always finds it in training, however fast the machine. $FAKE/held_N says that process N of
-Slurm waits there. After ten minutes it gives up.
+Slurm waits there. It gives up after half an hour, and srun ends it earlier.
 """
 
 import os
@@ -13,7 +13,7 @@ import time
 
 from prnet_jax.preemption import Stop
 
-BOUND_S = 600
+BOUND_S = 1800
 asked = 0
 reached = Stop.reached
 

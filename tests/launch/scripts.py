@@ -13,6 +13,7 @@ from tests import programs
 
 FAKES = pathlib.Path(__file__).parents[1] / "fakes"
 PYTHON = str(FAKES / "python")
+PATIENCE_S = 3 * programs.PATIENCE_S  # several processes that compile; only ends what hangs
 
 
 def environment(fake, **more):
@@ -42,16 +43,21 @@ def start(root, fake, script, *arguments, **more):
         stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
-        # Tests in the background of a shell inherit that it is ignored; bash cannot trap it then.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=_before_it_runs,
     )
     wait_for(lambda: (fake / "waiting").exists(), running)
     return running
 
 
+def _before_it_runs():
+    programs.end_with_parent()
+    # Tests in the background of a shell inherit that it is ignored; bash cannot trap it then.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def wait_for(holds, running):
     """Waits until `holds()` is true; fails if the script ends before that."""
-    programs.until(lambda: holds() or running.poll() is not None)
+    programs.until(lambda: holds() or running.poll() is not None, PATIENCE_S)
     if not holds():
         running.kill()
         pytest.fail(f"did not start: {running.communicate()}")

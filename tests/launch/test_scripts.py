@@ -7,8 +7,7 @@ import sys
 
 import pytest
 
-from tests.launch.scripts import PYTHON, calls, launch, start
-from tests.programs import PATIENCE_S
+from tests.launch.scripts import PATIENCE_S, PYTHON, calls, launch, start
 
 COMMANDS = ("slurm.sbatch", "sweep.sh", "tpu_vm.sh", "worker.sh")
 SCRIPTS = ("environment.sh", "forward.sh", "local.sh", "test.sh", *COMMANDS)

@@ -13,9 +13,8 @@ import time
 import pytest
 
 from prnet_jax.config import default_config
-from tests import runs
-from tests.launch.scripts import PYTHON, calls, environment, launch, wait_for
-from tests.programs import PATIENCE_S
+from tests import programs, runs
+from tests.launch.scripts import PATIENCE_S, PYTHON, calls, environment, launch, wait_for
 
 
 def job(tmp_path, tasks, **more):
@@ -118,6 +117,7 @@ def run_slurm(root, fake, given, *arguments):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=programs.end_with_parent,
     )
 
 

@@ -8,8 +8,7 @@ import subprocess
 
 import pytest
 
-from tests.launch.scripts import PYTHON, launch, start
-from tests.programs import PATIENCE_S
+from tests.launch.scripts import PATIENCE_S, PYTHON, launch, start
 
 
 def sweep(root, fake, tmp_path, *arguments, **more):

@@ -7,8 +7,7 @@ import subprocess
 
 import pytest
 
-from tests.launch.scripts import PYTHON, calls, launch, start
-from tests.programs import PATIENCE_S
+from tests.launch.scripts import PATIENCE_S, PYTHON, calls, launch, start
 
 DELETE = "bash launch/tpu_vm.sh --name vm --zone us-central1-a --project p --delete"
 COST = f"If the VM vm exists, it costs money until you run: {DELETE}\n"
