@@ -6,8 +6,8 @@
         parameter_count = 31_036_481
         min_side = 16
 
-`GoldenTester` holds what a set of parity vectors (tests/goldens, described in
-../shared/goldens/README.md) pins; `ModelTester` adds what any network must do.
+`GoldenTester` compares a network with a golden: outputs, the input gradient and running statistics
+of its PyTorch reference, stored in tests/goldens. `ModelTester` adds what any network must do.
 """
 
 import functools
@@ -22,16 +22,17 @@ import pytest
 
 from prnet_jax.errors import InputError
 from prnet_jax.models import create_model
-from prnet_jax.torch_weights.convert import from_torch, to_torch
+from prnet_jax.torch_weights import from_torch, to_torch
 from tests.goldens import weights
 
 GOLDENS = pathlib.Path(__file__).resolve().parent / "goldens"
 KEY = jax.random.key(0)
 # The name since jax 0.8, and the one before.
 enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
-# Half the compile time, for programs whose speed does not matter. Level 0 would be a third, but
-# leaves jax 0.7.2's float64 convolutions unoptimised.
-QUICK_COMPILE = {"xla_backend_optimization_level": 1}
+# Half the compile time, for programs whose speed does not matter.
+QUICK_COMPILE = {"xla_backend_optimization_level": 0}
+# Level 0 would leave jax 0.7.2's float64 convolutions unoptimised.
+QUICK_COMPILE_DOUBLE = {"xla_backend_optimization_level": 1}
 
 
 class GoldenTester:
@@ -39,13 +40,13 @@ class GoldenTester:
 
     Attributes:
         name: the network's name for `create_model`.
-        golden: the vectors' name; None: the network's.
-        fields: what the network of the vectors overrides.
+        golden: the golden's name; None: the network's.
+        fields: the golden's overrides of the network's defaults.
         evaluation_tolerance: of float32 in evaluation mode, relative to the golden's peak.
         training_tolerance: of float32 in training mode, outputs and running statistics.
         double_tolerance: of everything in float64; the goldens are rounded to float32 (6e-8).
-        dropped: beginnings of the state_dict names that the network has no use for; zeros come
-            back for them.
+        dropped: prefixes of the state_dict names that the network does not use; they come back as
+            zeros.
     """
 
     name: str
@@ -89,7 +90,7 @@ class GoldenTester:
         assert all(d < self.double_tolerance for d in double.values()), double
 
     def test_state_dict_round_trip_to_the_bit(self, reference):
-        """All names and shapes of the reference, `num_batches_tracked` included."""
+        """With all names and shapes of the reference, including `num_batches_tracked`."""
         state_dict = reference[1]
         back = to_torch(self.name, from_torch(self.name, state_dict, **self.fields), **self.fields)
         assert back.keys() == state_dict.keys()
@@ -100,14 +101,14 @@ class GoldenTester:
 
 
 class ModelTester(GoldenTester):
-    """The parity tests, and what holds for a network of any weights.
+    """The tests of `GoldenTester`, and those that hold for any weights.
 
     Attributes:
-        small: fields, besides `fields`, of a network narrow enough to compile and run quickly.
-        parameter_count: trainable parameters of the network of the vectors.
-        divisor: what the image's sides must divide by, or
-        min_side: the smallest side, of a network that takes any from there on.
-        main_head: which of the heads the network gives without `all_heads`.
+        small: fields, in addition to `fields`, of a network that compiles and runs quickly.
+        parameter_count: trainable parameters of the golden's network.
+        divisor: the image's sides must be multiples of it.
+        min_side: instead, the smallest side of a network that takes any from there up.
+        main_head: index of the head that the network returns without `all_heads`.
         bfloat16_tolerance: of the small network in bfloat16, relative to the peak in float32.
     """
 
@@ -148,9 +149,7 @@ class ModelTester(GoldenTester):
         return run(variables, image)
 
     def test_parameter_count(self):
-        model = create_model(self.name, **self.fields)
-        image = jnp.zeros((1, self.side, self.side, model.in_channels))
-        variables = jax.eval_shape(lambda: model.init(KEY, image, train=False))
+        variables = variable_shapes(create_model(self.name, **self.fields), self.side)
         assert sum(x.size for x in jax.tree.leaves(variables["params"])) == self.parameter_count
         assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
 
@@ -176,7 +175,7 @@ class ModelTester(GoldenTester):
 
         side, channels = self.side, model.in_channels
         bad = side - 1 if self.min_side else side + 1
-        limit = f"sides of {side} or more" if self.min_side else f"divide by {side}"
+        limit = f"sides of {side} or more" if self.min_side else f"divisible by {side}"
         with pytest.raises(InputError, match=f"{self.name} .*{limit}, found {bad}x{side}"):
             init(1, bad, side, channels)
         with pytest.raises(InputError, match=f"{limit}, found {2 * side}x{bad}"):
@@ -185,9 +184,9 @@ class ModelTester(GoldenTester):
             init(1, side, side, channels + 1)
 
     def test_gradients_and_one_compilation(self, narrow, reference):
-        """Two steps of descent on every head: one trace, finite gradients, none of them zero.
+        """Two steps of gradient descent on every head: one trace, finite gradients, none zero.
 
-        A bias may get none: before a norm that takes the mean away it changes nothing.
+        A bias may have none, because a norm that subtracts the mean cancels it.
         """
         model, variables, image = narrow
         traces = []
@@ -226,10 +225,8 @@ class ModelTester(GoldenTester):
         np.testing.assert_array_equal(logits, heads[self.main_head])
 
     def test_bfloat16(self, narrow, evaluated):
-        """Computation in bfloat16 with parameters in float32, close to float32 throughout."""
-        model, _, image = narrow
-        half = model.clone(dtype=jnp.bfloat16)
-        variables = jax.eval_shape(lambda: half.init(KEY, image, train=False))
+        """Computes in bfloat16 with float32 parameters, close to the float32 results."""
+        variables = variable_shapes(narrow[0].clone(dtype=jnp.bfloat16), self.side)
         assert {x.dtype for x in jax.tree.leaves(variables)} == {jnp.dtype(jnp.float32)}
         for exact, rounded in zip(*evaluated[1:], strict=True):
             assert (exact.dtype, rounded.dtype) == (jnp.float32, jnp.bfloat16)
@@ -238,11 +235,16 @@ class ModelTester(GoldenTester):
 
 
 def differences(name, fields, reference, dtype):
-    """What `name`, computed in `dtype`, differs by from each of a golden's arrays.
+    """How much the network `name`, computed in `dtype`, differs from each array of a golden.
+
+    Args:
+        name, fields: as for `create_model`.
+        reference: the golden's description, its state_dict and its arrays (NCHW).
+        dtype: np.float32, or np.float64 with x64 enabled.
 
     Returns:
-        array name -> max |found - golden| / max |golden|. float32 is spared `grad_input`, where a
-        ReLU within rounding of its kink may flip.
+        array name -> max |found - golden| / max |golden|. In float32 without `grad_input`, because
+        a ReLU within rounding error of its kink may flip.
     """
     spec, state_dict, golden = reference
     model = create_model(name, **fields)
@@ -255,7 +257,7 @@ def differences(name, fields, reference, dtype):
         heads = model.apply(variables, image, train=False, all_heads=True)
         return sum((h * c).sum() for h, c in zip(heads, cotangents, strict=True)), heads
 
-    @functools.partial(jax.jit, compiler_options=QUICK_COMPILE if double else None)
+    @functools.partial(jax.jit, compiler_options=QUICK_COMPILE_DOUBLE if double else QUICK_COMPILE)
     def run(variables, image):
         if double:
             gradient, evaluated = jax.grad(evaluate, has_aux=True)(image, variables)
@@ -283,10 +285,16 @@ def differences(name, fields, reference, dtype):
     return result
 
 
-def noise(model, shape):
-    """Random variables of `model`, of usual size, and a random image of `shape`; float32 NumPy.
+def variable_shapes(model, side=16):
+    """The shapes and dtypes of the variables of `model`, without computing any."""
+    image = jnp.zeros((1, side, side, model.in_channels))
+    return jax.eval_shape(lambda: model.init(KEY, image, train=False))
 
-    Each array follows from its name and shape alone, whatever else the network has.
+
+def noise(model, shape):
+    """Random variables of `model` of realistic size, and a random image of `shape`; float32 NumPy.
+
+    An array depends only on its name and shape, not on the rest of the network.
     """
 
     def value(path, leaf):

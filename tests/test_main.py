@@ -36,7 +36,7 @@ def main(*arguments, env=None):
         ((QUICK, "--worcdir=x"), "Unknown command line flag 'worcdir'. Did you mean: workdir"),
         ((QUICK, "train"), "unexpected 'train'"),
         ((QUICK, "--config.model.name=prnett"), "unknown network 'prnett': choose one of "),
-        ((QUICK, "--config.dataset.image_size=100"), "sides that divide by 16, found 100x100"),
+        ((QUICK, "--config.dataset.image_size=100"), "sides divisible by 16, found 100x100"),
     ],
 )
 def test_mistakes_end_in_one_line(tmp_path, arguments, message):

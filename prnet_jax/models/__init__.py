@@ -1,7 +1,7 @@
-"""Networks by name: a network is one file here that names its class `NETWORK`, nothing more.
+"""The networks by name. A new network is one new file here, which calls its class `NETWORK`.
 
-`ABOUT` beside it says where the network is from, for the table of `python -m prnet_jax.models`:
-"sides" is what an image's sides must divide by.
+`ABOUT` beside it is its row in the table of `python -m prnet_jax.models`; its "sides" says what
+the sides of an image must be a multiple of.
 
 Every network is a `flax.linen` module with this contract:
 
@@ -11,35 +11,42 @@ Every network is a `flax.linen` module with this contract:
     heads = model.apply(variables, image, train=False, all_heads=True)   # tuple of logits
 
 Computation follows the dtype of the input and the parameters unless `dtype` is given; norms and
-softmax stay in float32 or better. Parameter names are those of the PyTorch reference, see
+softmax stay in float32 or better. Parameters have the names of the PyTorch reference, see
 `prnet_jax.torch_weights`.
 """
 
 import dataclasses
 import difflib
 import importlib
-import pkgutil
-from typing import Any
-
-from flax import linen as nn
+import pathlib
+import re
+from typing import TYPE_CHECKING, Any
 
 from prnet_jax.errors import InputError
 
+if TYPE_CHECKING:
+    from flax import linen as nn
+
 
 def list_models() -> list[str]:
-    """The names that `create_model` takes, in alphabetical order."""
-    return sorted(m.name for m in pkgutil.iter_modules(__path__) if _network(m.name) is not None)
+    """The names that `create_model` takes, in alphabetical order.
+
+    Reads them from the files here, so that a command's `--help` need not import JAX.
+    """
+    files = pathlib.Path(__file__).parent.glob("*.py")
+    return sorted(f.stem for f in files if re.search("^NETWORK = ", f.read_text("utf-8"), re.M))
 
 
-def create_model(name: str, **fields: Any) -> nn.Module:
+def create_model(name: str, **fields: Any) -> "nn.Module":
     """The network `name` with `fields` overriding its defaults.
 
     Raises:
-        InputError: no such network, or a field that it does not have.
+        InputError: an unknown network, or a field that it does not have.
     """
-    network = _network(name) if name.isidentifier() else None
-    if network is None:
-        raise InputError(f"unknown network {name!r}: choose one of {', '.join(list_models())}")
+    models = list_models()
+    if name not in models:
+        raise InputError(f"unknown network {name!r}: choose one of {', '.join(models)}")
+    network = importlib.import_module(f"{__name__}.{name}").NETWORK
     known = [f.name for f in dataclasses.fields(network) if f.name not in ("parent", "name")]
     for field in fields:
         if field not in known:
@@ -57,14 +64,3 @@ def model_fields(name: str) -> dict[str, Any]:
         for f in dataclasses.fields(network)
         if f.name not in ("parent", "name", "dtype")
     }
-
-
-def _network(name: str) -> type[nn.Module] | None:
-    """The class that `models/<name>.py` offers, or None where there is no such network."""
-    try:
-        module = importlib.import_module(f"{__name__}.{name}")
-    except ModuleNotFoundError as error:
-        if error.name != f"{__name__}.{name}":
-            raise
-        return None
-    return getattr(module, "NETWORK", None)

@@ -4,13 +4,9 @@ import argparse
 import importlib
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-
 from prnet_jax.models import create_model, list_models
 
 _SIDE = 512
-_KEY = jax.random.key(0)
 
 
 def main() -> None:
@@ -20,10 +16,10 @@ def main() -> None:
 
 
 def table() -> str:
-    """One line a network, at its defaults and one channel in and out.
+    """One row a network, at its defaults and with one channel in and out.
 
-    GFLOP are the operations (a multiply-add is two) of an evaluation of one 512x512 image, as XLA
-    counts them in the compiled program.
+    GFLOP are the operations (a multiply-add is two) that one 512x512 image takes in evaluation, as
+    XLA counts them in the compiled program.
     """
     header = ("name", "network", "parameters", "GFLOP", "sides", "heads", "reference", "licence")
     lines = [header, ("---", "---", "--:", "--:", "---", "--:", "---", "---")]
@@ -32,10 +28,13 @@ def table() -> str:
 
 
 def _row(name: str) -> tuple[str, ...]:
+    import jax  # here, so that --help is fast
+
     model = create_model(name)
     about = importlib.import_module(f"prnet_jax.models.{name}").ABOUT
-    image = jax.ShapeDtypeStruct((1, _SIDE, _SIDE, model.in_channels), jnp.float32)
-    variables = jax.eval_shape(lambda x: model.init(_KEY, x, train=False), image)
+    image = jax.ShapeDtypeStruct((1, _SIDE, _SIDE, model.in_channels), "float32")
+    key = jax.random.key(0)
+    variables = jax.eval_shape(lambda x: model.init(key, x, train=False), image)
 
     def run(variables: Any, image: jax.Array, all_heads: bool):
         return model.apply(variables, image, train=False, all_heads=all_heads)

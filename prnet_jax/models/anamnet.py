@@ -1,32 +1,47 @@
 """AnamNet: Paluru et al., IEEE TNNLS 32(3), 2021, doi:10.1109/TNNLS.2021.3054746."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from prnet_jax.models.layers import BatchNorm, Conv, Dtype, UpConv, check_image, max_pool
+from prnet_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    Dtype,
+    ModuleDef,
+    UpConv,
+    check_image,
+    max_pool,
+)
 
 
 class SingleConv(nn.Module):
-    """One 3x3 convolution, BatchNorm, ReLU. -> [N, H, W, features]. Names as in torch: 0, 1."""
+    """One 3x3 convolution, BatchNorm, ReLU. [N, H, W, C] -> [N, H, W, features].
+
+    Submodules have torch's names: 0, 1.
+    """
 
     features: int
-    dtype: Dtype | None = None
+    conv: ModuleDef = Conv
+    norm: ModuleDef = BatchNorm
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = Conv(self.features, dtype=self.dtype, normed=train, name="0")(x)
-        return nn.relu(BatchNorm(dtype=self.dtype, name="1")(x, train))
+        x = self.conv(self.features, normed=train, name="0")(x)
+        return nn.relu(self.norm(name="1")(x, train))
 
 
 class Squeeze(nn.Module):
-    """The anamorphic block: to a quarter of the channels, 3x3 there, and back; then the input.
+    """The anamorphic block: relu(x + expand(conv3x3(squeeze(x)))), at a quarter of the channels.
 
-    [N, H, W, C] -> [N, H, W, C]. Each convolution (none has a bias) is followed by BatchNorm and
-    ReLU, and the sum with the block's input by another ReLU.
+    [N, H, W, C] -> [N, H, W, C]. squeeze and expand are 1x1 convolutions. No convolution has a
+    bias; BatchNorm and ReLU follow each.
     """
 
-    dtype: Dtype | None = None
+    conv: ModuleDef = Conv
+    norm: ModuleDef = BatchNorm
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -35,17 +50,17 @@ class Squeeze(nn.Module):
         y = x
         for i, (features, kernel) in enumerate(((narrow, 1), (narrow, 3), (channels, 1)), 1):
             name = f"ext_conv{i}"
-            y = Conv(features, kernel, use_bias=False, dtype=self.dtype, name=f"{name}.0")(y)
-            y = nn.relu(BatchNorm(dtype=self.dtype, name=f"{name}.1")(y, train))
+            y = self.conv(features, kernel, use_bias=False, name=f"{name}.0")(y)
+            y = nn.relu(self.norm(name=f"{name}.1")(y, train))
         return nn.relu(x + y)
 
 
 class AnamNet(nn.Module):
     """AnamNet: a light U-Net with one convolution a level and squeezing blocks in between.
 
-    Image [N, H, W, in_channels] -> logits [N, H, W, num_classes]; H and W must divide by 16. One
-    head. 4,631,425 parameters at the defaults. The original has three classes; only its last
-    convolution differs from this network's.
+    Image [N, H, W, in_channels] -> logits [N, H, W, num_classes]; H and W must be multiples of 16.
+    One head. 4,631,425 parameters at the defaults. Equal to `AnamNet` of
+    NaveenPaluru/Segmentation-COVID-19, which has three classes: only the last convolution differs.
 
     Attributes:
         in_channels: channels of the image.
@@ -64,23 +79,27 @@ class AnamNet(nn.Module):
         self, image: jax.Array, train: bool, all_heads: bool = False
     ) -> jax.Array | tuple[jax.Array, ...]:
         check_image("anamnet", image, self.in_channels, 16)
+        conv = partial(Conv, dtype=self.dtype)
+        norm = partial(BatchNorm, dtype=self.dtype)
+        single = partial(SingleConv, conv=conv, norm=norm)
+        squeeze = partial(Squeeze, conv=conv, norm=norm)
 
         x, skips = image, []
         for level, width in enumerate(self.widths, 1):
-            x = SingleConv(width, self.dtype, name=f"conv{level}_block")(x, train)
+            x = single(width, name=f"conv{level}_block")(x, train)
             skips.append(x)
             x = max_pool(x)
             if level < 4:  # the deepest map goes straight to the decoder
-                x = Squeeze(self.dtype, name=f"bottleneck{level}")(x, train)
+                x = squeeze(name=f"bottleneck{level}")(x, train)
 
         for i, width in enumerate(reversed(self.widths), 1):
             x = UpConv(width, dtype=self.dtype, name=f"up_{i}")(x)
             if i < 4:
-                x = Squeeze(self.dtype, name=f"bottleneck{i + 3}")(x, train)
+                x = squeeze(name=f"bottleneck{i + 3}")(x, train)
             x = jnp.concatenate((x, skips.pop()), axis=-1)  # the skip comes second, as published
-            x = SingleConv(width, self.dtype, name=f"conv_up_{i}")(x, train)
+            x = single(width, name=f"conv_up_{i}")(x, train)
 
-        logits = Conv(self.num_classes, 1, dtype=self.dtype, name="conv_final")(x)
+        logits = conv(self.num_classes, 1, name="conv_final")(x)
         return (logits,) if all_heads else logits
 
 

@@ -5,17 +5,25 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from prnet_jax.errors import InputError
-from prnet_jax.models.layers import BatchNorm, Conv, Dtype
+from prnet_jax.models.layers import Conv, ModuleDef
 
 
 class DilatedSelfAttention(nn.Module):
     """Self-attention over all positions, embedded by dilated convolutions (eq. 1).
 
-    Eq. (1) normalises B_ij over its first index; the consistent reading is
-    out_j = sum_i B_ij T_i with sum_i B_ij = 1, ordinary attention. [N, H, W, C] -> [N, H, W, C].
-    The map of N x heads x (HW)^2 float32 values is held whole.
+    [N, H, W, C] -> [N, H, W, C]. Eq. (1) normalises B_ij over its first index. The consistent
+    reading is out_j = sum_i B_ij T_i with sum_i B_ij = 1, which is ordinary attention. The map of
+    N x heads x (HW)^2 float32 values is in memory all at once.
 
-    Fields are PR-Net's of the same meaning, see `prnet_jax.models.prnet.PRNet`.
+    Attributes:
+        dilation: of the convolutions that make q, k and v, in pixels.
+        heads: number of heads; must divide C and `qk_width`.
+        qk_width: channels of q and k; None: C.
+        kernel_size: of the convolutions that make q, k and v.
+        scale: whether q.k is divided by the root of a head's number of channels.
+        residual: whether the input is added to the output.
+        projection: whether a 1x1 convolution follows.
+        conv: `Conv`, bound to the network's dtype.
     """
 
     dilation: int
@@ -25,7 +33,7 @@ class DilatedSelfAttention(nn.Module):
     scale: bool = False
     residual: bool = False
     projection: bool = False
-    dtype: Dtype | None = None
+    conv: ModuleDef = Conv
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -34,12 +42,13 @@ class DilatedSelfAttention(nn.Module):
         for name, value in (("width", width), ("qk_width", qk_width)):
             if value % self.heads:
                 raise InputError(
-                    f"attention's {name} must divide by its {self.heads} heads, found {value}"
+                    f"attention's {name} must be a multiple of its {self.heads} heads, "
+                    f"found {value}"
                 )
 
         def embed(features, name):
-            conv = Conv(features, self.kernel_size, self.dilation, dtype=self.dtype, name=name)
-            return conv(x).reshape(n, h * w, self.heads, features // self.heads)
+            y = self.conv(features, self.kernel_size, self.dilation, name=name)(x)
+            return y.reshape(n, h * w, self.heads, features // self.heads)
 
         q, k, v = embed(qk_width, "q"), embed(qk_width, "k"), embed(width, "v")
         precise = jnp.promote_types(q.dtype, jnp.float32)
@@ -49,7 +58,7 @@ class DilatedSelfAttention(nn.Module):
         weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
         out = jnp.einsum("nhqk,nkhc->nqhc", weights, v).reshape(n, h, w, width)
         if self.projection:
-            out = Conv(width, 1, dtype=self.dtype, name="projection")(out)
+            out = self.conv(width, 1, name="projection")(out)
         return out + x if self.residual else out
 
 
@@ -57,25 +66,30 @@ class GatedConv(nn.Module):
     """relu(W_f F_low) * sigmoid(W_g F_high) (eq. 2): the larger field gates the smaller one.
 
     high, low [N, H, W, C] -> [N, H, W, features].
+
+    Attributes:
+        features: channels of the output.
+        kernel_size: of both convolutions.
+        conv: `Conv`, bound to the network's dtype.
+        norm: such as `BatchNorm`, after each convolution; None: no norm.
     """
 
     features: int
     kernel_size: int = 1
-    norm: bool = False
-    dtype: Dtype | None = None
+    conv: ModuleDef = Conv
+    norm: ModuleDef | None = None
 
     @nn.compact
     def __call__(self, high: jax.Array, low: jax.Array, train: bool) -> jax.Array:
+        normed = self.norm is not None and train
+
         def conv(x, name):
-            normed = self.norm and train
-            return Conv(
-                self.features, self.kernel_size, dtype=self.dtype, normed=normed, name=name
-            )(x)
+            return self.conv(self.features, self.kernel_size, normed=normed, name=name)(x)
 
         gate, feature = conv(high, "gate"), conv(low, "feature")
-        if self.norm:
-            gate = BatchNorm(dtype=self.dtype, name="gate_norm")(gate, train)
-            feature = BatchNorm(dtype=self.dtype, name="feature_norm")(feature, train)
+        if self.norm is not None:
+            gate = self.norm(name="gate_norm")(gate, train)
+            feature = self.norm(name="feature_norm")(feature, train)
         return nn.relu(feature) * nn.sigmoid(gate)
 
 
@@ -85,51 +99,35 @@ class ProgressiveAttention(nn.Module):
     f1 = conv3x3(x), f2 = DSA(x) and f3 = DSA(x) with growing dilation; g1 = GC(f2, f1),
     g2 = GC(f3, g1); the output combines f1, g1 and g2.
 
-    Fields are PR-Net's of the same meaning, see `prnet_jax.models.prnet.PRNet`.
+    Attributes:
+        dilations: of f2's and of f3's attention, in pixels.
+        combine: "sum", or "concat" and a 1x1 convolution.
+        attention: `DilatedSelfAttention`, bound to all but its dilation.
+        gate: `GatedConv`, bound to all but its features.
+        conv: `Conv`, bound to the network's dtype.
+        norm: such as `BatchNorm`, after the 3x3 convolution; None: no norm.
     """
 
     dilations: tuple[int, int] = (2, 3)
-    heads: int = 8
-    qk_width: int | None = None
-    attention_kernel: int = 3
-    attention_scale: bool = False
-    attention_residual: bool = False
-    attention_projection: bool = False
-    gate_kernel: int = 1
-    gate_norm: bool = False
-    norm: bool = False
     combine: str = "sum"
-    dtype: Dtype | None = None
+    attention: ModuleDef = DilatedSelfAttention
+    gate: ModuleDef = GatedConv
+    conv: ModuleDef = Conv
+    norm: ModuleDef | None = None
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         width = x.shape[-1]
-
-        def attend(dilation, name):
-            return DilatedSelfAttention(
-                dilation,
-                self.heads,
-                self.qk_width,
-                self.attention_kernel,
-                self.attention_scale,
-                self.attention_residual,
-                self.attention_projection,
-                self.dtype,
-                name=name,
-            )(x)
-
-        def gated(high, low, name):
-            gc = GatedConv(width, self.gate_kernel, self.gate_norm, self.dtype, name=name)
-            return gc(high, low, train)
-
-        f1 = Conv(width, dtype=self.dtype, normed=self.norm and train, name="conv")(x)
-        if self.norm:
-            f1 = BatchNorm(dtype=self.dtype, name="norm")(f1, train)
-        g1 = gated(attend(self.dilations[0], "dsa1"), f1, "gc1")
-        g2 = gated(attend(self.dilations[1], "dsa2"), g1, "gc2")
+        f1 = self.conv(width, normed=self.norm is not None and train, name="conv")(x)
+        if self.norm is not None:
+            f1 = self.norm(name="norm")(f1, train)
+        f2 = self.attention(self.dilations[0], name="dsa1")(x)
+        g1 = self.gate(width, name="gc1")(f2, f1, train)
+        f3 = self.attention(self.dilations[1], name="dsa2")(x)
+        g2 = self.gate(width, name="gc2")(f3, g1, train)
         if self.combine == "sum":
             return f1 + g1 + g2
         if self.combine == "concat":
-            both = jnp.concatenate((f1, g1, g2), axis=-1)
-            return Conv(width, 1, dtype=self.dtype, name="combine")(both)
+            joined = jnp.concatenate((f1, g1, g2), axis=-1)
+            return self.conv(width, 1, name="combine")(joined)
         raise InputError(f"pam_combine must be 'sum' or 'concat', found {self.combine!r}")

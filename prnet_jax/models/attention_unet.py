@@ -1,5 +1,7 @@
 """Attention U-Net: Oktay et al., MIDL 2018, in the 2-D form most used with PyTorch."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -10,6 +12,7 @@ from prnet_jax.models.layers import (
     Conv,
     DoubleConv,
     Dtype,
+    ModuleDef,
     check_image,
     max_pool,
     upsample_nearest,
@@ -19,10 +22,11 @@ from prnet_jax.models.layers import (
 class AttentionUNet(nn.Module):
     """Attention U-Net, equal to `AttU_Net` of LeeJunHyun/Image_Segmentation (commit 5e9da93).
 
-    Image [N, H, W, in_channels] -> logits [N, H, W, num_classes]; H and W must divide by
-    2^(len(widths) - 1), 16 at the defaults. Unlike the paper's network, which is 3-D, the gate
-    takes the upsampled map at the skip's own size, and there are no side outputs. One head.
-    34,877,421 parameters at the defaults.
+    Image [N, H, W, in_channels] -> logits [N, H, W, num_classes]; H and W must be multiples of
+    2^(len(widths) - 1), 16 at the defaults. One head. 34,877,421 parameters at the defaults.
+
+    The paper's network is 3-D, its gates take the coarser map, and it has side outputs. Here a gate
+    takes the map upsampled to the skip's size, and there are no side outputs.
 
     Attributes:
         in_channels: channels of the image.
@@ -41,9 +45,11 @@ class AttentionUNet(nn.Module):
         self, image: jax.Array, train: bool, all_heads: bool = False
     ) -> jax.Array | tuple[jax.Array, ...]:
         check_image("attention_unet", image, self.in_channels, 2 ** (len(self.widths) - 1))
+        conv = partial(Conv, dtype=self.dtype)
+        norm = partial(BatchNorm, dtype=self.dtype)
         gate_widths = [width // 2 for width in self.widths[:-1]]
-        x = gated_decoder_maps(image, train, self.widths, gate_widths, self.dtype)[-1]
-        logits = Conv(self.num_classes, 1, dtype=self.dtype, name="Conv_1x1")(x)
+        x = gated_decoder_maps(image, train, self.widths, gate_widths, conv, norm)[-1]
+        logits = conv(self.num_classes, 1, name="Conv_1x1")(x)
         return (logits,) if all_heads else logits
 
 
@@ -52,40 +58,40 @@ def gated_decoder_maps(
     train: bool,
     widths: tuple[int, ...],
     gate_widths: list[int],
-    dtype: Dtype | None,
+    conv: ModuleDef,
+    norm: ModuleDef,
 ) -> list[jax.Array]:
-    """The encoder and the gated decoder, as submodules of the module that calls.
+    """The encoder and the gated decoder, as submodules of the calling module.
 
     Args:
         image: [N, H, W, C].
         train: whether BatchNorm uses the batch's statistics.
         widths: channels of the levels, finest first.
         gate_widths: inner channels of the gates, finest first; the coarsest level has none.
-        dtype: dtype of the computation.
+        conv, norm: `Conv` and `BatchNorm`, bound to the network's dtype.
 
     Returns:
         The decoder's map of each level but the coarsest, finest last:
         [N, H / 2^level, W / 2^level, widths[level]].
     """
+    double = partial(DoubleConv, conv=conv, norm=norm)
+    gate = partial(AttentionGate, conv=conv, norm=norm)
 
-    def double(x, level, name):
-        return DoubleConv(widths[level], dtype=dtype, name=f"{name}{level + 1}.conv")(x, train)
-
-    x = double(image, 0, "Conv")
+    x = double(widths[0], name="Conv1.conv")(image, train)
     skips = []
     for level in range(1, len(widths)):
         skips.append(x)
-        x = double(max_pool(x), level, "Conv")
+        x = double(widths[level], name=f"Conv{level + 1}.conv")(max_pool(x), train)
 
     maps = []
     for level in reversed(range(len(skips))):
         number = level + 2  # the reference counts from 1 and names a stage by its input's level
-        conv = Conv(widths[level], dtype=dtype, normed=train, name=f"Up{number}.up.1")
-        x = conv(upsample_nearest(x))
-        x = nn.relu(BatchNorm(dtype=dtype, name=f"Up{number}.up.2")(x, train))
-        gate = AttentionGate(gate_widths[level], dtype=dtype, name=f"Att{number}")
-        x = jnp.concatenate((gate(x, skips[level], train), x), axis=-1)
-        x = DoubleConv(widths[level], dtype=dtype, name=f"Up_conv{number}.conv")(x, train)
+        width = widths[level]
+        x = conv(width, normed=train, name=f"Up{number}.up.1")(upsample_nearest(x))
+        x = nn.relu(norm(name=f"Up{number}.up.2")(x, train))
+        skip = gate(gate_widths[level], name=f"Att{number}")(x, skips[level], train)
+        x = jnp.concatenate((skip, x), axis=-1)
+        x = double(width, name=f"Up_conv{number}.conv")(x, train)
         maps.append(x)
     return maps
 

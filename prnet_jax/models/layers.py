@@ -1,9 +1,15 @@
-"""Blocks that several networks share, equal to PyTorch's in initialisation and arithmetic.
+"""Blocks that several networks share, with PyTorch's initialisation and arithmetic.
 
-All arrays are NHWC. Modules take `dtype`: the dtype of the computation, None for that of the input
-and the parameters. Parameters are created in float32.
+All arrays are NHWC and parameters are created in float32. A layer's `dtype` is the dtype of its
+computation; None means that of the input and the parameters. A block takes its layers as
+constructors, `conv` and `norm`, which a network binds to its dtype once:
+
+    conv = partial(Conv, dtype=self.dtype)
+    norm = partial(BatchNorm, dtype=self.dtype)
+    x = DoubleConv(width, conv=conv, norm=norm)(x, train)
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,11 +21,12 @@ from flax.linen.dtypes import promote_dtype
 from prnet_jax.errors import InputError
 
 Dtype = Any
+ModuleDef = Callable[..., Any]  # a module's class, or a `functools.partial` of it
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 
 
 def uniform_init(fan_in: int) -> nn.initializers.Initializer:
-    """PyTorch's default for convolutions, weight and bias: uniform within 1 / sqrt(fan_in)."""
+    """PyTorch's default for a convolution's weight and bias: uniform within 1 / sqrt(fan_in)."""
     bound = fan_in**-0.5
 
     def init(key, shape, dtype=jnp.float32):
@@ -29,15 +36,23 @@ def uniform_init(fan_in: int) -> nn.initializers.Initializer:
 
 
 class Conv(nn.Module):
-    """Convolution with torch's zero padding of dilation * (k - 1) / 2, as Conv2d.
+    """Convolution like torch's Conv2d with a zero padding of dilation * (k - 1) / 2.
 
-    [N, H, W, C] -> [N, H / stride, W / stride, features], rounded up. `kernel_size` is a side or
-    (height, width), odd. Parameters: `kernel` [kh, kw, C / groups, features], `bias`.
+    [N, H, W, C] -> [N, H / stride, W / stride, features], rounded up. Parameters: `kernel`
+    [kh, kw, C / groups, features] and `bias` [features].
 
-    `normed` says that a norm takes away each channel's mean right after, and the bias with it: its
-    gradient, which rounding alone would make, is exactly zero then. AdamW turns a gradient of
-    rounding into steps of full size, running means follow the bias, and runs on one and on several
-    devices would differ in evaluation by 1e-4 after six steps.
+    Attributes:
+        features: channels of the output.
+        kernel_size: one side, or (height, width); odd.
+        dilation: distance between the taps, in pixels.
+        groups: number of channel groups.
+        use_bias: whether there is a bias.
+        stride: of both sides, in pixels.
+        dtype: dtype of the computation.
+        normed: a norm that subtracts each channel's mean follows. The bias then has no effect, and
+            its gradient would be rounding error; it is set to exactly zero. AdamW scales rounding
+            error up to full steps, the running means follow the bias, and runs on one device and
+            on several would differ by 1e-4 in evaluation after six steps.
     """
 
     features: int
@@ -77,11 +92,11 @@ class Conv(nn.Module):
 
 
 class UpConv(nn.Module):
-    """Transposed convolution with stride 2 that doubles the sides, as torch's ConvTranspose2d.
+    """Transposed convolution with stride 2 that doubles the sides, like torch's ConvTranspose2d.
 
     [N, H, W, C] -> [N, 2H, 2W, features]. `kernel` is [k, k, features, C], the layout of the
-    convolution it transposes, so that one permutation serves all PyTorch kernels. With k = 2 the
-    windows do not overlap and the whole is one matrix product; an even k > 2 is padded by k/2 - 1.
+    convolution it transposes, so one permutation serves all PyTorch kernels. With k = 2 the windows
+    do not overlap, and one matrix product does it; a larger even k is padded by k/2 - 1.
     """
 
     features: int
@@ -94,7 +109,7 @@ class UpConv(nn.Module):
         if size < 2 or size % 2:
             raise InputError(f"an up-convolution's kernel must be even, found {size}: use 2 or 4")
         shape = (size, size, self.features, x.shape[-1])
-        init = uniform_init(shape[0] * shape[1] * shape[2])  # torch counts the outputs here
+        init = uniform_init(shape[0] * shape[1] * shape[2])  # torch counts the output channels here
         kernel = self.param("kernel", init, shape)
         bias = self.param("bias", init, (self.features,))
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
@@ -116,10 +131,10 @@ class UpConv(nn.Module):
 class BatchNorm(nn.Module):
     """Batch normalisation with PyTorch's running statistics, computed in float32 or better.
 
-    In training each channel is normalised by the mean and biased variance of the batch (under `jit`
-    over a mesh: of the global batch), and the running statistics take up 10 % of the batch's mean
-    and *unbiased* variance, as torch stores it; Flax's own module stores the biased one.
-    Parameters `scale`, `bias`; batch_stats `mean`, `var`; all [C].
+    In training each channel is normalised by the batch's mean and biased variance (under `jit` over
+    a mesh: the global batch's), and the running statistics move by 10 % towards the batch's mean
+    and *unbiased* variance. Torch stores the unbiased one; Flax's own module the biased one.
+    Parameters `scale` and `bias`, batch_stats `mean` and `var`, all [C].
     """
 
     epsilon: float = 1e-5
@@ -145,14 +160,15 @@ class BatchNorm(nn.Module):
                 running_var.value = _blend(running_var.value, unbiased, self.momentum)
         else:
             mean, var = running_mean.value, running_var.value
-        x = (x - mean) * (jax.lax.rsqrt(var + self.epsilon) * scale) + bias
+        x = x - _per_channel(mean)
+        x = x * _per_channel(jax.lax.rsqrt(var + self.epsilon) * scale) + _per_channel(bias)
         return x.astype(out_dtype)
 
 
 class InstanceNorm(nn.Module):
-    """Instance normalisation as torch's InstanceNorm2d: each image's channel by its own moments.
+    """Instance normalisation like torch's InstanceNorm2d: each channel of each image by itself.
 
-    Computed in float32 or better. `affine` adds `scale` and `bias`, which torch's default lacks.
+    Computed in float32 or better. `affine` adds `scale` and `bias` [C], off by default as in torch.
     """
 
     affine: bool = False
@@ -166,47 +182,50 @@ class InstanceNorm(nn.Module):
         mean, var = _moments(x, (1, 2))
         x = (x - mean) * jax.lax.rsqrt(var + self.epsilon)
         if self.affine:
-            x = x * self.param("scale", nn.initializers.ones, (x.shape[-1],))
-            x = x + self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+            channels = (x.shape[-1],)
+            x = x * _per_channel(self.param("scale", nn.initializers.ones, channels))
+            x = x + _per_channel(self.param("bias", nn.initializers.zeros, channels))
         return x.astype(out_dtype)
 
 
 class DoubleConv(nn.Module):
-    """Twice 3x3 convolution, BatchNorm, ReLU. Names follow torch's `Sequential`: 0, 1, 3, 4.
+    """Twice a 3x3 convolution, a norm and ReLU. [N, H, W, C] -> [N, H, W, features].
 
-    `mid_features` are the channels in between; None: `features`.
+    Submodules have the names of torch's `Sequential`: 0, 1, 3, 4. `mid_features` is the number of
+    channels in between, `features` if None.
     """
 
     features: int
     mid_features: int | None = None
     use_bias: bool = True
-    dtype: Dtype | None = None
+    conv: ModuleDef = Conv
+    norm: ModuleDef = BatchNorm
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         widths = (self.mid_features or self.features, self.features)
         for width, conv, norm in zip(widths, "03", "14", strict=True):
-            conv = Conv(width, use_bias=self.use_bias, dtype=self.dtype, normed=train, name=conv)
-            x = conv(x)
-            x = nn.relu(BatchNorm(dtype=self.dtype, name=norm)(x, train))
+            x = self.conv(width, use_bias=self.use_bias, normed=train, name=conv)(x)
+            x = nn.relu(self.norm(name=norm)(x, train))
         return x
 
 
 class AttentionGate(nn.Module):
-    """The additive gate of Attention-UNet: the skip times a map of one channel.
+    """The additive gate of Attention U-Net: the skip times a map of one channel.
 
     gate, skip [N, H, W, C] -> [N, H, W, C]: skip * sigmoid(BN(psi(relu(BN(W_g gate) +
-    BN(W_x skip))))), where W_g and W_x are 1x1 convolutions to `features` and psi one to 1.
+    BN(W_x skip))))). W_g and W_x are 1x1 convolutions to `features` channels, psi is one to 1.
     """
 
     features: int
-    dtype: Dtype | None = None
+    conv: ModuleDef = Conv
+    norm: ModuleDef = BatchNorm
 
     @nn.compact
     def __call__(self, gate: jax.Array, skip: jax.Array, train: bool) -> jax.Array:
         def conv_norm(x, features, name):
-            x = Conv(features, 1, dtype=self.dtype, normed=train, name=f"{name}.0")(x)
-            return BatchNorm(dtype=self.dtype, name=f"{name}.1")(x, train)
+            x = self.conv(features, 1, normed=train, name=f"{name}.0")(x)
+            return self.norm(name=f"{name}.1")(x, train)
 
         x = conv_norm(gate, self.features, "W_g") + conv_norm(skip, self.features, "W_x")
         logits = conv_norm(nn.relu(x), 1, "psi")
@@ -215,19 +234,19 @@ class AttentionGate(nn.Module):
 
 
 def max_pool(x: jax.Array) -> jax.Array:
-    """2x2 with stride 2; an odd last row or column is left out, as in torch."""
+    """2x2 with stride 2. An odd last row or column is dropped, as in torch."""
     return nn.max_pool(x, (2, 2), (2, 2))
 
 
 def upsample_nearest(x: jax.Array, factor: int = 2) -> jax.Array:
-    """Repeats every pixel `factor` times along both sides."""
+    """Repeats every pixel `factor` times along H and W."""
     return x.repeat(factor, axis=1).repeat(factor, axis=2)
 
 
 def upsample_corner_aligned(x: jax.Array, factor: int = 2) -> jax.Array:
-    """Bilinear, the corner pixels' centres fixed: torch's `align_corners=True`.
+    """Bilinear upsampling that keeps the corner pixels' centres: torch's `align_corners=True`.
 
-    Two small interpolation matrices, since JAX has no argument for it; float32 or better.
+    JAX has no such option, so this multiplies by two small matrices, in float32 or better.
     """
     precise = x.astype(jnp.promote_types(x.dtype, jnp.float32))
     rows, columns = (_corner_aligned(side, factor * side, precise.dtype) for side in x.shape[1:3])
@@ -237,7 +256,7 @@ def upsample_corner_aligned(x: jax.Array, factor: int = 2) -> jax.Array:
 
 
 def pad_to(x: jax.Array, like: jax.Array) -> jax.Array:
-    """Zeros around `x` up to the sides of `like`; of an odd difference less at top and left."""
+    """Zero-pads `x` to the sides of `like`; an odd difference puts one more at bottom or right."""
     down, right = (like.shape[i] - x.shape[i] for i in (1, 2))
     pads = ((0, 0), (down // 2, down - down // 2), (right // 2, right - right // 2), (0, 0))
     return jnp.pad(x, pads)
@@ -246,17 +265,17 @@ def pad_to(x: jax.Array, like: jax.Array) -> jax.Array:
 def check_image(
     network: str, image: jax.Array, in_channels: int, divisor: int, min_side: int = 0
 ) -> None:
-    """Refuses an image batch that a network cannot take.
+    """Refuses a batch of images that a network cannot take.
 
     Args:
         network: the network's name, for the message.
         image: [N, H, W, C].
-        in_channels: the C the network was built for.
-        divisor: what H and W must divide by.
-        min_side: what H and W must reach, for the networks that pad.
+        in_channels: the C that the network was built for.
+        divisor: H and W must be multiples of it.
+        min_side: smallest H and W, of the networks that pad.
 
     Raises:
-        InputError: another rank, number of channels or size.
+        InputError: a wrong rank, number of channels or size.
     """
     if image.ndim != 4 or image.shape[-1] != in_channels:
         raise InputError(
@@ -270,28 +289,34 @@ def check_image(
     if h % divisor or w % divisor or 0 in (h, w):
         near = [max(round(side / divisor), 1) * divisor for side in (h, w)]
         raise InputError(
-            f"{network} needs sides that divide by {divisor}, found {h}x{w}: "
+            f"{network} needs sides divisible by {divisor}, found {h}x{w}: "
             f"the nearest is {near[0]}x{near[1]}"
         )
 
 
 def _corner_aligned(old: int, new: int, dtype: Dtype) -> jax.Array:
-    """[new, old]: the weights of bilinear interpolation with fixed end points."""
+    """[new, old]: the weights of linear interpolation with fixed end points."""
     position = np.arange(new) * ((old - 1) / max(new - 1, 1))
     weights = np.maximum(1 - np.abs(position[:, None] - np.arange(old)), 0)
     return jnp.asarray(weights, dtype)
 
 
 def _add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    """In float32 or better, since the bias's gradient is a sum over all pixels; `x`'s dtype."""
-    return (x.astype(jnp.promote_types(x.dtype, jnp.float32)) + bias).astype(x.dtype)
+    """Adds in float32 or better, because the bias's gradient sums over all pixels. `x`'s dtype."""
+    precise = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return (precise + _per_channel(bias)).astype(x.dtype)
+
+
+def _per_channel(vector: jax.Array) -> jax.Array:
+    """[C] -> [1, 1, 1, C], to combine with [N, H, W, C] without implicit rank promotion."""
+    return jnp.expand_dims(vector, (0, 1, 2))
 
 
 def _convolve_single(x: jax.Array, kernel: jax.Array, pads: list[int], dilation: int) -> jax.Array:
-    """The convolution of one channel to one, as a sum of shifted images.
+    """Convolution of one channel to one channel, as a sum of shifted images.
 
-    XLA's own crashes the process on CPU (jax 0.10.2) where LightUNet's float64 input gradient is
-    compiled.
+    On CPU, jax 0.10.2 crashes the process when it compiles LightUNet's float64 input gradient with
+    XLA's own convolution.
     """
     height, width = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (pads[0], pads[0]), (pads[1], pads[1]), (0, 0)))
@@ -304,9 +329,9 @@ def _convolve_single(x: jax.Array, kernel: jax.Array, pads: list[int], dilation:
 
 
 def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance over `axes`, which are kept with length 1 unless the batch's.
+    """Mean and biased variance over `axes`, which keep length 1 unless the batch is one of them.
 
-    Two passes: E[x^2] - E[x]^2 loses digits where the mean is large against the spread.
+    In two passes: E[x^2] - E[x]^2 loses digits where the mean is large compared to the spread.
     """
     keep = 0 not in axes
     mean = x.mean(axes, keepdims=True)

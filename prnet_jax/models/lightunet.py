@@ -1,5 +1,7 @@
 """Light U-Net: Li et al., ISBI 2021, a U-Net with grouped convolutions."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
@@ -9,6 +11,7 @@ from prnet_jax.models.layers import (
     BatchNorm,
     Conv,
     Dtype,
+    ModuleDef,
     check_image,
     max_pool,
     pad_to,
@@ -19,15 +22,15 @@ VARIANTS = ("lighter", "light")
 
 
 class GroupedConv(nn.Module):
-    """3x3 convolution in groups, then 1x1 to `features`, nothing between. -> [N, H, W, features].
+    """A grouped 3x3 convolution, then a 1x1 to `features`. [N, H, W, C] -> [N, H, W, features].
 
-    A channels make floor(A / min(A, channels_per_group)) groups; three channels (a colour image)
-    stay one group unless each channel is to be its own. Names: conv.0, conv.1.
+    There are floor(C / min(C, channels_per_group)) groups. Three channels (a colour image) are one
+    group unless `channels_per_group` is 1. Submodules: conv.0, conv.1.
     """
 
     features: int
     channels_per_group: int
-    dtype: Dtype | None = None
+    conv: ModuleDef = Conv
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -36,54 +39,58 @@ class GroupedConv(nn.Module):
         groups = 1 if colour else channels // min(channels, self.channels_per_group)
         if channels % groups:
             raise InputError(
-                f"lightunet cannot part {channels} channels into {groups} equal groups: "
+                f"lightunet cannot split {channels} channels into {groups} equal groups: "
                 f"channels_per_group is {self.channels_per_group}, choose one that divides them"
             )
-        # Through the 1x1 convolution the first's bias too is a constant to the norm that follows.
-        x = Conv(channels, groups=groups, dtype=self.dtype, normed=train, name="conv.0")(x)
-        return Conv(self.features, 1, dtype=self.dtype, normed=train, name="conv.1")(x)
+        # The norm after the 1x1 convolution removes the first convolution's bias as well.
+        x = self.conv(channels, groups=groups, normed=train, name="conv.0")(x)
+        return self.conv(self.features, 1, normed=train, name="conv.1")(x)
 
 
 class LightDoubleConv(nn.Module):
-    """Twice a convolution of the variant, BatchNorm, ReLU. Names as in torch: 0, 1, 3, 4."""
+    """Twice a convolution, BatchNorm and ReLU. [N, H, W, C] -> [N, H, W, features].
+
+    In "lighter" both convolutions are grouped; in "light" the first is plain and the second
+    depthwise. Submodules have torch's names: 0, 1, 3, 4.
+    """
 
     mid_features: int
     features: int
     variant: str
     channels_per_group: int
-    dtype: Dtype | None = None
+    conv: ModuleDef = Conv
+    norm: ModuleDef = BatchNorm
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        lighter = self.variant == "lighter"
-        if lighter:
-            x = GroupedConv(self.mid_features, self.channels_per_group, self.dtype, name="0")(
-                x, train
-            )
+        grouped = partial(GroupedConv, conv=self.conv)
+        if self.variant == "lighter":
+            per_group = self.channels_per_group
+            x = grouped(self.mid_features, per_group, name="0")(x, train)
         else:
-            x = Conv(self.mid_features, dtype=self.dtype, normed=train, name="0")(x)
-        x = nn.relu(BatchNorm(dtype=self.dtype, name="1")(x, train))
-        per_group = self.channels_per_group if lighter else 1
-        x = GroupedConv(self.features, per_group, self.dtype, name="3")(x, train)
-        return nn.relu(BatchNorm(dtype=self.dtype, name="4")(x, train))
+            per_group = 1
+            x = self.conv(self.mid_features, normed=train, name="0")(x)
+        x = nn.relu(self.norm(name="1")(x, train))
+        x = grouped(self.features, per_group, name="3")(x, train)
+        return nn.relu(self.norm(name="4")(x, train))
 
 
 class LightUNet(nn.Module):
-    """Light U-Net, in its two variants: every 3x3 convolution in groups, or the second of each two.
+    """Light U-Net in its two variants, equal to the classes of Yingping-LI/Light-U-net.
 
-    Image [N, H, W, in_channels] -> logits [N, H, W, num_classes] (the reference returns their
-    sigmoid); any H and W of 16 or more. One head. 7,944,459 parameters at the defaults, 10,999,105
-    as "light".
+    Image [N, H, W, in_channels] -> logits [N, H, W, num_classes], of which the reference returns
+    the sigmoid; H and W can be any from 16 up. One head. 7,944,459 parameters at the defaults,
+    10,999,105 as "light".
 
     Attributes:
         in_channels: channels of the image.
         num_classes: channels of the logits.
-        variant: "lighter", the paper's "Lighter U-net @C", where every 3x3 convolution is grouped;
-            or "light", where the first of each two is plain and the second depthwise.
+        variant: "lighter", the paper's "Lighter U-net @C", groups every 3x3 convolution; in "light"
+            the first of each two is plain and the second depthwise.
         channels_per_group: the C of "lighter"; "light" does not use it.
         widths: channels of the five levels, finest first.
-        dropout: the share of values set to zero after the deepest level, with `train` and where
-            `apply` is given `rngs={"dropout": key}`. Without that key there is no dropout.
+        dropout: share of the deepest level's values that is set to zero when `train` is true and
+            `apply` gets `rngs={"dropout": key}`. Without that key there is no dropout.
         dtype: dtype of the computation; None: that of the input and the parameters.
     """
 
@@ -109,29 +116,34 @@ class LightUNet(nn.Module):
                 f"lightunet's channels_per_group must be 1 or more, found {self.channels_per_group}"
             )
 
-        x, skips = self._double(self.widths[0], self.widths[0], "inc.double_conv")(image, train), []
+        conv = partial(Conv, dtype=self.dtype)
+        double = partial(
+            LightDoubleConv,
+            variant=self.variant,
+            channels_per_group=self.channels_per_group,
+            conv=conv,
+            norm=partial(BatchNorm, dtype=self.dtype),
+        )
+
+        first = self.widths[0]
+        x, skips = double(first, first, name="inc.double_conv")(image, train), []
         for i, width in enumerate(self.widths[1:], 1):
             skips.append(x)
-            name = f"down{i}.maxpool_conv.1.double_conv"
-            x = self._double(width, width, name)(max_pool(x), train)
+            down = double(width, width, name=f"down{i}.maxpool_conv.1.double_conv")
+            x = down(max_pool(x), train)
 
-        keep = not (train and self.has_rng("dropout"))
-        x = nn.Dropout(self.dropout, deterministic=keep)(x)
+        deterministic = not (train and self.has_rng("dropout"))
+        x = nn.Dropout(self.dropout, deterministic=deterministic)(x)
 
-        # A decoder level leaves with the channels of the next finer one, to add up with its skip.
+        # A decoder level ends with the width of the next finer one, whose skip it then joins.
         for i, level in enumerate((3, 2, 1, 0), 1):
             x = pad_to(upsample_corner_aligned(x), skips[level])
             x = jnp.concatenate((skips[level], x), axis=-1)
             features = self.widths[max(level - 1, 0)]
-            x = self._double(self.widths[level], features, f"up{i}.conv.double_conv")(x, train)
+            x = double(self.widths[level], features, name=f"up{i}.conv.double_conv")(x, train)
 
-        logits = Conv(self.num_classes, 1, dtype=self.dtype, name="outc.conv")(x)
+        logits = conv(self.num_classes, 1, name="outc.conv")(x)
         return (logits,) if all_heads else logits
-
-    def _double(self, mid_features: int, features: int, name: str) -> LightDoubleConv:
-        return LightDoubleConv(
-            mid_features, features, self.variant, self.channels_per_group, self.dtype, name=name
-        )
 
 
 NETWORK = LightUNet

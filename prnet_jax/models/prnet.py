@@ -1,32 +1,47 @@
 """PR-Net: Zhou & Wang, Modeling and Simulation 12(6), 2023, doi:10.12677/MOS.2023.126501."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from prnet_jax.errors import InputError
-from prnet_jax.models.attention import ProgressiveAttention
-from prnet_jax.models.layers import Conv, DoubleConv, Dtype, InstanceNorm, UpConv, check_image
+from prnet_jax.models.attention import DilatedSelfAttention, GatedConv, ProgressiveAttention
+from prnet_jax.models.layers import (
+    BatchNorm,
+    Conv,
+    DoubleConv,
+    Dtype,
+    InstanceNorm,
+    ModuleDef,
+    UpConv,
+    check_image,
+)
 
 
 class ResidualBlock(nn.Module):
-    """Three groups of convolution, InstanceNorm, ReLU (section 2.2). -> [N, H, W, features].
+    """Three groups of convolution, InstanceNorm and ReLU (section 2.2).
 
-    The kernels are 1x1, 3x3, 3x3; the shortcut is the first group's output, not the block's input.
+    [N, H, W, C] -> [N, H, W, features]. The kernels are 1x1, 3x3 and 3x3; the shortcut is the first
+    group's output, not the block's input.
+
+    Attributes:
+        features: channels of the output.
+        relu_after_sum: whether the third group's ReLU follows the residual sum.
+        conv, norm: `Conv` and `InstanceNorm`, bound to the network's dtype.
     """
 
     features: int
-    norm_affine: bool = False
     relu_after_sum: bool = False
-    dtype: Dtype | None = None
+    conv: ModuleDef = Conv
+    norm: ModuleDef = InstanceNorm
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         def group(x, kernel_size, index):
-            x = Conv(
-                self.features, kernel_size, dtype=self.dtype, normed=True, name=f"conv{index}"
-            )(x)
-            return InstanceNorm(self.norm_affine, dtype=self.dtype, name=f"norm{index}")(x)
+            x = self.conv(self.features, kernel_size, normed=True, name=f"conv{index}")(x)
+            return self.norm(name=f"norm{index}")(x)
 
         shortcut = nn.relu(group(x, 1, 1))
         x = nn.relu(group(shortcut, 3, 2))
@@ -35,22 +50,26 @@ class ResidualBlock(nn.Module):
 
 
 class Enhancement(nn.Module):
-    """The feature enhancement: a double convolution, then PAM (section 2.1)."""
+    """The feature enhancement: a double convolution, then PAM (section 2.1).
+
+    [N, H, W, C] -> [N, H, W, features]. `double_conv` and `pam` are `DoubleConv` and
+    `ProgressiveAttention`, bound to the network's fields.
+    """
 
     features: int
-    pam: dict
-    dtype: Dtype | None = None
+    double_conv: ModuleDef = DoubleConv
+    pam: ModuleDef = ProgressiveAttention
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        x = DoubleConv(self.features, dtype=self.dtype, name="conv.double_conv")(x, train)
-        return ProgressiveAttention(**self.pam, dtype=self.dtype, name="pam")(x, train)
+        x = self.double_conv(self.features, name="conv.double_conv")(x, train)
+        return self.pam(name="pam")(x, train)
 
 
 class PRNet(nn.Module):
     """PR-Net. The paper leaves much open; each open point is a field with our default.
 
-    Image [N, H, W, in_channels] -> logits [N, H, W, num_classes]; H and W must divide by
+    Image [N, H, W, in_channels] -> logits [N, H, W, num_classes]; H and W must be multiples of
     2^len(widths). One head. 39,876,609 parameters at the defaults.
 
     Attributes:
@@ -58,10 +77,11 @@ class PRNet(nn.Module):
         num_classes: channels of the logits.
         widths: channels of the encoder stages; their number is the number of stages (open).
         norm_affine: whether InstanceNorm has a scale and a bias (open).
-        relu_after_sum: the third group's ReLU stands after the residual sum, not before (open).
+        relu_after_sum: whether the third group's ReLU follows the residual sum; else it precedes
+            the sum (open).
         enhance_width: channels of the enhancement; None: those of the last stage (open).
-        enhance_skips: stages (0 = finest) whose skip connection passes an enhancement of its own
-            besides the one after the last pooling (open; attention is quadratic in H x W).
+        enhance_skips: stages (0 = finest) whose skip connection has an enhancement of its own, in
+            addition to the one after the last pooling (open; attention is quadratic in H x W).
         heads: attention heads (open; eq. 1 read literally has one).
         qk_width: channels of q and k; None: those of the input (open).
         attention_kernel: kernel of the dilated convolutions (open).
@@ -107,48 +127,61 @@ class PRNet(nn.Module):
         check_image("prnet", image, self.in_channels, 2 ** len(self.widths))
         stages = range(len(self.widths))
         if not set(self.enhance_skips) <= set(stages):
-            raise InputError(f"enhance_skips must be among {[*stages]}: {self.enhance_skips}")
+            raise InputError(
+                f"enhance_skips must be among {[*stages]}, found {[*self.enhance_skips]}"
+            )
+        conv = partial(Conv, dtype=self.dtype)
+        norm = partial(BatchNorm, dtype=self.dtype)
+        double_conv = partial(DoubleConv, conv=conv, norm=norm)
+        residual_block = partial(
+            ResidualBlock,
+            relu_after_sum=self.relu_after_sum,
+            conv=conv,
+            norm=partial(InstanceNorm, affine=self.norm_affine, dtype=self.dtype),
+        )
+        enhancement = partial(Enhancement, double_conv=double_conv, pam=self._pam(conv, norm))
 
         x, skips = image, []
         for s in stages:
-            x = ResidualBlock(
-                self.widths[s],
-                self.norm_affine,
-                self.relu_after_sum,
-                self.dtype,
-                name=f"encoder.{s}",
-            )(x)
+            x = residual_block(self.widths[s], name=f"encoder.{s}")(x)
             skips.append(x)
             x = nn.avg_pool(x, (2, 2), (2, 2))
 
-        x = self._enhance(self.enhance_width or self.widths[-1], "enhance")(x, train)
+        x = enhancement(self.enhance_width or self.widths[-1], name="enhance")(x, train)
         for s in self.enhance_skips:
-            skips[s] = self._enhance(self.widths[s], f"enhance_skip.{s}")(skips[s], train)
+            skips[s] = enhancement(self.widths[s], name=f"enhance_skip.{s}")(skips[s], train)
 
         for i, s in enumerate(reversed(stages)):
             width = self.widths[s]
             x = UpConv(width, self.up_kernel, dtype=self.dtype, name=f"decoder.{i}.up")(x)
             x = jnp.concatenate((skips[s], x), axis=-1)
-            x = DoubleConv(width, dtype=self.dtype, name=f"decoder.{i}.double_conv")(x, train)
+            x = double_conv(width, name=f"decoder.{i}.double_conv")(x, train)
 
-        logits = Conv(self.num_classes, self.head_kernel, dtype=self.dtype, name="head")(x)
+        logits = conv(self.num_classes, self.head_kernel, name="head")(x)
         return (logits,) if all_heads else logits
 
-    def _enhance(self, features: int, name: str) -> Enhancement:
-        pam = {
-            "dilations": self.pam_dilations,
-            "heads": self.heads,
-            "qk_width": self.qk_width,
-            "attention_kernel": self.attention_kernel,
-            "attention_scale": self.attention_scale,
-            "attention_residual": self.attention_residual,
-            "attention_projection": self.attention_projection,
-            "gate_kernel": self.gate_kernel,
-            "gate_norm": self.gate_norm,
-            "norm": self.pam_norm,
-            "combine": self.pam_combine,
-        }
-        return Enhancement(features, pam, self.dtype, name=name)
+    def _pam(self, conv: ModuleDef, norm: ModuleDef) -> ModuleDef:
+        """`ProgressiveAttention`, bound to this network's fields."""
+        attention = partial(
+            DilatedSelfAttention,
+            heads=self.heads,
+            qk_width=self.qk_width,
+            kernel_size=self.attention_kernel,
+            scale=self.attention_scale,
+            residual=self.attention_residual,
+            projection=self.attention_projection,
+            conv=conv,
+        )
+        gate_norm = norm if self.gate_norm else None
+        return partial(
+            ProgressiveAttention,
+            dilations=self.pam_dilations,
+            combine=self.pam_combine,
+            attention=attention,
+            gate=partial(GatedConv, kernel_size=self.gate_kernel, conv=conv, norm=gate_norm),
+            conv=conv,
+            norm=norm if self.pam_norm else None,
+        )
 
 
 NETWORK = PRNet

@@ -1,44 +1,46 @@
 """Res2Net-50 v1b, the backbone of Inf-Net: Gao et al., IEEE TPAMI 43(2), 2021 (section 3)."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from prnet_jax.models.layers import BatchNorm, Conv, Dtype
+from prnet_jax.models.layers import BatchNorm, Conv, ModuleDef
 
 SCALES = 4
-EXPANSION = 4  # channels that leave a block, by its `planes`
+EXPANSION = 4  # a block's output has this many times `planes` channels
 
 
 class Res2Block(nn.Module):
-    """A bottleneck whose 3x3 convolution works on four slices of the channels in turn.
+    """A bottleneck with a 3x3 convolution for each of four slices of the channels, in turn.
 
-    [N, H, W, C] -> [N, H / stride, W / stride, 4 planes]. In a *stage* block, the first of a layer,
-    the slices do not feed each other, they carry the stride, and the shortcut is a 1x1 convolution.
+    [N, H, W, C] -> [N, H / stride, W / stride, 4 planes]. Each slice's result is added to the next
+    slice. In the first block of a layer, the *stage* block, it is not; there the slices have the
+    stride, and the shortcut is a 1x1 convolution.
 
     Attributes:
-        planes: a quarter of the channels that leave.
-        base_width: channels of a slice where `planes` is 64; in proportion elsewhere.
-        stride: of a stage block; 1 elsewhere.
-        stage: whether it is the first of its layer.
-        dtype: dtype of the computation; None: that of the input and the parameters.
+        planes: a quarter of the output's channels.
+        base_width: channels of a slice if `planes` is 64; others in proportion.
+        stride: 1 except in a stage block.
+        stage: whether it is the first block of its layer.
+        conv, norm: `Conv` and `BatchNorm`, bound to the network's dtype.
     """
 
     planes: int
     base_width: int = 26
     stride: int = 1
     stage: bool = False
-    dtype: Dtype | None = None
+    conv: ModuleDef = Conv
+    norm: ModuleDef = BatchNorm
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         width = self.planes * self.base_width // 64
 
         def conv_norm(x, features, kernel_size, conv, norm, stride=1):
-            x = Conv(
-                features, kernel_size, stride=stride, use_bias=False, dtype=self.dtype, name=conv
-            )(x)
-            return BatchNorm(dtype=self.dtype, name=norm)(x, train)
+            x = self.conv(features, kernel_size, stride=stride, use_bias=False, name=conv)(x)
+            return self.norm(name=norm)(x, train)
 
         y = nn.relu(conv_norm(x, SCALES * width, 1, "conv1", "bn1"))
         slices = jnp.split(y, SCALES, axis=-1)
@@ -48,7 +50,7 @@ class Res2Block(nn.Module):
                 part = part + done[-1]
             part = conv_norm(part, width, 3, f"convs.{i}", f"bns.{i}", self.stride)
             done.append(nn.relu(part))
-        done.append(_average_pool(slices[-1], self.stride) if self.stage else slices[-1])
+        done.append(average_pool(slices[-1], self.stride) if self.stage else slices[-1])
         y = conv_norm(jnp.concatenate(done, axis=-1), EXPANSION * self.planes, 1, "conv3", "bn3")
 
         if self.stage:
@@ -61,20 +63,22 @@ class Res2Block(nn.Module):
 class Res2Net(nn.Module):
     """The backbone without its classifier (`fc`), which nothing here uses.
 
-    Image [N, H, W, C] with sides that divide by 32 -> the outputs of the four layers, at 1/4, 1/8,
-    1/16 and 1/32 of the sides, 4 * widths channels.
+    Image [N, H, W, C], H and W multiples of 32 -> the outputs of the four layers, at 1/4, 1/8, 1/16
+    and 1/32 of the sides, with 4 * widths channels.
 
     Attributes:
-        widths: the `planes` of the layers' blocks; the stem has half of the first, twice, and it.
-        blocks: how many blocks each layer has.
+        widths: the `planes` of each layer's blocks. The stem's convolutions have half, half and all
+            of the first.
+        blocks: number of blocks in each layer.
         base_width: see `Res2Block`.
-        dtype: dtype of the computation; None: that of the input and the parameters.
+        conv, norm: `Conv` and `BatchNorm`, bound to the network's dtype.
     """
 
     widths: tuple[int, int, int, int] = (64, 128, 256, 512)
     blocks: tuple[int, int, int, int] = (3, 4, 6, 3)
     base_width: int = 26
-    dtype: Dtype | None = None
+    conv: ModuleDef = Conv
+    norm: ModuleDef = BatchNorm
 
     @nn.compact
     def __call__(self, image: jax.Array, train: bool) -> tuple[jax.Array, ...]:
@@ -85,26 +89,22 @@ class Res2Net(nn.Module):
             (stem // 2, 1, "conv1.3", "conv1.4"),
             (stem, 1, "conv1.6", "bn1"),
         ):
-            x = Conv(features, stride=stride, use_bias=False, dtype=self.dtype, name=conv)(x)
-            x = nn.relu(BatchNorm(dtype=self.dtype, name=norm)(x, train))
+            x = self.conv(features, stride=stride, use_bias=False, name=conv)(x)
+            x = nn.relu(self.norm(name=norm)(x, train))
         x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
 
+        block = partial(Res2Block, base_width=self.base_width, conv=self.conv, norm=self.norm)
         maps = []
         for layer, (planes, count) in enumerate(zip(self.widths, self.blocks, strict=True), 1):
             for i in range(count):
-                x = Res2Block(
-                    planes,
-                    self.base_width,
-                    stride=2 if i == 0 and layer > 1 else 1,
-                    stage=i == 0,
-                    dtype=self.dtype,
-                    name=f"layer{layer}.{i}",
-                )(x, train)
+                stage = i == 0
+                stride = 2 if stage and layer > 1 else 1
+                x = block(planes, stride=stride, stage=stage, name=f"layer{layer}.{i}")(x, train)
             maps.append(x)
         return tuple(maps)
 
 
-def _average_pool(x: jax.Array, stride: int) -> jax.Array:
-    """3x3 with zeros around, which the divisor of nine counts, as the reference has it."""
+def average_pool(x: jax.Array, stride: int) -> jax.Array:
+    """3x3, padded with zeros that count: every sum is divided by nine, as in the reference."""
     pads = ((1, 1), (1, 1))
     return nn.avg_pool(x, (3, 3), (stride, stride), padding=pads, count_include_pad=True)

@@ -1,4 +1,4 @@
-"""AWSnet: the battery, and the network without deep supervision."""
+"""AwsNet: the battery, and the network without deep supervision."""
 
 import functools
 
@@ -13,8 +13,8 @@ class TestAwsNet(ModelTester):
     small = {"widths": (4, 4, 8, 8, 8)}
     parameter_count = 8_727_088
 
-    def test_without_deep_supervision_only_the_main_head_is_given(self, narrow, evaluated):
-        """The side heads' parameters exist all the same."""
+    def test_without_deep_supervision_there_is_only_the_main_head(self, narrow, evaluated):
+        """The side heads' parameters still exist."""
         model, variables, image = narrow
         plain = model.clone(deep_supervision=False)
         made = jax.eval_shape(lambda: plain.init(KEY, image, train=False))

@@ -8,9 +8,9 @@ import pytest
 from prnet_jax.errors import InputError
 from prnet_jax.models import create_model
 from prnet_jax.models.infnet import resize
-from tests.model_tester import ModelTester, noise
+from prnet_jax.models.res2net import average_pool
+from tests.model_tester import KEY, ModelTester, noise
 
-KEY = jax.random.key(0)
 SMALL = {"widths": (8, 8, 8, 8), "blocks": (1, 2, 1, 1), "channels": 4}
 
 
@@ -25,7 +25,7 @@ class TestInfNet(ModelTester):
     dropped = ("resnet.fc.",)
 
     def test_shapes(self, reference):
-        """Every head has the image's sides; more than one class there cannot be."""
+        """Every head has the image's sides. There is one class, and one channel or three."""
         model = create_model("infnet", **SMALL)
         for h, w in ((32, 64), (96, 32)):
             image = jax.ShapeDtypeStruct((2, h, w, 1), jnp.float32)
@@ -40,7 +40,7 @@ class TestInfNet(ModelTester):
 
 
 def test_one_channel_is_the_slice_three_times():
-    """With the same parameters."""
+    """The parameters are the same."""
     model = create_model("infnet", **SMALL)
     variables, image = noise(model, (1, 32, 32, 1))
     colour = model.clone(in_channels=3)
@@ -59,7 +59,7 @@ def test_one_channel_is_the_slice_three_times():
 
 
 def test_resize_takes_two_taps():
-    """Half-pixel centres; scaled down by 4, the mean of the middle two of each four pixels."""
+    """Half-pixel centres. Down by 4, it is the mean of the middle two of each four pixels."""
     line = jnp.asarray([0.0, 1.0, 4.0, 9.0, 16.0, 25.0, 36.0, 49.0])
     found = resize(jnp.broadcast_to(line, (4, 8))[None, :, :, None], 1 / 4)
     np.testing.assert_allclose(found[0, :, :, 0], [[2.5, 30.5]], rtol=1e-6)
@@ -68,9 +68,7 @@ def test_resize_takes_two_taps():
     assert resize(jnp.ones((1, 2, 2, 1), jnp.bfloat16), 2).dtype == jnp.bfloat16
 
 
-def test_backbone_counts_the_zeros_of_its_average():
-    """The corner of a constant map has four pixels of nine."""
-    from prnet_jax.models.res2net import _average_pool
-
-    found = _average_pool(jnp.full((1, 4, 4, 1), 9.0), 2)
+def test_the_backbones_average_counts_its_padding():
+    """At a corner of a constant map four of the nine pixels are not padding."""
+    found = average_pool(jnp.full((1, 4, 4, 1), 9.0), 2)
     np.testing.assert_allclose(found[0, :, :, 0], [[4, 6], [6, 9]], rtol=1e-6)

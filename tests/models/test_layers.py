@@ -1,4 +1,6 @@
-"""Blocks against values by hand and against NumPy."""
+"""Blocks against values computed by hand and with NumPy."""
+
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +31,7 @@ def test_conv_by_hand():
     np.testing.assert_array_equal(out, 2 * above + right + 0.5)
 
 
-def test_dilated_conv_reaches_as_far_as_its_rate():
+def test_dilated_conv_reaches_as_far_as_its_dilation():
     x = np.zeros((1, 9, 9, 1), np.float32)
     x[0, 4, 4] = 1.0
     params = {"kernel": np.ones((3, 3, 1, 1), np.float32), "bias": np.zeros(1, np.float32)}
@@ -52,7 +54,7 @@ def test_initialisation_is_torchs_default(module, fan_in):
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_up_conv_spreads_each_pixel(size):
-    """Each input pixel adds its kernel to the output, where torch's padding cuts the borders."""
+    """Each input pixel adds its kernel to the output, whose borders torch's padding cuts off."""
     x, kernel, bias = normal(1, 3, 4, 2), normal(size, size, 5, 2, seed=1), normal(5, seed=2)
     expected = np.zeros((2 * 3 + size - 2, 2 * 4 + size - 2, 5), np.float64)
     for row in range(3):
@@ -93,7 +95,7 @@ def test_batch_norm_uses_running_statistics_in_evaluation():
 
 
 def test_norms_compute_in_float32_under_bfloat16():
-    """The mean of 1000 + noise would be lost in bfloat16, whose spacing there is 4."""
+    """bfloat16, whose spacing at 1000 is 4, would lose the mean of these values."""
     x = jnp.asarray(1000.0 + 4.0 * jnp.arange(16.0).reshape(1, 4, 4, 1), jnp.bfloat16)
     for out in (
         InstanceNorm().apply({}, x),
@@ -149,7 +151,7 @@ def test_attention_by_hand():
 
 
 def test_attention_refuses_a_width_that_its_heads_do_not_divide():
-    with pytest.raises(InputError, match="width must divide by its 8 heads, found 12"):
+    with pytest.raises(InputError, match="width must be a multiple of its 8 heads, found 12"):
         DilatedSelfAttention(2).init(KEY, jnp.zeros((1, 2, 2, 12)))
 
 
@@ -163,7 +165,8 @@ def test_gated_conv_by_hand():
 
 def test_progressive_attention_combines_its_three_features():
     x = normal(1, 4, 4, 8)
-    pam = ProgressiveAttention(heads=2)
+    two_heads = partial(DilatedSelfAttention, heads=2)
+    pam = ProgressiveAttention(attention=two_heads)
     variables = pam.init(KEY, x, train=False)
     params = variables["params"]
 
@@ -175,7 +178,7 @@ def test_progressive_attention_combines_its_three_features():
     g2 = part(GatedConv(8), "gc2", part(DilatedSelfAttention(3, 2), "dsa2", x), g1, False)
     np.testing.assert_allclose(pam.apply(variables, x, train=False), f1 + g1 + g2, atol=1e-6)
     with pytest.raises(InputError, match="pam_combine"):
-        ProgressiveAttention(heads=2, combine="mean").init(KEY, x, train=False)
+        ProgressiveAttention(combine="mean", attention=two_heads).init(KEY, x, train=False)
 
 
 def test_double_conv_names_are_torchs():
@@ -191,7 +194,7 @@ def test_double_conv_names_are_torchs():
 @pytest.mark.parametrize(
     ("shape", "message"),
     [
-        ((1, 100, 64, 1), "divide by 16, found 100x64: the nearest is 96x64"),
+        ((1, 100, 64, 1), "divisible by 16, found 100x64: the nearest is 96x64"),
         ((1, 64, 64, 3), r"expects images \[N, H, W, 1\], found \[1, 64, 64, 3\]"),
         ((64, 64, 1), r"expects images \[N, H, W, 1\]"),
         ((1, 0, 16, 1), "nearest is 16x16"),

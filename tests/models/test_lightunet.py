@@ -1,15 +1,12 @@
 """Light U-Net: the battery for both variants, its groups, its dropout."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from prnet_jax.errors import InputError
 from prnet_jax.models import create_model
-from tests.model_tester import GoldenTester, ModelTester, noise
-
-KEY = jax.random.key(0)
+from tests.model_tester import GoldenTester, ModelTester, noise, variable_shapes
 
 
 class TestLighter(ModelTester):
@@ -33,10 +30,8 @@ class TestLighterOdd(GoldenTester):
     golden = "lightunet_odd"
 
 
-def init(in_channels=1, **fields):
-    model = create_model("lightunet", in_channels=in_channels, **fields)
-    image = jnp.zeros((1, 16, 16, in_channels))
-    return jax.eval_shape(lambda: model.init(KEY, image, train=False))["params"]
+def parameters(**fields):
+    return variable_shapes(create_model("lightunet", **fields))["params"]
 
 
 @pytest.mark.parametrize(
@@ -51,21 +46,21 @@ def init(in_channels=1, **fields):
     ],
 )
 def test_counts_of_the_authors_for_colour(fields, count):
-    """MODELS.md, section 6: what the classes count at three input channels."""
-    assert sum(x.size for x in jax.tree.leaves(init(in_channels=3, **fields))) == count
+    """The classes of Yingping-LI/Light-U-net have these counts at three input channels."""
+    assert sum(x.size for x in jax.tree.leaves(parameters(in_channels=3, **fields))) == count
 
 
 def test_groups():
-    up = init()["up1.conv.double_conv"]["0"]
+    up = parameters()["up1.conv.double_conv"]["0"]
     assert up["conv.0"]["kernel"].shape == (3, 3, 128, 1024)  # eight groups
     assert up["conv.1"]["kernel"].shape == (1, 1, 1024, 512)
-    light = init(variant="light")["up1.conv.double_conv"]
+    light = parameters(variant="light")["up1.conv.double_conv"]
     assert light["0"]["kernel"].shape == (3, 3, 1024, 512)
     assert light["3"]["conv.0"]["kernel"].shape == (3, 3, 1, 512)
 
 
-def test_dropout_wants_training_and_a_key():
-    """At the deepest level half of the values go and the others double; elsewhere nothing does."""
+def test_dropout_needs_training_and_a_key():
+    """It sets about half of the deepest level's values to zero and doubles the others."""
     model = create_model("lightunet", widths=(4, 4, 8, 8, 8))
     variables, image = noise(model, (2, 64, 64, 1))
 
@@ -96,8 +91,8 @@ def test_dropout_wants_training_and_a_key():
 
 def test_refusals():
     with pytest.raises(InputError, match="one of lighter, light, found 'lightest'"):
-        init(variant="lightest")
-    with pytest.raises(InputError, match="cannot part 64 channels into 3 equal groups"):
-        init(channels_per_group=20)
+        parameters(variant="lightest")
+    with pytest.raises(InputError, match="cannot split 64 channels into 3 equal groups"):
+        parameters(channels_per_group=20)
     with pytest.raises(InputError, match="channels_per_group must be 1 or more, found 0"):
-        init(channels_per_group=0)
+        parameters(channels_per_group=0)

@@ -1,4 +1,4 @@
-"""PR-Net: the battery, and each of its open points."""
+"""PR-Net: the battery, and each point that the paper leaves open."""
 
 import functools
 
@@ -73,7 +73,7 @@ def test_refusals():
         create_model("layers")
     with pytest.raises(InputError, match="no field 'width': did you mean widths"):
         create_model("prnet", width=(4,))
-    with pytest.raises(InputError, match="sides that divide by 16, found 100x100"):
+    with pytest.raises(InputError, match="sides divisible by 16, found 100x100"):
         create_model("prnet").init(KEY, jnp.zeros((1, 100, 100, 1)), train=False)
-    with pytest.raises(InputError, match="enhance_skips must be among"):
+    with pytest.raises(InputError, match=r"enhance_skips must be among \[0, 1\], found \[2\]"):
         small(enhance_skips=(2,)).init(KEY, jnp.zeros((1, 8, 8, 1)), train=False)

@@ -3,13 +3,19 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from prnet_jax.models import create_model
-from prnet_jax.torch_weights.convert import to_torch
-from tests.model_tester import QUICK_COMPILE, GoldenTester, ModelTester, enable_x64, noise
+from prnet_jax.torch_weights import to_torch
+from tests.model_tester import (
+    QUICK_COMPILE_DOUBLE,
+    GoldenTester,
+    ModelTester,
+    enable_x64,
+    noise,
+    variable_shapes,
+)
 
 
 class TestUNet(ModelTester):
@@ -25,14 +31,12 @@ class TestUNetOdd(GoldenTester):
 
 
 def test_bilinear_parameter_count():
-    model = create_model("unet", bilinear=True)
-    image = jnp.zeros((1, 16, 16, 1))
-    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), image, train=False))
+    variables = variable_shapes(create_model("unet", bilinear=True))
     assert sum(x.size for x in jax.tree.leaves(variables["params"])) == 17_261_825
 
 
 def test_bilinear_equals_torch():
-    """At an eighth of the width and odd sides, both modes; the vectors have no bilinear U-Net."""
+    """At an eighth of the width, odd sides and in both modes. No golden has a bilinear U-Net."""
     torch = pytest.importorskip("torch")
     fields = {"widths": (8, 16, 32, 64, 128), "bilinear": True}
     model = create_model("unet", **fields)
@@ -42,7 +46,7 @@ def test_bilinear_equals_torch():
     module.load_state_dict(state_dict, strict=True)
     module.double()
 
-    @functools.partial(jax.jit, compiler_options=QUICK_COMPILE)
+    @functools.partial(jax.jit, compiler_options=QUICK_COMPILE_DOUBLE)
     def run(variables, image):
         trained, _ = model.apply(variables, image, train=True, mutable=["batch_stats"])
         return model.apply(variables, image, train=False), trained
@@ -57,7 +61,7 @@ def test_bilinear_equals_torch():
 
 
 def torch_bilinear_unet(torch):
-    """The layers of MODELS.md section 1, `bilinear=True`, every width an eighth of the table's."""
+    """The layers of milesial/Pytorch-UNet with `bilinear=True`, at an eighth of its widths."""
     nn = torch.nn
 
     def double(before, middle, after):
