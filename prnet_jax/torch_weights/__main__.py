@@ -3,6 +3,8 @@
 python -m prnet_jax.torch_weights import --model unet weights.pth OUT
 python -m prnet_jax.torch_weights export RUN weights.safetensors
 python -m prnet_jax.torch_weights compare --model unet weights.pth --reference my.unet:UNet
+
+Everything that takes time to import is imported inside the functions, so that --help is fast.
 """
 
 import argparse
@@ -10,56 +12,57 @@ import pathlib
 import sys
 from collections.abc import Callable
 
-import jax
-import numpy as np
-
-from prnet_jax.commands import name_and_value
+from prnet_jax import compiler
+from prnet_jax.commands import name_and_value, run_command
 from prnet_jax.errors import InputError
-from prnet_jax.models import list_models, model_fields
-from prnet_jax.torch_weights import layers
-from prnet_jax.torch_weights.convert import from_torch, to_torch
-from prnet_jax.torch_weights.files import read_state_dict, write_state_dict
+from prnet_jax.models import list_models
 
-_OWN_REFERENCE = {"prnet": "prnet_jax.torch_reference:PRNet"}
+_OWN_REFERENCE = {"prnet": "prnet_jax.torch_weights.reference:PRNet"}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit code 0, 2 for a person's mistake, 1 where `compare` finds a difference."""
+    """Exit code 0, 2 for a person's mistake, 1 if `compare` finds a difference."""
     arguments = _parser().parse_args(argv)
-    try:
-        return arguments.run(arguments)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    compiler.disable_ynn()
+    return run_command(lambda: arguments.run(arguments))
 
 
 def import_weights(arguments: argparse.Namespace) -> int:
-    """A file of weights -> a folder that a training starts from, in float32."""
+    """A file of weights -> a folder to start training from, in float32."""
+    import jax
+    import numpy as np
+
+    from prnet_jax.models import model_fields
+    from prnet_jax.run.variables import save_variables
+    from prnet_jax.torch_weights import from_torch
+    from prnet_jax.torch_weights.files import read_state_dict
+
     name, fields = arguments.model, dict(arguments.field)
     variables = from_torch(name, read_state_dict(arguments.weights), **fields)
     found = {str(x.dtype) for x in jax.tree.leaves(variables)} - {"float32"}
     variables = jax.tree.map(lambda x: x.astype(np.float32), variables)
-
-    from prnet_jax.run.variables import save_variables
-
     save_variables(arguments.folder, name, model_fields(name) | fields, variables)
     count = sum(x.size for x in jax.tree.leaves(variables["params"]))
-    became = f", {' and '.join(sorted(found))} made float32" if found else ""
-    print(f"{name}, {count:,} parameters{became}: {arguments.folder}")
-    print(f"A training starts from it by --config.init_from={arguments.folder}")
+    converted = f", {' and '.join(sorted(found))} converted to float32" if found else ""
+    print(f"{name}, {count:,} parameters{converted}: {arguments.folder}")
+    print(f"To train from it: --config.init_from={arguments.folder}")
     return 0
 
 
 def export_weights(arguments: argparse.Namespace) -> int:
-    """A run's best checkpoint, or what import wrote -> a file of weights."""
+    """A run's best checkpoint, or a folder of imported weights -> a file of weights."""
     from absl import logging
 
     from prnet_jax.run.variables import load_variables, network_of
+    from prnet_jax.torch_weights import to_torch
+    from prnet_jax.torch_weights.files import write_state_dict
 
-    logging.set_verbosity(logging.ERROR)  # Orbax misses a file that a run does not need
+    logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that a run does not need
     name, fields = network_of(arguments.folder)
     if arguments.model not in (None, name):
-        raise InputError(f"{arguments.folder} holds {name}, not {arguments.model}: mend --model")
+        raise InputError(
+            f"{arguments.folder} holds {name}, not {arguments.model}: correct or omit --model"
+        )
     state_dict = to_torch(name, load_variables(arguments.folder), **fields)
     write_state_dict(arguments.weights, state_dict)
     print(f"{name}, {len(state_dict)} arrays: {arguments.weights}")
@@ -67,33 +70,27 @@ def export_weights(arguments: argparse.Namespace) -> int:
 
 
 def compare_weights(arguments: argparse.Namespace) -> int:
-    """Flax against a torch module on a file of weights, or on the parity vectors."""
-
+    """Flax against a torch module with the same weights, layer by layer."""
     name, fields = arguments.model, dict(arguments.field)
-    variables = None
-    if arguments.weights is not None:
-        variables = from_torch(name, read_state_dict(arguments.weights), **fields)
-        print(f"{arguments.weights} holds the names and shapes of {name}, all finite.")
-    elif arguments.reference is not None:
-        raise InputError("--reference is compared on weights: name their file")
+    where, reference_fields = arguments.reference, dict(arguments.reference_field)
+    if where is None:
+        if name not in _OWN_REFERENCE:
+            raise InputError(
+                f"there is no PyTorch module of {name} here: name one by --reference MODULE:CLASS"
+            )
+        where, reference_fields = _OWN_REFERENCE[name], fields | reference_fields
 
-    failed = False
-    if variables is not None and (arguments.reference or name in _OWN_REFERENCE):
-        where, reference_fields = arguments.reference, dict(arguments.reference_field)
-        if where is None:
-            where, reference_fields = _OWN_REFERENCE[name], fields | reference_fields
-        reference = layers.load_reference(where, reference_fields)
-        size = arguments.size
-        print(f"{name} against {where}, float32, {size}x{size} pixels of noise\n", flush=True)
-        differences = layers.layer_differences(name, variables, fields, reference, size)
-        print(layers.table(differences))
-        failed = any(d.fails for d in differences)
-    else:
-        print("No PyTorch module given (--reference): the network on its stored parity vectors.")
-        for vectors, dtype, differences in layers.parity(name, fields):
-            print(f"\n{vectors}, {dtype}\n{layers.table(differences)}", flush=True)
-            failed |= any(d.fails for d in differences)
-    return int(failed)
+    from prnet_jax.torch_weights import from_torch, layers
+    from prnet_jax.torch_weights.files import read_state_dict
+
+    variables = from_torch(name, read_state_dict(arguments.weights), **fields)
+    print(f"{arguments.weights} has the names and shapes of {name}; all values are finite.")
+    reference = layers.load_reference(where, reference_fields)
+    size = arguments.size
+    print(f"{name} against {where}, float32, {size}x{size} pixels of noise\n", flush=True)
+    differences = layers.layer_differences(name, variables, fields, reference, size)
+    print(layers.table(differences))
+    return int(any(d.fails for d in differences))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -124,20 +121,24 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("folder", type=pathlib.Path, metavar="OUT", help="a new folder")
 
     sub = command("export", export_weights, "A run's best checkpoint -> a file of PyTorch weights.")
-    sub.add_argument("--model", help="checked against what the folder holds")
-    sub.add_argument("folder", type=pathlib.Path, metavar="RUN", help="or what import wrote")
-    sub.add_argument("weights", type=pathlib.Path, help=f"a new {endings}")
+    sub.add_argument("--model", help="the network that RUN is expected to hold; checked if given")
+    sub.add_argument("folder", type=pathlib.Path, metavar="RUN", help="or a folder from import")
+    sub.add_argument("weights", type=pathlib.Path, help=f"a new file, {endings}")
 
     sub = command(
         "compare",
         compare_weights,
-        "Flax against PyTorch: layer by layer on the weights where a PyTorch module is given (for "
-        "prnet its own), else on the parity vectors of a checkout.",
+        "Flax against PyTorch, layer by layer with the same weights; exit code 1 if they differ.",
     )
     sub.add_argument("--model", required=True, help=models)
     add_fields(sub, "--field", field_help)
-    sub.add_argument("weights", type=pathlib.Path, nargs="?", help=endings)
-    sub.add_argument("--reference", metavar="MODULE:CLASS", help="a torch.nn.Module; is imported")
+    sub.add_argument("weights", type=pathlib.Path, help=endings)
+    own = ", ".join(_OWN_REFERENCE)
+    sub.add_argument(
+        "--reference",
+        metavar="MODULE:CLASS",
+        help=f"a torch.nn.Module, which is imported; required unless the network is {own}",
+    )
     add_fields(sub, "--reference-field", "an argument of that class, such as n_channels=1")
     sub.add_argument("--size", type=int, default=64, help="side of the image (default 64)")
     return parser

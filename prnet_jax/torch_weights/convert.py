@@ -1,22 +1,21 @@
 """PyTorch state_dict <-> Flax variables, for every network.
 
-`python -m prnet_jax.torch_weights import|export|compare` is in `prnet_jax.torch_weights.__main__`.
-
-A network's Flax modules bear the names of its PyTorch reference (dots included), so that one rule
-serves every network: join the path by dots and rename the last part,
+The modules of a Flax network have the names of its PyTorch reference (dots included), so one rule
+serves every network: join the path with dots and rename the last part,
 
     params       kernel -> weight, scale -> weight, bias -> bias
     batch_stats  mean -> running_mean, var -> running_var
 
 A kernel goes from [k, k, in, out] to [out, in, k, k]. The same permutation serves a transposed
-convolution, whose kernel is kept as [k, k, out, in].
+convolution, whose Flax kernel is [k, k, out, in].
 
-What only torch has is dropped on the way in and 0 on the way out: `num_batches_tracked`, and what
-the reference holds but never uses, which `models/<name>.py` lists as `UNUSED_TORCH`, name -> shape.
+What only torch has is dropped on import and zero on export: `num_batches_tracked`, and arrays that
+the reference never uses. `models/<name>.py` lists the latter as `UNUSED_TORCH`, name -> shape.
 """
 
+import functools
 import importlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from typing import Any
 
 import jax
@@ -28,16 +27,10 @@ from prnet_jax.models import create_model, list_models
 from prnet_jax.torch_weights.files import as_array
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-
-
 _TO_TORCH = (3, 2, 0, 1)
-
-
 _TO_FLAX = (2, 3, 1, 0)
-
-
 _COUNTER = "num_batches_tracked"
-_PARALLEL = "module."  # before every name of a network that was saved from DataParallel
+_PARALLEL = "module."  # the prefix of all names in a state_dict saved from DataParallel
 
 
 def from_torch(name: str, state_dict: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
@@ -45,16 +38,16 @@ def from_torch(name: str, state_dict: Mapping[str, Any], **fields: Any) -> dict[
 
     Args:
         name: a name of `list_models()`.
-        state_dict: name -> array (NumPy, JAX or a torch tensor) in PyTorch's layout; `module.`
-            before all names is taken off.
+        state_dict: name -> array (NumPy, JAX or a torch tensor) in PyTorch's layout. A prefix
+            `module.` that all names have is removed.
         **fields: overrides as for `create_model`.
 
     Returns:
-        {"params": ..., "batch_stats": ...} of NumPy arrays, copies, each of the dtype it had (a
-        torch tensor of bfloat16 becomes float32).
+        {"params": ..., "batch_stats": ...}, copies as NumPy arrays. Dtypes are kept, except that a
+        torch tensor of bfloat16 becomes float32.
 
     Raises:
-        InputError: a missing or unexpected name, another shape, or a value that is not an array of
+        InputError: a missing or unexpected name, a wrong shape, or a value that is not an array of
             finite floating-point numbers.
     """
     template = _template(name, fields)
@@ -74,12 +67,12 @@ def from_torch(name: str, state_dict: Mapping[str, Any], **fields: Any) -> dict[
         expected = _torch_shape(template[path].shape)
         if array.shape != expected:
             misfits.append(f"{torch_name} must be {list(expected)}, found {list(array.shape)}")
-        # A copy: the tensors of a state_dict are those that the torch module goes on changing.
+        # A copy, because training the torch module changes the state_dict's tensors in place.
         flat[path] = np.array(array.transpose(_TO_FLAX) if array.ndim == 4 else array, order="C")
     if misfits:
         raise InputError(
             f"{len(misfits)} of {len(names)} arrays have another shape than {name}'s "
-            f"({_some(misfits)}): is it of another width or number of channels?"
+            f"({_some(misfits)}): does it have another width or number of channels?"
         )
     for torch_name, path in names.items():
         _check_finite(torch_name, flat[path])
@@ -87,7 +80,7 @@ def from_torch(name: str, state_dict: Mapping[str, Any], **fields: Any) -> dict[
 
 
 def to_torch(name: str, variables: Mapping[str, Any], **fields: Any) -> dict[str, np.ndarray]:
-    """The PyTorch state_dict of Flax variables, which loads with `strict=True`.
+    """The PyTorch state_dict of Flax variables. It loads with `strict=True`.
 
     Args:
         name: a name of `list_models()`.
@@ -95,18 +88,18 @@ def to_torch(name: str, variables: Mapping[str, Any], **fields: Any) -> dict[str
         **fields: overrides as for `create_model`.
 
     Returns:
-        name -> array in PyTorch's layout, dtypes kept; `num_batches_tracked` is int64 0, what the
-        reference never uses float32 zeros.
+        name -> array in PyTorch's layout, dtypes kept. `num_batches_tracked` is int64 0; arrays
+        that the reference never uses are float32 zeros.
 
     Raises:
-        InputError: variables that are not those of the network.
+        InputError: the variables are not those of the network.
     """
     template = _template(name, fields)
     flat = _flatten(variables)
     if flat.keys() != template.keys():
         lacks, extra = set(template) - set(flat), set(flat) - set(template)
         raise InputError(
-            f"these are no variables of {name}: "
+            f"these are not the variables of {name}: "
             + _missing_and_unexpected({".".join(p) for p in lacks}, {".".join(p) for p in extra})
         )
     state_dict = {}
@@ -126,7 +119,7 @@ def to_torch(name: str, variables: Mapping[str, Any], **fields: Any) -> dict[str
 
 
 def _template(name: str, fields: Mapping[str, Any]) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
-    """Path -> shape of every variable of a network, without computing any."""
+    """Path -> shape and dtype of every variable of a network, without computing any."""
     model = create_model(name, **fields)
     image = jnp.zeros((1, 64, 64, model.in_channels))
     shapes = jax.eval_shape(lambda key: model.init(key, image, train=False), jax.random.key(0))
@@ -162,21 +155,24 @@ def _check_finite(name: str, array: np.ndarray) -> None:
 
 
 def _explain_names(name: str, expected: set[str], found: set[str]) -> str:
-    """Why a state_dict is not that of `name`, and whose it may be."""
-    likeness = {
-        other: _likeness({_torch_name(path) for path in _template(other, {})}, found)
-        for other in list_models()
-    }
+    """Why a state_dict is not one of `name`, and which network's it may be."""
+    likeness = {other: _likeness(_default_names(other), found) for other in list_models()}
     nearest = max(likeness, key=likeness.get)
     hint = f"is it another variant of {name}, or another network?"
     if nearest != name and likeness[nearest] > max(0.9, _likeness(expected, found)):
         hint = f"it looks like a state_dict of {nearest}"
     what = _missing_and_unexpected(expected - found, found - expected)
-    return f"this is no state_dict of {name}: {what}; {hint}"
+    return f"this is not a state_dict of {name}: {what}; {hint}"
 
 
-def _likeness(a: set[str], b: set[str]) -> float:
-    """The share of names in common, 0..1."""
+@functools.cache
+def _default_names(name: str) -> frozenset[str]:
+    """The torch names of the network `name` at its defaults."""
+    return frozenset(_torch_name(path) for path in _template(name, {}))
+
+
+def _likeness(a: Set[str], b: Set[str]) -> float:
+    """The fraction of names in common, 0..1."""
     return len(a & b) / len(a | b)
 
 

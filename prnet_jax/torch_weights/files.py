@@ -1,10 +1,10 @@
-"""Files of PyTorch weights as NumPy: .pth and .pt, .safetensors, .npz.
+"""Files of PyTorch weights as NumPy arrays: .pth and .pt, .safetensors, .npz.
 
-Such files come from strangers: nothing in them is ever executed. PyTorch and safetensors are
-optional and imported only where a file of theirs is read or written.
+Such files come from strangers, so nothing in them is ever executed. PyTorch and safetensors are
+optional; they are imported only to read or write a file of theirs.
 """
 
-import os
+import io
 import pathlib
 import warnings
 from collections.abc import Mapping
@@ -13,31 +13,29 @@ from typing import Any
 import numpy as np
 
 from prnet_jax.errors import InputError
+from prnet_jax.run.files import write_whole
 
 _TORCH = (".pth", ".pt")
-
-
 _SAFETENSORS = ".safetensors"
 _NPZ = ".npz"
 _ENDINGS = (*_TORCH, _SAFETENSORS, _NPZ)
 
-
-# Where training programs put the state_dict inside what they save.
+# The keys under which training programs save the state_dict.
 _NESTED_UNDER = ("state_dict", "model_state_dict", "model")
 
 
-def read_state_dict(path: pathlib.Path | str) -> dict[str, np.ndarray]:
-    """The state_dict that a file holds, at its top or nested as training programs save it.
+def read_state_dict(path: str | pathlib.Path) -> dict[str, np.ndarray]:
+    """Reads the state_dict in a file, at its top or nested as training programs save it.
 
     Args:
         path: a .pth, .pt, .safetensors or .npz file.
 
     Returns:
-        name -> array, dtypes kept, but bfloat16, which NumPy lacks, exactly widened to float32.
+        name -> array. Dtypes are kept, except that bfloat16, which NumPy lacks, becomes float32.
 
     Raises:
-        InputError: no such file, a damaged one, one that holds anything but arrays or that would
-            run code, or the package that reads it is not installed.
+        InputError: the file does not exist, is damaged, holds anything but arrays or would run
+            code; or the package that reads it is not installed.
     """
     path = pathlib.Path(path)
     ending = _ending(path)
@@ -59,11 +57,12 @@ def read_state_dict(path: pathlib.Path | str) -> dict[str, np.ndarray]:
         raise InputError(f"{path}: {error}") from None
 
 
-def write_state_dict(path: pathlib.Path | str, state_dict: Mapping[str, np.ndarray]) -> None:
-    """Writes a state_dict as the file's ending says, bfloat16 widened to float32.
+def write_state_dict(path: str | pathlib.Path, state_dict: Mapping[str, np.ndarray]) -> None:
+    """Writes a state_dict in the format of the file's ending, atomically; bfloat16 as float32.
 
     Raises:
-        InputError: the file exists, its ending is another, or the package is not installed.
+        InputError: the file exists, its ending is unknown, or the package that writes it is not
+            installed.
     """
     path = pathlib.Path(path)
     ending = _ending(path)
@@ -71,30 +70,26 @@ def write_state_dict(path: pathlib.Path | str, state_dict: Mapping[str, np.ndarr
         raise InputError(f"{path} exists and is not overwritten: name a new file")
     # Not np.ascontiguousarray, which makes a vector of a scalar.
     arrays = {name: np.asarray(_widen(array), order="C") for name, array in state_dict.items()}
+    content = io.BytesIO()
+    if ending in _TORCH:
+        torch = _import("torch", path)
+        torch.save({name: torch.tensor(array) for name, array in arrays.items()}, content)
+    elif ending == _SAFETENSORS:
+        content.write(_import("safetensors", path).numpy.save(arrays))
+    else:
+        np.savez(content, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.{os.getpid()}.new")  # renamed when whole
-    try:
-        if ending in _TORCH:
-            torch = _import("torch", path)
-            torch.save({name: torch.tensor(array) for name, array in arrays.items()}, fresh)
-        elif ending == _SAFETENSORS:
-            _import("safetensors", path).numpy.save_file(arrays, fresh)
-        else:
-            with open(fresh, "wb") as file:
-                np.savez(file, **arrays)
-        fresh.rename(path)
-    finally:
-        fresh.unlink(missing_ok=True)
+    write_whole(path, content.getvalue())
 
 
 def as_array(name: str, value: Any) -> np.ndarray:
-    """A NumPy array of an entry of a state_dict: an array, or a torch tensor on any device.
+    """The NumPy array of a state_dict's entry: an array, or a torch tensor on any device.
 
     Raises:
-        InputError: anything else.
+        InputError: the entry is anything else.
     """
     try:
-        if hasattr(value, "detach"):  # a torch tensor, known without importing torch
+        if hasattr(value, "detach"):  # a torch tensor, recognised without importing torch
             value = value.detach().cpu()
             value = (value.float() if "bfloat16" in str(value.dtype) else value).numpy()
         if hasattr(value, "shape") and not np.asarray(value).dtype.hasobject:
@@ -119,14 +114,14 @@ def _read_torch(path: pathlib.Path) -> Any:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of the pickle's version, before it is refused
+            warnings.simplefilter("ignore")  # torch warns of the pickle's version, then refuses it
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         raise InputError(
             f"{path} holds more than arrays and could run code, so it was not opened: "
-            "where you trust it, save model.state_dict() alone"
+            "if you trust it, load it yourself and save model.state_dict() alone"
         ) from None
-    except Exception as error:  # torch raises many kinds at a file that is cut or no file of its
+    except Exception as error:  # torch raises many kinds for a file that is cut or not its own
         raise _damaged(path, error) from None
 
 
@@ -172,5 +167,5 @@ def _import(package: str, path: pathlib.Path) -> Any:
 
 
 def _widen(array: np.ndarray) -> np.ndarray:
-    """bfloat16 and its kin, which NumPy knows only as extensions, to float32."""
+    """float32 for bfloat16 and the like, which NumPy knows only as extensions."""
     return array.astype(np.float32) if array.dtype.kind == "V" else array

@@ -1,28 +1,21 @@
-"""A Flax network measured against PyTorch: layer by layer, or by the stored parity vectors.
+"""A Flax network compared with a PyTorch module, layer by layer.
 
-All differences are the worst absolute one, relative to the peak of what PyTorch computed.
+A difference is max |Flax - PyTorch| / max |PyTorch|.
 """
 
-import contextlib
 import dataclasses
-import importlib.util
-import pathlib
+import importlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import jax.experimental
+import jax
 import numpy as np
 
 from prnet_jax.errors import InputError
 from prnet_jax.models import create_model
-from prnet_jax.torch_weights.convert import from_torch, to_torch
+from prnet_jax.torch_weights.convert import to_torch
 
-# Of float32, evaluation and training mode, and of float64. Inf-Net's deepest BatchNorms see few
-# samples in training mode.
-EVAL_BAR, TRAIN_BAR, INFNET_TRAIN_BAR, DOUBLE_BAR = 2e-5, 2e-4, 1e-3, 1e-6
-
-
-_GOLDENS = pathlib.Path(__file__).resolve().parents[1] / "tests" / "goldens"
+_LIMIT = 2e-5  # of the outputs' differences, in float32 and evaluation mode
 
 
 @dataclasses.dataclass
@@ -30,20 +23,20 @@ class Difference:
     """One line of a report.
 
     Attributes:
-        part: the layer or the array.
-        shape: its shape in PyTorch's layout.
-        value: the difference relative to the peak.
-        bar: what it must stay below, or None where it need not.
+        part: the layer or the output.
+        shape: of its map, in PyTorch's layout.
+        value: the difference, relative to PyTorch's peak.
+        limit: what the difference must stay below; None: no limit.
     """
 
     part: str
     shape: tuple[int, ...]
     value: float
-    bar: float | None = None
+    limit: float | None = None
 
     @property
     def fails(self) -> bool:
-        return self.bar is not None and not self.value < self.bar
+        return self.limit is not None and not self.value < self.limit
 
 
 def layer_differences(
@@ -53,16 +46,16 @@ def layer_differences(
     reference: Any,
     size: int = 64,
 ) -> list[Difference]:
-    """Flax and PyTorch on the same image of noise, float32, evaluation mode.
+    """Compares Flax and PyTorch on one image of noise, in float32 and evaluation mode.
 
-    Layers are those that bear the same name on both sides and give one map of the same shape, in
-    the order in which PyTorch computes them; the heads come last, and only they have a bar.
+    The layers are those that have the same name and the same shape of map on both sides, in the
+    order in which PyTorch computes them. The outputs come last; only they have a limit.
 
     Args:
         name: a name of `list_models()`.
         variables: of that network.
         fields: overrides as for `create_model`.
-        reference: the torch module; it takes the weights and is left in evaluation mode.
+        reference: the torch module. It gets the weights and is left in evaluation mode.
         size: side of the image in pixels.
 
     Raises:
@@ -87,7 +80,7 @@ def layer_differences(
 
     def keep(part):
         def hook(module, inputs, output):
-            # A copy, because a ReLU that works in place may follow.
+            # A copy, because an in-place ReLU may follow.
             if isinstance(output, torch.Tensor) and output.ndim == 4:
                 expected.setdefault(part, []).append(output.numpy().copy())
 
@@ -122,18 +115,19 @@ def layer_differences(
         if ours.shape == theirs.shape
     ]
     differences = [Difference(part, b.shape, _relative(a, b)) for part, a, b in pairs]
-    # AwsNet's class gives its last head twice.
+    # AwsNet's class returns its last head twice.
     for i, (ours, theirs) in enumerate(zip(map(_to_nchw, logits), heads, strict=False)):
         value = _relative(ours, theirs.numpy())
-        differences.append(Difference(f"output {i}", theirs.shape, value, EVAL_BAR))
+        differences.append(Difference(f"output {i}", theirs.shape, value, _LIMIT))
     return differences
 
 
 def load_reference(where: str, arguments: Mapping[str, Any]) -> Any:
-    """The torch module "package.module:Class", made with `arguments`.
+    """The torch module "package.module:Class", called with `arguments`.
 
     Raises:
-        InputError: no such module or class, other arguments, or torch is not installed.
+        InputError: there is no such module or class, it does not take the arguments, or torch is
+            not installed.
     """
     module, colon, class_name = where.partition(":")
     try:
@@ -148,107 +142,20 @@ def load_reference(where: str, arguments: Mapping[str, Any]) -> Any:
         ) from None
 
 
-def parity(name: str, fields: Mapping[str, Any]) -> Iterator[tuple[str, str, list[Difference]]]:
-    """The network on its stored parity vectors: outputs and running statistics of the reference.
-
-    Yields:
-        The vectors' name, "float32" or "float64", and a difference for every stored array. A
-        float32 gradient has no bar: a ReLU at its kink shifts it by as much as 1e-2.
-
-    Raises:
-        InputError: the vectors are not here, or there are none of this network and fields.
-    """
-    paths = [p for p in sorted(_GOLDENS.glob("*.json")) if f"{p.stem}_".startswith(f"{name}_")]
-    if not paths:
-        raise InputError(
-            f"no parity vectors of {name} in {_GOLDENS}: they come with a checkout of the "
-            "repository; elsewhere give --reference"
-        )
-    formula = _import_file(_GOLDENS / "weights.py")
-    count = 0
-    for path in paths:
-        spec, state_dict = formula.load(path)
-        try:
-            variables = from_torch(name, state_dict, **fields)
-        except InputError:  # of another variant
-            continue
-        count += 1
-        with np.load(path.with_suffix(".npz")) as file:
-            arrays = dict(file)
-        image, cotangents = formula.inputs(spec), formula.cotangents(spec)
-        wide = {**fields, "in_channels": image.shape[1]}
-        for dtype in (np.float32, np.float64):
-            with _enable_x64() if dtype is np.float64 else contextlib.nullcontext():
-                inputs = [_to_nhwc(x).astype(dtype) for x in (image, *cotangents)]
-                found = _run_golden(name, wide, _cast(variables, dtype), spec, *inputs)
-            yield (
-                path.stem,
-                np.dtype(dtype).name,
-                [
-                    Difference(
-                        key, array.shape, _relative(found[key], array), _bar(name, key, dtype)
-                    )
-                    for key, array in arrays.items()
-                ],
-            )
-    if not count:
-        raise InputError(
-            f"the parity vectors of {name} are of other fields than {dict(fields)}: see --field, "
-            "or give --reference"
-        )
-
-
 def table(differences: list[Difference]) -> str:
     """The differences as text, a line each."""
     width = max([len(d.part) for d in differences], default=0)
-    lines = [f"{'layer or array':{width}}  {'shape':>16}  difference      bar"]
+    lines = [f"{'layer':{width}}  {'shape':>16}  difference    limit"]
     for d in differences:
         shape = "x".join(map(str, d.shape))
-        bar = f"{d.bar:7.0e}" if d.bar is not None else "      -"
+        limit = f"{d.limit:7.0e}" if d.limit is not None else "      -"
         mark = "  FAILS" if d.fails else ""
-        lines.append(f"{d.part:{width}}  {shape:>16}  {d.value:10.1e}  {bar}{mark}")
+        lines.append(f"{d.part:{width}}  {shape:>16}  {d.value:10.1e}  {limit}{mark}")
     return "\n".join(lines)
 
 
-def _run_golden(name, fields, variables, spec, image, *cotangents) -> dict[str, np.ndarray]:
-    """What the vectors hold, computed here: key -> array, NCHW."""
-    model = create_model(name, **fields)
-
-    def weighted_sum(image):
-        heads = model.apply(variables, image, train=False, all_heads=True)
-        return sum((h * c).sum() for h, c in zip(heads, cotangents, strict=True)), heads
-
-    @jax.jit
-    def run(image):
-        gradient, heads = jax.grad(weighted_sum, has_aux=True)(image)
-        trained, updates = model.apply(
-            variables, image, train=True, all_heads=True, mutable=["batch_stats"]
-        )
-        return gradient, heads, trained, updates
-
-    with jax.default_matmul_precision("highest"):
-        gradient, heads, trained, updates = run(image)
-    after = to_torch(name, {"params": variables["params"], **updates}, **fields)
-    found = {f"after_train.{key}": array for key, array in after.items()}
-    found["grad_input"] = _to_nchw(gradient)
-    for head, evaluated, in_training in zip(spec["heads"], heads, trained, strict=True):
-        found[head["key"]] = _to_nchw(evaluated)
-        found[head["train_key"]] = _to_nchw(in_training)
-    return found
-
-
-def _bar(name: str, key: str, dtype: type) -> float | None:
-    if dtype is np.float64:
-        return DOUBLE_BAR
-    if key == "grad_input":
-        return None
-    if key.startswith("eval_output"):
-        return EVAL_BAR
-    return INFNET_TRAIN_BAR if name == "infnet" else TRAIN_BAR
-
-
 def _calls(tree: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, tuple[Any, ...]]]:
-    """Dotted module name -> the maps that its calls gave, from Flax's intermediates."""
+    """(dotted module name, the maps that its calls returned), from Flax's intermediates."""
     for key, value in tree.items():
         if isinstance(value, Mapping):
             yield from _calls(value, f"{path}.{key}" if path else key)
@@ -265,22 +172,5 @@ def _to_nchw(array: Any) -> np.ndarray:
     return np.transpose(array, (0, 3, 1, 2))
 
 
-def _to_nhwc(array: np.ndarray) -> np.ndarray:
-    return np.transpose(array, (0, 2, 3, 1))
-
-
 def _cast(tree: Any, dtype: type) -> Any:
     return jax.tree.map(lambda x: np.asarray(x, dtype), tree)
-
-
-def _enable_x64() -> contextlib.AbstractContextManager:
-    """By the name since jax 0.8, or the one before."""
-    enable = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
-    return enable(True)
-
-
-def _import_file(path: pathlib.Path) -> Any:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module

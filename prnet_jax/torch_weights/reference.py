@@ -1,8 +1,9 @@
-"""PR-Net in PyTorch, for people who work there, and to measure the Flax network against.
+"""PR-Net in PyTorch: for PyTorch users, and as a reference for the Flax network.
 
-There is no public code of the paper; this follows Zhou & Wang, Modeling and Simulation 12(6), 2023,
-doi:10.12677/MOS.2023.126501, with the defaults of `prnet_jax.models.prnet.PRNet` for what it leaves
-open. A state_dict moves between the two by `prnet_jax.torch_weights` without loss.
+The paper's code is not public. This follows Zhou & Wang, Modeling and Simulation 12(6), 2023,
+doi:10.12677/MOS.2023.126501; what the paper leaves open is as in the defaults of
+`prnet_jax.models.prnet.PRNet`. `prnet_jax.torch_weights` converts a state_dict between the two
+without loss.
 
     model = PRNet()
     model.load_state_dict(torch.load("prnet.pth", weights_only=True))
@@ -19,13 +20,13 @@ from torch import nn
 class PRNet(nn.Module):
     """Image [N, in_channels, H, W] -> logits [N, num_classes, H, W].
 
-    H and W must divide by 2^len(widths). 39,876,609 parameters at the defaults.
+    H and W must be multiples of 2^len(widths). 39,876,609 parameters at the defaults.
 
     Args:
         in_channels: channels of the image.
         num_classes: channels of the logits.
-        widths: channels of the encoder stages; the enhancement has those of the last.
-        heads: of the attention; must divide the last width.
+        widths: channels of the encoder stages; the enhancement has the last one's.
+        heads: attention heads; must divide the last width.
     """
 
     def __init__(
@@ -56,9 +57,9 @@ class PRNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Three groups of convolution, InstanceNorm, ReLU (section 2.2).
+    """Three groups of convolution, InstanceNorm and ReLU (section 2.2).
 
-    The kernels are 1x1, 3x3, 3x3; the shortcut is the first group's output, not the block's input.
+    The kernels are 1x1, 3x3 and 3x3; the shortcut is the first group's output, not the input.
     """
 
     def __init__(self, in_channels: int, channels: int):
@@ -139,7 +140,7 @@ class GatedConv(nn.Module):
 
 
 class DecoderStage(nn.Module):
-    """Up by a transposed convolution, the skip in front of it, a double convolution."""
+    """A transposed convolution upwards, the skip in front of its result, a double convolution."""
 
     def __init__(self, in_channels: int, channels: int):
         super().__init__()
@@ -151,7 +152,7 @@ class DecoderStage(nn.Module):
 
 
 def double_conv(in_channels: int, channels: int) -> nn.Sequential:
-    """Twice 3x3 convolution, BatchNorm, ReLU."""
+    """Twice a 3x3 convolution, BatchNorm and ReLU."""
     return nn.Sequential(
         nn.Conv2d(in_channels, channels, 3, padding=1),
         nn.BatchNorm2d(channels),

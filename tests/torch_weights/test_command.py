@@ -1,7 +1,6 @@
 """python -m prnet_jax.torch_weights import, export and compare."""
 
 import json
-import re
 import subprocess
 import sys
 
@@ -10,34 +9,29 @@ import numpy as np
 import pytest
 
 from prnet_jax.errors import InputError
-from prnet_jax.models import model_fields
+from prnet_jax.models import create_model, model_fields
 from prnet_jax.run.checkpoint import Checkpoints
 from prnet_jax.run.variables import load_variables, network_of, save_variables
-from prnet_jax.torch_weights import convert, layers
+from prnet_jax.torch_weights import layers, to_torch
 from prnet_jax.torch_weights.__main__ import main
 from prnet_jax.torch_weights.files import read_state_dict, write_state_dict
-from tests.goldens import weights
+from tests.model_tester import noise
 
 SMALL = {"widths": (4, 8), "heads": 2}
-NARROW = {"widths": (4,), "heads": 2}
+OWN = "prnet_jax.torch_weights.reference"
 FLAGS = ["--model", "prnet", "--field", "widths=[4, 8]", "--field", "heads=2"]
 
 
 @pytest.fixture(scope="module")
 def small():
-    """Variables of a narrow PR-Net with random values."""
-    rng = np.random.default_rng(0)
-    flat = {
-        path: (np.abs(rng.normal(size=x.shape)) + 0.1).astype(np.float32)
-        for path, x in convert._template("prnet", SMALL).items()
-    }
-    return convert._nest(flat)
+    """Random variables of a narrow PR-Net."""
+    return noise(create_model("prnet", **SMALL), (1, 16, 16, 1))[0]
 
 
 @pytest.fixture
 def weights_file(tmp_path, small):
     path = tmp_path / "weights.npz"
-    write_state_dict(path, convert.to_torch("prnet", small, **SMALL))
+    write_state_dict(path, to_torch("prnet", small, **SMALL))
     return path
 
 
@@ -61,14 +55,14 @@ def test_imported_parameters_are_float32(tmp_path, weights_file, capsys):
     half = {k: v.astype(np.float16) for k, v in read_state_dict(weights_file).items()}
     write_state_dict(tmp_path / "half.npz", half)
     assert main(["import", *FLAGS, str(tmp_path / "half.npz"), str(tmp_path / "out")]) == 0
-    assert "float16 made float32" in capsys.readouterr().out
+    assert "float16 converted to float32" in capsys.readouterr().out
     variables = load_variables(tmp_path / "out")
     assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
 
 
 @pytest.fixture
 def trained(tmp_path, small):
-    """A run directory with two checkpoints of which the first is the better one."""
+    """A run directory with two checkpoints, the first of which is the better one."""
     run = tmp_path / "run"
     run.mkdir()
     fields = model_fields("prnet") | SMALL
@@ -115,17 +109,24 @@ def test_mistakes_end_in_one_line_and_exit_code_2(tmp_path, small, weights_file,
     assert "out holds prnet, not unet" in fails("export", "--model", "unet", out, tmp_path / "n.pt")
     assert "is not overwritten: name a new file" in fails("export", out, weights_file)
     assert "is not overwritten: name a new folder" in fails("import", *FLAGS, weights_file, out)
-    assert "name their file" in fails("compare", *FLAGS, "--reference", "a:B")
-    with pytest.raises(SystemExit) as caught:
-        main(["import", "--model", "prnet", "--field", "heads", str(weights_file), str(out)])
-    assert caught.value.code == 2
-    assert "must be NAME=VALUE, found 'heads'" in capsys.readouterr().err
+    assert "is not a file" in fails("compare", *FLAGS, tmp_path / "absent.npz")
+    unet = ["--model", "unet", weights_file]
+    assert "PyTorch module of unet here: name one by --reference" in fails("compare", *unet)
+
+    for arguments, message in (
+        (["import", "--field", "heads", str(weights_file), str(out)], "NAME=VALUE, found 'heads'"),
+        (["compare", "--reference", "a:B"], "required: weights"),
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main([*arguments, "--model", "prnet"])
+        assert caught.value.code == 2
+        assert message in capsys.readouterr().err
 
 
 def test_broken_folders_are_refused(tmp_path, small):
     save_variables(tmp_path / "a", "prnet", SMALL, small)
     (tmp_path / "a" / "variables").rename(tmp_path / "a" / "gone")
-    with pytest.raises(InputError, match="is not a whole checkpoint"):
+    with pytest.raises(InputError, match="is not a complete checkpoint"):
         load_variables(tmp_path / "a")
     (tmp_path / "a" / "network.json").write_text("{")
     with pytest.raises(InputError, match="neither a run directory"):
@@ -149,7 +150,7 @@ def test_layers_are_compared_with_torch(weights_file, capsys):
 
 def test_a_layer_that_differs_is_seen(small):
     torch = pytest.importorskip("torch")
-    reference = layers.load_reference("prnet_jax.torch_reference:PRNet", SMALL)
+    reference = layers.load_reference(f"{OWN}:PRNet", SMALL)
 
     def half(module, inputs, output):
         return output / 2
@@ -165,90 +166,38 @@ def test_a_layer_that_differs_is_seen(small):
         layers.layer_differences("prnet", small, SMALL, torch.nn.Linear(1, 1), 16)
 
 
+def test_a_difference_ends_in_exit_code_1(tmp_path, monkeypatch, weights_file, capsys):
+    pytest.importorskip("torch")
+    (tmp_path / "doubled_prnet.py").write_text(
+        f"import {OWN} as own\n\n"
+        "class PRNet(own.PRNet):\n"
+        "    def forward(self, image):\n"
+        "        return 2 * super().forward(image)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    doubled = ["--reference", "doubled_prnet:PRNet", "--reference-field", "widths=[4, 8]"]
+    doubled += ["--reference-field", "heads=2"]
+    assert main(["compare", *FLAGS, *doubled, "--size", "16", str(weights_file)]) == 1
+    last = capsys.readouterr().out.splitlines()[-1].split()
+    assert last == ["output", "0", "1x1x16x16", "5.0e-01", "2e-05", "FAILS"]
+
+
 def test_references_that_cannot_be_made(monkeypatch):
     pytest.importorskip("torch")
-    own = "prnet_jax.torch_reference"
-    for where in ("absent_package:Net", f"{own}:Absent", own):
+    for where in ("absent_package:Net", f"{OWN}:Absent", OWN):
         with pytest.raises(InputError, match="cannot be made .*: see --reference"):
             layers.load_reference(where, {})
     with pytest.raises(InputError, match="unexpected keyword argument 'gate_norm'"):
-        layers.load_reference(f"{own}:PRNet", {"gate_norm": True})
+        layers.load_reference(f"{OWN}:PRNet", {"gate_norm": True})
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, own)
+    monkeypatch.delitem(sys.modules, OWN)
     with pytest.raises(InputError, match=r"needs PyTorch: pip install 'prnet_jax\[torch\]'"):
-        layers.load_reference(f"{own}:PRNet", {})
+        layers.load_reference(f"{OWN}:PRNet", {})
 
 
-@pytest.fixture
-def vectors(tmp_path, monkeypatch, root):
-    """Parity vectors of a narrow PR-Net, made as the real ones were, instead of the real ones."""
-    torch = pytest.importorskip("torch")
-    reference = layers.load_reference("prnet_jax.torch_reference:PRNet", NARROW)
-    norms = [k.removesuffix("running_var") for k in reference.state_dict() if "running_var" in k]
-
-    def kind(name):
-        of_norm = {f"{norm}weight" for norm in norms}
-        known = {"num_batches_tracked": "counter", "running_mean": "running_mean"}
-        known |= {"running_var": "running_var", "weight": "norm_weight" if name in of_norm else ""}
-        return known.get(name.rpartition(".")[2], "")
-
-    spec = {
-        "state_dict": [[k, list(v.shape), kind(k)] for k, v in reference.state_dict().items()],
-        **{"weight_prefix": "", "gain": 1.0, "cotangent_seed": 1},
-        "input": {"shape": [2, 1, 16, 16], "seed": 0},
-        "heads": [
-            {"key": "eval_output", "train_key": "train_output", "shape": [2, 1, 16, 16]},
-        ],
-    }
-    (tmp_path / "prnet_narrow.json").write_text(json.dumps(spec))
-    (tmp_path / "weights.py").write_bytes((root / "tests/goldens/weights.py").read_bytes())
-    _, state_dict = weights.load(tmp_path / "prnet_narrow.json")
-    reference.load_state_dict({k: torch.tensor(v) for k, v in state_dict.items()})
-    reference.double().eval()
-    image = torch.tensor(weights.inputs(spec)).double().requires_grad_()
-    arrays = {"eval_output": reference(image)}
-    (arrays["eval_output"] * torch.tensor(weights.cotangents(spec)[0])).sum().backward()
-    arrays |= {"grad_input": image.grad, "train_output": reference.train()(image)}
-    pinned = "decoder.0.double_conv.1.running_var"
-    arrays[f"after_train.{pinned}"] = reference.state_dict()[pinned]
-    arrays = {k: v.detach().numpy().astype(np.float32) for k, v in arrays.items()}
-    np.savez(tmp_path / "prnet_narrow.npz", **arrays)
-    monkeypatch.setattr(layers, "_GOLDENS", tmp_path)
-    return tmp_path / "prnet_narrow.npz"
-
-
-def test_the_report_on_parity_vectors(vectors, capsys, monkeypatch):
-    fields = ["--field", "widths=(4,)", "--field", "heads=2"]
-    assert main(["compare", "--model", "prnet", *fields]) == 0
-    report = capsys.readouterr().out
-    assert "\nprnet_narrow, float32\n" in report and "\nprnet_narrow, float64\n" in report
-    rows = [line.split() for line in report.splitlines() if "2x1x16x16" in line]
-    assert [row[0] for row in rows] == 2 * ["eval_output", "grad_input", "train_output"]
-    assert [row[3] for row in rows] == ["2e-05", "-", "2e-04", "1e-06", "1e-06", "1e-06"]
-    assert max(float(row[2]) for row in rows[3:]) < 1e-6
-
-    arrays = dict(np.load(vectors))
-    arrays["train_output"] *= 1.01
-    np.savez(vectors, **arrays)
-    _, _, single = next(layers.parity("prnet", NARROW))
-    assert [d.part for d in single if d.fails] == ["train_output"]
-    assert single[2].value == pytest.approx(0.01 / 1.01, rel=1e-3)
-    monkeypatch.setattr(layers, "parity", lambda *_: [("vectors", "float32", single)])
-    assert main(["compare", "--model", "prnet"]) == 1
-    assert re.search("train_output .* 9.9e-03    2e-04  FAILS\n", capsys.readouterr().out)
-
-
-def test_vectors_that_are_not_there(monkeypatch, tmp_path):
-    with pytest.raises(InputError, match="are of other fields than {'norm_affine': True}"):
-        next(layers.parity("prnet", {"norm_affine": True}))
-    monkeypatch.setattr(layers, "_GOLDENS", tmp_path)
-    with pytest.raises(InputError, match="no parity vectors of prnet .* a checkout"):
-        next(layers.parity("prnet", {}))
-
-
-def test_importing_the_mapping_stays_cheap(root):
+def test_importing_the_conversion_stays_cheap(root):
     code = (
-        "import sys, prnet_jax.torch_weights, prnet_jax.torch_weights.__main__\n"
+        "import sys, prnet_jax.torch_weights.convert, prnet_jax.torch_weights.__main__\n"
         "print([m for m in ('torch', 'safetensors', 'orbax', 'grain') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)

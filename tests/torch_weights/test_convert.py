@@ -1,4 +1,4 @@
-"""PyTorch state_dicts in and out; the networks' values are tested in tests/models."""
+"""PyTorch state_dicts in and out. The networks' values are tested in tests/models."""
 
 import jax
 import jax.numpy as jnp
@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from prnet_jax.errors import InputError
-from prnet_jax.models import prnet
-from prnet_jax.torch_weights import convert
-from prnet_jax.torch_weights.convert import from_torch, to_torch
+from prnet_jax.models import create_model, prnet
+from prnet_jax.models.layers import UpConv
+from prnet_jax.torch_weights import from_torch, to_torch
 from tests.goldens import weights
+from tests.model_tester import noise
 
 SMALL = {"widths": (4, 8), "heads": 2}
 
@@ -30,11 +31,9 @@ def test_round_trip_to_the_bit(root):
 
 @pytest.fixture
 def small():
-    """A state_dict of a narrow network with random values."""
-    flat = convert._template("prnet", SMALL)
-    rng = np.random.default_rng(0)
-    tree = {path: rng.normal(size=leaf.shape).astype(np.float32) for path, leaf in flat.items()}
-    return to_torch("prnet", convert._nest(tree), **SMALL)
+    """A random state_dict of a narrow network."""
+    variables, _ = noise(create_model("prnet", **SMALL), (1, 16, 16, 1))
+    return to_torch("prnet", variables, **SMALL)
 
 
 def test_kernels_are_laid_out_as_in_torch(small):
@@ -50,7 +49,7 @@ def test_kernels_are_laid_out_as_in_torch(small):
 
 
 def test_both_ways_copy(small):
-    """A state_dict holds the tensors that torch goes on training; JAX's arrays are read-only."""
+    """Torch changes a state_dict's tensors while it trains, and JAX's arrays are read-only."""
     variables = from_torch("prnet", small, **SMALL)
     back = to_torch("prnet", jax.tree.map(jnp.asarray, variables), **SMALL)
     for name, array in small.items():
@@ -66,7 +65,7 @@ def test_dtypes_are_kept(small):
     assert from_torch("prnet", double, **SMALL)["params"]["head"]["bias"].dtype == np.float64
 
 
-def test_the_prefix_of_a_parallel_network_is_taken_off(small):
+def test_the_prefix_of_a_parallel_network_is_removed(small):
     parallel = {f"module.{name}": array for name, array in small.items()}
     back = to_torch("prnet", from_torch("prnet", parallel, **SMALL), **SMALL)
     assert back.keys() == small.keys()
@@ -82,7 +81,9 @@ def test_counters_are_dropped_and_come_back_as_zero(small):
     assert (back[counter], back[counter].dtype, back[counter].shape) == (0, np.int64, ())
 
 
-def test_what_the_reference_never_uses_is_dropped_and_comes_back_as_zeros(small, monkeypatch):
+def test_arrays_that_the_reference_never_uses_are_dropped_and_come_back_as_zeros(
+    small, monkeypatch
+):
     unused = {"resnet.fc.weight": (3, 2), "resnet.fc.bias": (3,)}
     monkeypatch.setattr(prnet, "UNUSED_TORCH", unused, raising=False)
     full = small | {name: np.full(shape, np.nan) for name, shape in unused.items()}
@@ -102,7 +103,9 @@ def test_names_that_are_wrong_are_counted_and_shown(small):
     with pytest.raises(InputError, match=r"5 unexpected \(fc.0, fc.1, fc.2 and 2 more\)"):
         from_torch("prnet", more, **SMALL)
     variables = from_torch("prnet", small, **SMALL)
-    with pytest.raises(InputError, match=r"no variables of prnet: 12 missing \(batch_stats.decod"):
+    with pytest.raises(
+        InputError, match=r"not the variables of prnet: 12 missing \(batch_stats.decod"
+    ):
         to_torch("prnet", {"params": variables["params"]}, **SMALL)
 
 
@@ -115,7 +118,7 @@ def test_another_network_is_recognised(root):
 def test_another_width_is_refused_with_both_shapes(small):
     wider = {**small, "encoder.0.conv1.weight": np.zeros((8, 1, 1, 1))}
     shapes = r"encoder.0.conv1.weight must be \[4, 1, 1, 1\], found \[8, 1, 1, 1\]"
-    with pytest.raises(InputError, match=rf"1 of \d+ arrays .* \({shapes}\): is it of another"):
+    with pytest.raises(InputError, match=rf"1 of \d+ arrays .* \({shapes}\): does it have another"):
         from_torch("prnet", wider, **SMALL)
     variables = from_torch("prnet", small, **SMALL)
     with pytest.raises(InputError, match=r"must have shape \[1, 1, 1, 4\], found \[1, 1, 1, 3\]"):
@@ -147,8 +150,5 @@ def test_torch_loads_it_strictly(small):
     variables = from_torch("prnet", {**small, **again}, **SMALL)
     x = np.random.default_rng(1).normal(size=(1, 5, 6, 8)).astype(np.float32)
     expected = module(torch.from_numpy(x.transpose(0, 3, 1, 2))).detach().numpy()
-
-    from prnet_jax.models.layers import UpConv
-
     found = UpConv(4).apply({"params": variables["params"]["decoder.1.up"]}, x)
     np.testing.assert_allclose(np.transpose(found, (0, 3, 1, 2)), expected, atol=1e-5)

@@ -1,4 +1,4 @@
-"""Files of weights: what is read back, and what is refused without being executed."""
+"""Files of weights: what is read back, and what is refused and never executed."""
 
 import os
 import pickle
@@ -17,12 +17,12 @@ STATE_DICT = {
     "half": np.array([0.1, 3e-5], np.float16),
     "bn.num_batches_tracked": np.zeros((), np.int64),
 }
-# The packages that read the endings.
+# The package that reads each ending.
 ENDINGS = {"npz": "numpy", "safetensors": "safetensors", "pth": "torch", "pt": "torch"}
 
 
 class Opener:
-    """Unpickled, it makes the folder."""
+    """Unpickling it creates the folder."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -116,7 +116,7 @@ def test_a_pickle_that_runs_code_is_not_executed(tmp_path, nested):
     with pytest.raises(InputError, match="could run code, so it was not opened"):
         read_state_dict(path)
     assert not marker.exists()
-    torch.load(path, weights_only=False)  # the file is what it claims to be
+    torch.load(path, weights_only=False)  # the file would indeed run code
     assert marker.exists()
 
 
@@ -139,7 +139,7 @@ def test_pickled_arrays_in_npz_are_not_executed(tmp_path):
     assert not marker.exists()
 
 
-def test_paths_that_are_no_weights(tmp_path):
+def test_paths_without_weights(tmp_path):
     with pytest.raises(InputError, match="absent.npz is not a file"):
         read_state_dict(tmp_path / "absent.npz")
     with pytest.raises(InputError, match="must end in .pth, .pt, .safetensors, .npz, found '.h5'"):
