@@ -2,16 +2,11 @@
 
     python -m prnet_jax.main --config configs/anamnet.py[:variant]
 
-Variants as for configs/prnet.py.
+The variants are those of configs/prnet.py.
 """
 
-from prnet_jax import config as settings
-
-_SMALL = (16, 32, 64, 64)
-_WIDTHS = {"quick": (8, 16, 32, 32), "lungs_small": _SMALL, "nodules_small": _SMALL}
+from prnet_jax.config import scaled_config
 
 
 def get_config(variant: str = ""):
-    config = settings.make_config("anamnet", variant)
-    config.model.widths = _WIDTHS.get(variant, config.model.widths)
-    return config
+    return scaled_config("anamnet", variant, quick=(8, 16, 32, 32), small=(16, 32, 64, 64))

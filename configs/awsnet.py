@@ -1,18 +1,15 @@
-"""AwsNet: with its deep supervision at the weights its search starts from.
+"""AwsNet: github.com/soleilssss/AWSnet, with its search's initial weights of the four heads.
 
     python -m prnet_jax.main --config configs/awsnet.py[:variant]
 
-Variants as for configs/prnet.py.
+The variants are those of configs/prnet.py.
 """
 
-from prnet_jax import config as settings
-
-_SMALL = (16, 32, 64, 128, 256)
-_WIDTHS = {"quick": (8, 16, 32, 64, 128), "lungs_small": _SMALL, "nodules_small": _SMALL}
+from prnet_jax.config import scaled_config
 
 
 def get_config(variant: str = ""):
-    config = settings.make_config("awsnet", variant)
-    config.model.widths = _WIDTHS.get(variant, config.model.widths)
+    quick, small = (8, 16, 32, 64, 128), (16, 32, 64, 128, 256)
+    config = scaled_config("awsnet", variant, quick, small)
     config.head_weights = (0.5, 0.5, 0.5, 1.0)
     return config

@@ -2,23 +2,21 @@
 
     python -m prnet_jax.main --config configs/infnet.py[:variant]
 
-Variants as for configs/prnet.py, but quick and nodules_small are at 128x128: its maps have an
-eighth of the image's side.
+The variants are those of configs/prnet.py, except that quick and nodules_small are at 128x128,
+because its main head works at an eighth of the side.
 """
 
-from prnet_jax import config as settings
+from prnet_jax.config import scaled_config
 
 
 def get_config(variant: str = ""):
-    config = settings.make_config("infnet", variant)
+    narrow = (16, 32, 64, 128)
+    config = scaled_config("infnet", variant, quick=narrow, small=narrow)
     config.loss = "infnet"
-    if variant == "quick":
+    if variant in ("quick", "lungs_small", "nodules_small"):
         config.dataset.image_size = 128
+        config.model.channels = 16
+    if variant == "quick":
         config.num_epochs = 8
         config.model.blocks = (1, 1, 1, 1)
-    if variant == "nodules_small":
-        config.dataset.image_size = 128
-    if variant in ("quick", "lungs_small", "nodules_small"):
-        config.model.widths = (16, 32, 64, 128)
-        config.model.channels = 16
     return config

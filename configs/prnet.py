@@ -11,17 +11,12 @@ nodules        nodule crops, 128x128, as (none)    for an accelerator
 nodules_small  nodule crops, 64x64, 16-...-128     2 cores: about a quarter of an hour
 own            your images, 256x256, as (none)     for an accelerator
 
-All but the first two need --config.dataset.manual_dir=FOLDER; what lies there is told by the
-README.md of finding_lungs, lidc_nodules and image_folder in datasets/.
+All but the first two need --config.dataset.manual_dir=FOLDER. The README.md of finding_lungs,
+lidc_nodules and image_folder in datasets/ says what must be in it.
 """
 
-from prnet_jax import config as settings
-
-_SMALL = (16, 32, 64, 128)
-_WIDTHS = {"quick": (8, 16, 32, 64), "lungs_small": _SMALL, "nodules_small": _SMALL}
+from prnet_jax.config import scaled_config
 
 
 def get_config(variant: str = ""):
-    config = settings.make_config("prnet", variant)
-    config.model.widths = _WIDTHS.get(variant, config.model.widths)
-    return config
+    return scaled_config("prnet", variant, quick=(8, 16, 32, 64), small=(16, 32, 64, 128))

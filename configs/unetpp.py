@@ -3,16 +3,13 @@
 
     python -m prnet_jax.main --config configs/unetpp.py[:variant]
 
-Variants as for configs/prnet.py.
+The variants are those of configs/prnet.py.
 """
 
-from prnet_jax import config as settings
-
-_SMALL = (16, 32, 64, 128, 256)
-_WIDTHS = {"quick": (8, 16, 32, 64, 128), "lungs_small": _SMALL, "nodules_small": _SMALL}
+from prnet_jax.config import scaled_config
 
 
 def get_config(variant: str = ""):
-    config = settings.make_config("unetpp", variant)
-    config.model.widths = _WIDTHS.get(variant, config.model.widths)
-    return config
+    return scaled_config(
+        "unetpp", variant, quick=(8, 16, 32, 64, 128), small=(16, 32, 64, 128, 256)
+    )

@@ -1,6 +1,6 @@
 """Every setting and its default, one commented line each; `configs/*.py` say only what differs.
 
-A field can be set on the command line as `--config.field=value`; a misspelt one is refused.
+A field is set on the command line as `--config.field=value`; a misspelt one is refused.
 """
 
 from collections.abc import Callable
@@ -15,11 +15,11 @@ from prnet_jax.models import model_fields
 
 
 def default_config(network: str) -> ml_collections.ConfigDict:
-    """The full configuration of a network of `list_models()`, on the phantom."""
+    """The full configuration of a network of `list_models()`, trained on the phantom."""
     config = ml_collections.ConfigDict()
-    config.seed = 0  # of the initial weights, the order of the images and the augmentation
+    config.seed = 0  # for the initial weights, the order of the images and the augmentation
     config.init_from = placeholder(str)  # a run or imported weights to start from
-    config.dtype = "float32"  # of the computation, or "bfloat16"; parameters stay float32
+    config.dtype = "float32"  # of the computation; or "bfloat16". Parameters stay float32
 
     config.model = _fields(model_fields(network))  # the network's own fields, see its docstring
     config.model.name = network
@@ -27,13 +27,13 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     config.dataset = data = ml_collections.ConfigDict()
     data.name = "lung_phantom"  # a folder of datasets/
     data.options = _fields(dataset_options(data.name))  # the builder's own, see its README
-    data.manual_dir = placeholder(str)  # what was downloaded by hand; else env PRNET_MANUAL_DIR
-    data.data_dir = placeholder(str)  # where prepared records lie; else env TFDS_DATA_DIR
+    data.manual_dir = placeholder(str)  # downloads made by hand; else $PRNET_MANUAL_DIR
+    data.data_dir = placeholder(str)  # prepared records; else $TFDS_DATA_DIR
     data.mask = "mask"  # which mask of the record is the target
-    data.image_size = 256  # side in pixels that slices are resized to
-    data.window_hu = (-1000.0, 400.0)  # becomes 0..1; (0.0, 255.0) for grey values
-    data.num_threads = 2  # that read and resize
-    data.cache = True  # keep resized slices in memory: 5 bytes a pixel
+    data.image_size = 256  # slices are resized to this side, in pixels
+    data.window_hu = (-1000.0, 400.0)  # is mapped to 0..1; (0.0, 255.0) for grey values
+    data.num_threads = 2  # threads that read and resize
+    data.cache = True  # keep resized slices in memory, 5 bytes a pixel
 
     config.augment = augment = ml_collections.ConfigDict()  # each 0: off
     augment.flip_horizontal = 0.5  # probability
@@ -41,55 +41,72 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     augment.rotate_degrees = 15.0  # largest angle
     augment.scale = 0.1  # largest relative change
     augment.shift = 0.05  # largest, as a fraction of the side
-    augment.elastic = 0.0  # size of smooth local displacements, as a fraction of the side
+    augment.elastic = 0.0  # largest smooth displacement, as a fraction of the side
     augment.brightness = 0.05  # largest amount added
     augment.contrast = 0.1  # largest relative change
     augment.noise = 0.02  # largest standard deviation of added noise
     augment.gamma = 0.1  # largest change of the exponent's logarithm to base 2
 
-    config.batch_size = 8  # images a step over all devices
-    config.accumulate_steps = 1  # parts a batch is cut into, to save memory
-    config.remat = False  # compute each part again in the backward pass, to save memory
+    config.batch_size = 8  # images a step, over all devices
+    config.accumulate_steps = 1  # parts that a batch is split into, to save memory
+    config.remat = False  # recompute in the backward pass, to save memory
     config.shard_state = False  # spread parameters and optimizer over the devices (FSDP)
     config.num_epochs = 100  # an epoch is images // batch_size steps
     config.learning_rate = 1e-3  # the peak
-    config.warmup_epochs = 2.0  # linear from 0; then a cosine to the end
-    config.final_learning_rate = 0.01  # at the end, as a fraction of the peak
+    config.warmup_epochs = 2.0  # linear from 0; a cosine follows, to the end
+    config.final_learning_rate = 0.01  # as a fraction of the peak
     config.weight_decay = 1e-4  # of kernels only, decoupled (AdamW)
-    config.clip_norm = 1.0  # of the whole gradient; 0: off
-    config.loss = "bce_dice"  # or "infnet", Inf-Net's own over its five heads
-    config.head_weights = ()  # of bce_dice over all heads of a network; (): the main head alone
+    config.clip_norm = 1.0  # global norm of the gradient; 0: off
+    config.loss = "bce_dice"  # or "infnet", Inf-Net's own, over its five heads
+    config.head_weights = ()  # bce_dice over all heads of a network; (): the main head alone
     config.bce_weight = 1.0  # of the binary cross-entropy in the loss
     config.dice_weight = 1.0  # of the Dice loss in the loss
-    config.ema_decay = 0.0  # of averaged weights, used for evaluation; 0: off
-    config.early_stopping_epochs = 0  # without a better validation DSC; 0: off
+    config.ema_decay = 0.0  # averaged weights, used for evaluation; 0: off
+    config.early_stopping_epochs = 0  # stop after so many without a better validation DSC; 0: off
 
-    config.eval_batch_size = 8  # images an evaluation step over all devices
-    config.threshold = 0.5  # of the probability, for masks
-    config.log_every_steps = 10  # lines in metrics.jsonl
-    config.save_every_steps = 0  # besides the end of every epoch; 0: off
-    config.stop_within_s = 30.0  # after SIGTERM or Ctrl-C, saving included
+    config.eval_batch_size = 8  # images an evaluation step, over all devices
+    config.threshold = 0.5  # probability from which a pixel belongs to the mask
+    config.log_every_steps = 10  # steps between lines of metrics.jsonl
+    config.save_every_steps = 0  # in addition to the end of every epoch; 0: off
+    config.stop_within_s = 30.0  # of SIGTERM or Ctrl-C, saving included
 
-    config.distributed = "auto"  # several processes where a cluster or the next lines say so; "off"
-    config.coordinator = placeholder(str)  # host:port of process 0, where no cluster names it
+    config.distributed = "auto"  # several processes if a cluster or the next lines say so; or "off"
+    config.coordinator = placeholder(str)  # host:port of process 0, unless a cluster names it
     config.num_processes = placeholder(int)  # likewise
     config.process_id = placeholder(int)  # likewise, from 0
-    config.dead_after_s = 60  # a process that is silent for so long ends the others
-    config.compilation_cache = "~/.cache/prnet_jax"  # of compiled programs; "": none
+    config.dead_after_s = 60  # if a process is silent this long, the others end
+    config.compilation_cache = "~/.cache/prnet_jax"  # compiled programs; "": no cache
     return config
 
 
 def make_config(network: str, variant: str = "") -> ml_collections.ConfigDict:
-    """The configuration of a variant: "" for the defaults, or one of `VARIANTS`.
+    """The configuration of a variant: one of `VARIANTS`, or "" for the defaults.
 
     Raises:
-        InputError: no such variant.
+        InputError: there is no such variant.
     """
     config = default_config(network)
     if variant not in ("", *VARIANTS):
         raise InputError(f"no variant {variant!r}: choose one of {', '.join(VARIANTS)}, or none")
     if variant:
         VARIANTS[variant](config)
+    return config
+
+
+def scaled_config(
+    network: str, variant: str, quick: tuple[int, ...], small: tuple[int, ...]
+) -> ml_collections.ConfigDict:
+    """`make_config` with the network's `widths` reduced where the variant is for a CPU.
+
+    Args:
+        network: a name of `list_models()`.
+        variant: as for `make_config`.
+        quick: the widths of the variant "quick".
+        small: the widths of "lungs_small" and "nodules_small".
+    """
+    config = make_config(network, variant)
+    widths = {"quick": quick, "lungs_small": small, "nodules_small": small}
+    config.model.widths = widths.get(variant, config.model.widths)
     return config
 
 
@@ -102,7 +119,7 @@ def _quick(config: ml_collections.ConfigDict) -> None:
 
 
 def _lungs(config: ml_collections.ConfigDict) -> None:
-    """The 264-image set; `--config.dataset.manual_dir` says where it lies."""
+    """The 264-image set in `--config.dataset.manual_dir`."""
     config.dataset.name = "finding_lungs"
     config.dataset.options = _fields(dataset_options("finding_lungs"))
 
@@ -116,7 +133,7 @@ def _lungs_small(config: ml_collections.ConfigDict) -> None:
 
 
 def _nodules(config: ml_collections.ConfigDict) -> None:
-    """LIDC-IDRI nodule crops, consensus of the readers; they hold grey values and no HU."""
+    """LIDC-IDRI nodule crops with the readers' consensus. They hold grey values, not HU."""
     config.dataset.name = "lidc_nodules"
     config.dataset.options = _fields(dataset_options("lidc_nodules"))
     config.dataset.window_hu = (0.0, 255.0)
@@ -137,10 +154,10 @@ def _own(config: ml_collections.ConfigDict) -> None:
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
-    """Refuses values that no run can have; what depends on data or network is refused there.
+    """Refuses values that are wrong for every network and data set; these check the others.
 
     Raises:
-        InputError: naming the field, the value and what it must be.
+        InputError: it names the field, the value and what the value must be.
     """
 
     def require(field: str, holds: Callable[[Any], bool], must: str) -> None:
@@ -186,7 +203,7 @@ def _only_flips(augment: ml_collections.ConfigDict) -> ml_collections.ConfigDict
 
 
 def _fields(defaults: dict) -> ml_collections.ConfigDict:
-    """Defaults as a config; a field that is None takes an integer on the command line."""
+    """Defaults as a config. A field that is None takes an integer on the command line."""
     return ml_collections.ConfigDict(
         {name: placeholder(int) if value is None else value for name, value in defaults.items()}
     )

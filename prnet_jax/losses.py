@@ -1,7 +1,7 @@
-"""Losses per image: binary cross-entropy, soft Dice, their sum, and those of several heads.
+"""Losses per image: binary cross-entropy, soft Dice, their sum, and losses over several heads.
 
-All work on logits and masks [N, H, W, C], C masks an image, and in float32 at least, whatever the
-logits' dtype (float64 stays float64). The paper does not name its loss.
+All take logits and masks [N, H, W, C], with C masks an image, and compute in float32 or better
+whatever the logits' dtype. The paper does not name its loss.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ from prnet_jax.errors import InputError
 
 
 def bce(logits: jax.Array, target: jax.Array) -> jax.Array:
-    """Binary cross-entropy, mean over the pixels of an image.
+    """Binary cross-entropy, the mean over an image's pixels.
 
     Args:
         logits: float [N, H, W, C].
@@ -25,7 +25,7 @@ def bce(logits: jax.Array, target: jax.Array) -> jax.Array:
         float [N], at least 0.
 
     Raises:
-        ValueError: unequal shapes.
+        ValueError: the shapes differ.
     """
     logits, target = _promote(logits, target)
     return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, target), axis=(1, 2, 3))
@@ -34,18 +34,18 @@ def bce(logits: jax.Array, target: jax.Array) -> jax.Array:
 def dice_loss(logits: jax.Array, target: jax.Array, smooth: float = 1.0) -> jax.Array:
     """Soft Dice loss 1 - (2 sum(p g) + smooth) / (sum(p) + sum(g) + smooth), p = sigmoid(logits).
 
-    On an empty mask it falls to 0 as the probabilities do, with a gradient that leads there.
+    On an empty mask the loss falls to 0 with the probabilities, and so has a useful gradient.
 
     Args:
         logits: float [N, H, W, C].
         target: bool, or float in [0, 1], [N, H, W, C].
-        smooth: in pixels, above 0: how much probability on an empty mask costs one half.
+        smooth: above 0, in pixels: the total probability at which an empty mask has a loss of 1/2.
 
     Returns:
         float [N] in [0, 1], the mean over C.
 
     Raises:
-        ValueError: unequal shapes.
+        ValueError: the shapes differ.
     """
     logits, target = _promote(logits, target)
     prob = jax.nn.sigmoid(logits)
@@ -57,7 +57,7 @@ def dice_loss(logits: jax.Array, target: jax.Array, smooth: float = 1.0) -> jax.
 def bce_dice(
     logits: jax.Array, target: jax.Array, bce_weight: float = 1.0, dice_weight: float = 1.0
 ) -> jax.Array:
-    """`bce_weight` * `bce` + `dice_weight` * `dice_loss`; arguments as there, float [N]."""
+    """`bce_weight` * `bce` + `dice_weight` * `dice_loss`, float [N]; arguments as for those."""
     return bce_weight * bce(logits, target) + dice_weight * dice_loss(logits, target)
 
 
@@ -70,18 +70,19 @@ def head_losses(
     """Deep supervision: the sum over heads of weight * `loss(head, target)`, float [N].
 
     Args:
-        heads: logits [N, H, W, C] each, in the network's order.
+        heads: logits, [N, H, W, C] each, in the network's order.
         target: [N, H, W, C].
-        weights: one a head. The originals': AwsNet (0.5, 0.5, 0.5, 1), UNet++ 1/4 each.
+        weights: one for each head. The originals have (0.5, 0.5, 0.5, 1) for AwsNet, and 1/4 each
+            for UNet++.
         loss: such as `bce_dice`.
 
     Raises:
-        InputError: another number of weights than heads.
+        InputError: the numbers of weights and heads differ.
     """
     if len(weights) != len(heads):
         raise InputError(
             f"config.head_weights has {len(weights)} numbers, but the network has {len(heads)} "
-            "heads: give one a head, or () for the main head alone"
+            "heads: give one for each head, or () for the main head alone"
         )
     return sum(w * loss(head, target) for w, head in zip(weights, heads, strict=True))
 
@@ -89,18 +90,18 @@ def head_losses(
 def infnet_loss(heads: Sequence[jax.Array], target: jax.Array) -> jax.Array:
     """Inf-Net's own loss: `region_loss` of its four region heads and `bce` of its edge head.
 
-    Each counts 1 (MODELS.md, section 7). The original reads edge maps from files; here the edge is
-    what a 3x3 erosion takes off the mask.
+    All five have weight 1, as in DengPingFan/Inf-Net. The original reads edge maps from files; here
+    the edge is what a 3x3 erosion removes from the mask.
 
     Args:
-        heads: logits [N, H, W, 1]: four regions, then the edge.
+        heads: logits, [N, H, W, 1] each: four regions, then the edge.
         target: float {0, 1} or bool [N, H, W, 1].
 
     Returns:
         float [N].
 
     Raises:
-        InputError: another number of heads: the loss is not for this network.
+        InputError: there are not five heads; the loss is for Inf-Net only.
     """
     if len(heads) != 5:
         raise InputError(
@@ -114,15 +115,18 @@ def infnet_loss(heads: Sequence[jax.Array], target: jax.Array) -> jax.Array:
 
 
 def region_loss(logits: jax.Array, target: jax.Array) -> jax.Array:
-    """BCE plus an IoU loss in which pixels near the mask's border count more, float [N].
+    """BCE plus an IoU loss that gives pixels near the mask's border more weight, float [N].
 
-    The weight is 1 + 5 |m - g|, m the mean of the mask g over 31x31 pixels (zeros outside), and
-    the IoU loss 1 - (sum(w p g) + 1) / (sum(w (p + g)) - sum(w p g) + 1). In the original the
-    weight is meant for the BCE too, but an option that PyTorch reads as "mean" undoes it.
+    The weight is w = 1 + 5 |m - g|, where m is the mean of the mask g over 31x31 pixels (zeros
+    outside), and the IoU loss is 1 - (sum(w p g) + 1) / (sum(w (p + g)) - sum(w p g) + 1). The
+    original means to weight the BCE too, but passes an option that PyTorch takes for "mean".
 
     Args:
         logits: float [N, H, W, 1].
         target: float {0, 1} or bool [N, H, W, 1].
+
+    Raises:
+        ValueError: the shapes differ.
     """
     logits, target = _promote(logits, target)
     mean = nn.avg_pool(target, (31, 31), padding=((15, 15), (15, 15)))

@@ -1,4 +1,4 @@
-"""The optimizer: AdamW with warm-up, cosine decay and clipping of the gradient."""
+"""The optimizer: AdamW with warm-up, cosine decay and gradient clipping."""
 
 import jax
 import ml_collections
@@ -21,7 +21,7 @@ def make_schedule(config: ml_collections.ConfigDict, steps_per_epoch: int) -> op
 def make_optimizer(
     config: ml_collections.ConfigDict, schedule: optax.Schedule
 ) -> optax.GradientTransformation:
-    """AdamW whose decay acts on kernels only, after clipping by the global norm."""
+    """AdamW that decays only kernels, on gradients clipped by their global norm."""
     adamw = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_kernels)
     if config.clip_norm:
         return optax.chain(optax.clip_by_global_norm(config.clip_norm), adamw)

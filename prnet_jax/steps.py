@@ -1,4 +1,4 @@
-"""The state of a training run and the pure steps on it; nothing here knows devices or files."""
+"""A training run's state and the pure steps on it. Nothing here knows of devices or files."""
 
 import contextlib
 import functools
@@ -26,9 +26,9 @@ class TrainState(flax.struct.PyTreeNode):
     Attributes:
         step: int32 scalar, the number of steps taken.
         params: the network's parameters, float32.
-        batch_stats: running statistics of its BatchNorms; empty where it has none.
-        opt_state: the optimizer's.
-        ema_params: averaged parameters, or None where averaging is off.
+        batch_stats: running statistics of its BatchNorms; empty if it has none.
+        opt_state: the optimizer's state.
+        ema_params: averaged parameters; None if averaging is off.
     """
 
     step: jax.Array
@@ -39,16 +39,30 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def eval_variables(self) -> dict[str, Any]:
-        """What the network is evaluated with: averaged parameters where there are any."""
+        """The variables to evaluate with: the averaged parameters if there are any."""
         params = self.params if self.ema_params is None else self.ema_params
         return {"params": params, "batch_stats": self.batch_stats}
 
 
-def check_shapes(config: ml_collections.ConfigDict, model: nn.Module) -> None:
-    """Has the network and the augmentation refuse what they cannot take, without computing.
+def make_model(config: ml_collections.ConfigDict) -> nn.Module:
+    """The network of `config.model`, computing in `config.dtype`.
 
     Raises:
-        InputError: as they do.
+        InputError: there is no such network or field.
+    """
+    fields = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in config.model.items()
+        if name != "name"
+    }
+    return create_model(config.model.name, dtype=jnp.dtype(config.dtype), **fields)
+
+
+def check_shapes(config: ml_collections.ConfigDict, model: nn.Module) -> None:
+    """Checks, without computing, that network and augmentation take the config's images.
+
+    Raises:
+        InputError: they do not.
     """
     size = config.dataset.image_size
     image = jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
@@ -65,7 +79,7 @@ def check_shapes(config: ml_collections.ConfigDict, model: nn.Module) -> None:
 def init_state(
     config: ml_collections.ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
 ) -> TrainState:
-    """The state before the first step, from `config.seed`."""
+    """The state before the first step, drawn from `config.seed`."""
     size = config.dataset.image_size
     image = jnp.zeros((1, size, size, model.in_channels))
     variables = model.init(jax.random.key(config.seed), image, train=False)
@@ -88,13 +102,12 @@ def make_train_step(
     """One step of training: augment, forward, backward, update.
 
     The batch holds `image` [N, H, W, 1] float32 0..1, `mask` [N, H, W, 1] float32 {0, 1} and
-    `draw` [N] int32, the place of each image in the whole sequence of images drawn. Augmentation
-    follows from (seed, draw) alone: not from the number of devices, and the same after a resume.
-    Results besides the state, float32 scalars: `loss`, `grad_norm`, `learning_rate`.
+    `draw` [N] int32, each image's index in the run's sequence of drawn images. Augmentation depends
+    on (seed, draw) alone, so the number of devices and a resume do not change it. The results
+    besides the state are float32 scalars: `loss`, `grad_norm`, `learning_rate`.
     """
-    config = ml_collections.FrozenConfigDict(config)  # tracing comes later
+    config = ml_collections.FrozenConfigDict(config)  # it is traced later
     augment_key = jax.random.fold_in(jax.random.key(config.seed), 1)
-
     dropout_key = jax.random.fold_in(jax.random.key(config.seed), 2)
     all_heads = config.loss == "infnet" or bool(config.head_weights)
 
@@ -120,7 +133,7 @@ def make_train_step(
     def train_step(state, batch):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, batch["draw"])
         images = augment(keys, batch["image"], batch["mask"], config.augment)
-        # Part i takes every n-th image, so that each part is spread over all devices.
+        # Part i takes every n-th image, so each part is spread over all devices.
         parts = config.accumulate_steps
         images = [x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for x in images]
         keys = jax.random.split(jax.random.fold_in(dropout_key, state.step), parts)
@@ -137,7 +150,7 @@ def make_train_step(
         params = optax.apply_updates(state.params, updates)
         ema_params = state.ema_params
         if ema_params is not None:
-            # The average forgets its start sooner than the decay alone would let it.
+            # A lower decay at first, so that the average soon forgets the initial parameters.
             decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
             ema_params = optax.incremental_update(params, ema_params, 1.0 - decay)
         results = {
@@ -156,12 +169,12 @@ def make_eval_step(
 ) -> Callable[[dict[str, Any], Batch], dict[str, jax.Array]]:
     """One step of evaluation: variables and a batch -> results per image.
 
-    The batch holds `image`, `mask` as for training and `index` [N] int32, the image's place in
-    its split, -1 for padding. Results: `index`; `prob` [N, H, W] float32; `loss` [N] float32;
-    `tp`, `fp`, `fn`, `tn` [N] int32, pixels at `config.threshold`.
+    The batch holds `image` and `mask` as for training, and `index` [N] int32, the image's place in
+    its split, -1 for padding. The results are `index`; `prob` [N, H, W] float32; `loss` [N]
+    float32; and `tp`, `fp`, `fn`, `tn` [N] int32, pixels at `config.threshold`.
 
-    With `flips` the probability is the mean over the image and its three mirror images (left and
-    right, top and bottom, both), each turned back; the loss stays that of the image itself.
+    With `flips` the probability is the mean over the image and its three mirror images (left-right,
+    top-bottom, both), each flipped back. The loss is still that of the image itself.
     """
     config = ml_collections.FrozenConfigDict(config)
 
@@ -186,9 +199,11 @@ def make_eval_step(
 
 
 def _remat() -> contextlib.AbstractContextManager:
-    """Inside, each part of a network keeps only what it was given for the backward pass, and
-    computes the rest again there. Of the 5,596 MiB that PR-Net keeps for 8 images of 256x256 in
-    float32 804 are left."""
+    """A context in which each part of a network keeps only its inputs for the backward pass.
+
+    The backward pass computes the rest again. For 8 images of 256x256 in float32, PR-Net then keeps
+    804 MiB instead of 5,596. A part is a direct submodule of the network.
+    """
     inside = False
 
     def apply_part(call, args, kwargs, context):
@@ -197,7 +212,7 @@ def _remat() -> contextlib.AbstractContextManager:
         if inside or context.method_name != "__call__" or len(part.path) != 1:
             return call(*args, **kwargs)
         leaves, structure = jax.tree.flatten((args, kwargs))
-        is_array = [isinstance(leaf, jax.Array) for leaf in leaves]  # else such as `train`
+        is_array = [isinstance(leaf, jax.Array) for leaf in leaves]  # `train` is not
 
         def run(part, arrays):
             nonlocal inside
@@ -221,24 +236,10 @@ def _training_loss(
     mask: jax.Array,
     config: ml_collections.FrozenConfigDict,
 ) -> jax.Array:
-    """What `config` asks for, [N], of a network's logits: of its main head, or of all heads."""
+    """The loss that `config` names, [N], of the logits of the main head or of all heads."""
     if config.loss == "infnet":
         return infnet_loss(output, mask)
     loss = functools.partial(bce_dice, bce_weight=config.bce_weight, dice_weight=config.dice_weight)
     if config.head_weights:
         return head_losses(output, mask, config.head_weights, loss)
     return loss(output, mask)
-
-
-def make_model(config: ml_collections.ConfigDict):
-    """The network of `config.model`, computing in `config.dtype`.
-
-    Raises:
-        InputError: no such network or field.
-    """
-    fields = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in config.model.items()
-        if name != "name"
-    }
-    return create_model(config.model.name, dtype=jnp.dtype(config.dtype), **fields)

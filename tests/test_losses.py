@@ -1,4 +1,4 @@
-"""Losses by hand, against PyTorch, and where they could overflow."""
+"""Losses against values computed by hand, against PyTorch, and where they could overflow."""
 
 import math
 
@@ -32,7 +32,7 @@ def batch():
 
 
 def images(values):
-    """A list of images of a row of pixels each, as [N, 1, W, 1]."""
+    """[N, 1, W, 1] from N rows of pixels."""
     return jnp.asarray(values, jnp.float32)[:, None, :, None]
 
 
@@ -58,7 +58,7 @@ def test_dice_of_an_empty_mask_falls_to_zero_with_the_probabilities():
     total = 16 / (1 + np.exp([2.0, 5.0, 20.0, -20.0]))
     np.testing.assert_allclose(loss, total / (total + 1), rtol=1e-5, atol=1e-7)
     slope = jax.jit(jax.grad(lambda x: dice_loss(x, empty)[0]))(logits)[0]
-    assert (slope > 0).all()  # towards lower logits
+    assert (slope > 0).all()  # descent lowers the logits
 
 
 def test_perfect_and_worst_prediction():
@@ -123,7 +123,7 @@ def test_low_precision_logits_are_computed_in_float32(dtype):
     ):
         found = loss(logits, target)
         assert found.dtype == jnp.float32
-        # A float32 sum of 16,384 terms is good to 1e-4; half precision would be off by 1e-2.
+        # A float32 sum of 16,384 terms is right to 1e-4; half precision would be off by 1e-2.
         np.testing.assert_allclose(found, [expected], rtol=1e-4)
 
 

@@ -1,4 +1,4 @@
-"""The pure steps: what they compute, and that devices make no difference."""
+"""The pure steps: what they compute, and that the number of devices does not matter."""
 
 import json
 import subprocess
@@ -11,6 +11,8 @@ import optax
 import pytest
 
 from prnet_jax import optim, steps
+from prnet_jax.config import make_config
+from prnet_jax.losses import bce_dice
 from prnet_jax.steps import make_model
 
 
@@ -78,7 +80,7 @@ def test_weight_decay_spares_vectors(tiny_config):
 
 
 def test_step_is_the_gradient_of_the_loss(tiny_config):
-    """Plain SGD of rate 1 moves by the gradient, taken here of the loss without the step's code."""
+    """Plain SGD with rate 1 moves by the gradient, computed here without the step's code."""
     tiny_config.augment.flip_horizontal = 0.0
     model, state, step = build(tiny_config, optax.sgd(1.0))
     data = batch()
@@ -101,8 +103,8 @@ def test_step_is_the_gradient_of_the_loss(tiny_config):
     assert max(differences(after.batch_stats, state.batch_stats)) > 0
 
 
-def test_augmentation_follows_from_the_draw_not_the_place(tiny_config):
-    """A batch in another order gives the same step, to rounding; other draws give another."""
+def test_augmentation_depends_on_the_draw_not_on_the_place_in_the_batch(tiny_config):
+    """A reordered batch gives the same step, to rounding; other draws give another step."""
     tiny_config.augment.noise = 0.5
     _, state, step = build(tiny_config)
     data = batch()
@@ -115,7 +117,7 @@ def test_augmentation_follows_from_the_draw_not_the_place(tiny_config):
 
 
 def test_accumulation_averages_the_parts(tiny_config):
-    """Two parts: their gradients' mean, each part with its own batch statistics."""
+    """Two parts: the mean of their gradients, each with its own batch statistics."""
     tiny_config.augment.flip_horizontal = 0.0
     data = batch()
     _, state, whole = build(tiny_config, optax.sgd(1.0))
@@ -139,7 +141,7 @@ def test_ema_of_the_weights(tiny_config):
     tiny_config.ema_decay = 0.9
     _, state, step = build(tiny_config)
     after, _ = step(state, batch())
-    # At the first step the decay is 1/10: see the step's comment.
+    # The decay is 1/10 in the first step: see the step's comment.
     expected = jax.tree.map(lambda old, new: 0.1 * old + 0.9 * new, state.params, after.params)
     assert max(differences(after.ema_params, expected)) < 1e-6
     assert after.eval_variables["params"] is after.ema_params
@@ -169,7 +171,7 @@ jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 import numpy as np
 from prnet_jax import optim, sharding, steps
 from prnet_jax.config import make_config
-from prnet_jax.train import make_model
+from prnet_jax.steps import make_model
 config = make_config("prnet", "quick")
 config.model.widths, config.model.heads = (4, 8, 16), 2
 config.dataset.image_size, config.num_epochs, config.warmup_epochs = 32, 3, 0.5
@@ -207,8 +209,10 @@ print(json.dumps({
 
 
 def test_one_and_four_devices_agree(root):
-    """Same losses, BatchNorm statistics and evaluation after six steps of AdamW: the batch is one,
-    however spread, and no gradient is rounding alone (`normed` in `prnet_jax.models.layers.Conv`).
+    """Losses, BatchNorm statistics and evaluation are the same after six steps of AdamW.
+
+    The batch is the same however it is spread, and no gradient is rounding error alone (see
+    `normed` in `prnet_jax.models.layers.Conv`).
     """
     one, four = (
         json.loads(
@@ -231,10 +235,7 @@ def test_one_and_four_devices_agree(root):
 
 
 def test_weighted_heads_and_dropout_reach_the_loss(tiny_config):
-    """UNet++: the sum over its heads; LightUNet: another dropout at every step."""
-    from prnet_jax.config import make_config
-    from prnet_jax.losses import bce_dice
-
+    """UNet++: the sum over its heads. LightUNet: a new dropout mask in every step."""
     config = make_config("unetpp", "quick")
     config.model.widths, config.model.deep_supervision = (4, 8), True
     config.dataset.image_size, config.head_weights = 32, (0.25,)
