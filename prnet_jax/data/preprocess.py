@@ -1,6 +1,9 @@
 """From stored pixels to a network's input, and from its probability back to the picture's size."""
 
+import functools
+
 import numpy as np
+from scipy import sparse
 
 AIR = -1000  # HU
 LOWEST_EXPECTED = -200  # HU; every chest slice has lung or air below it
@@ -13,8 +16,7 @@ def window(hu: np.ndarray, low: float, high: float) -> np.ndarray:
 
 def resize_image(image: np.ndarray, size: int) -> np.ndarray:
     """[H, W] -> [size, size] float32: each new pixel is the mean over the area it covers."""
-    rows, columns = (_area_weights(n, size) for n in image.shape)
-    return (rows @ image.astype(np.float64) @ columns.T).astype(np.float32)
+    return _weighted(image, *(_area_weights(n, size) for n in image.shape))
 
 
 def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
@@ -40,7 +42,7 @@ def resize_prob(prob: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
         _area_weights(old, new) if new <= old else _linear_weights(old, new)
         for old, new in zip(prob.shape, shape, strict=True)
     )
-    return (rows @ prob.astype(np.float64) @ columns.T).astype(np.float32)
+    return _weighted(prob, rows, columns)
 
 
 def implausible(pixels: np.ndarray, unit: str) -> str | None:
@@ -73,16 +75,24 @@ def implausible(pixels: np.ndarray, unit: str) -> str | None:
     return None
 
 
-def _area_weights(old: int, new: int) -> np.ndarray:
+def _weighted(pixels: np.ndarray, rows: sparse.csr_array, columns: sparse.csr_array) -> np.ndarray:
+    """[H, W] -> [rows, columns] float32, each the weighted sum of old pixels."""
+    # Dense products would start BLAS threads, which the loader's own threads then wait for.
+    return (columns @ (rows @ pixels.astype(np.float64)).T).T.astype(np.float32, order="C")
+
+
+@functools.lru_cache(maxsize=64)
+def _area_weights(old: int, new: int) -> sparse.csr_array:
     """[new, old] float64: the share of each old pixel in each new one; rows sum to 1."""
     edges = np.linspace(0.0, old, new + 1)
     left, right = edges[:-1, None], edges[1:, None]
     pixel = np.arange(old)
     overlap = np.minimum(right, pixel + 1) - np.maximum(left, pixel)
-    return np.clip(overlap, 0.0, None) * (new / old)
+    return sparse.csr_array(np.clip(overlap, 0.0, None) * (new / old))
 
 
-def _linear_weights(old: int, new: int) -> np.ndarray:
+@functools.lru_cache(maxsize=64)
+def _linear_weights(old: int, new: int) -> sparse.csr_array:
     """[new, old] float64: linear interpolation at the centres of new pixels; rows sum to 1."""
     centre = np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1)
-    return np.clip(1 - np.abs(centre[:, None] - np.arange(old)), 0.0, None)
+    return sparse.csr_array(np.clip(1 - np.abs(centre[:, None] - np.arange(old)), 0.0, None))
