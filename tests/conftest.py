@@ -6,6 +6,7 @@ Tests may start processes; that none of them is left at the end is checked here.
 import os
 import pathlib
 import signal
+import sys
 import tempfile
 
 import pytest
@@ -14,6 +15,9 @@ from tests import programs, runs
 
 ROOT = programs.ROOT
 
+# JAX reads these variables once, when it is imported; processes that tests start inherit them.
+assert "jax" not in sys.modules
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # arrays of different rank meet only on purpose
 # Many tests, some in processes of their own, compile the same tiny network: each program once for
 # all. The processes of pytest-xdist inherit the variable.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

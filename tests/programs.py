@@ -107,6 +107,16 @@ class Process:
     def go_on(self) -> None:
         self.send(signal.SIGCONT)
 
+    @property
+    def cpu_s(self) -> float:
+        """Seconds of work done, however busy the machine; 0 after the end."""
+        try:
+            stat = pathlib.Path(f"/proc/{self.pid}/stat").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return 0.0
+        user, system = stat.rpartition(")")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
     def _is_suspended(self) -> bool:
         """Whether every thread is."""
         try:
