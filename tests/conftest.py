@@ -49,7 +49,9 @@ def _marked() -> dict[int, str]:
         try:
             if mark in (folder / "environ").read_bytes().split(b"\0"):
                 command = (folder / "cmdline").read_bytes().replace(b"\0", b" ")
-                found[int(folder.name)] = command.decode(errors="replace")[:200]
+                # Python's own lives until pytest itself ends.
+                if b"multiprocessing.resource_tracker" not in command:
+                    found[int(folder.name)] = command.decode(errors="replace")[:200]
         except OSError:
             continue  # ended meanwhile, or another user's
     return found
