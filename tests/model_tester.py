@@ -84,6 +84,7 @@ class GoldenTester:
         worst = {key: d for key, d in single.items() if "train" in key}
         assert all(d < self.training_tolerance for d in worst.values()), worst
 
+    @pytest.mark.slow
     def test_float64_in_everything(self, double, reference):
         """Every head in both modes, input gradient, running statistics after one step."""
         assert double.keys() == reference[2].keys()

@@ -15,6 +15,8 @@ from prnet_jax.config import make_config
 from prnet_jax.losses import bce_dice
 from prnet_jax.steps import make_model
 
+pytestmark = pytest.mark.usefixtures("quick_compile")
+
 
 def batch(number=4, size=32, seed=0):
     rng = np.random.default_rng(seed)
@@ -29,7 +31,7 @@ def build(config, optimizer=None):
     model = make_model(config)
     schedule = optim.make_schedule(config, 2)
     optimizer = optimizer or optim.make_optimizer(config, schedule)
-    state = steps.init_state(config, model, optimizer)
+    state = jax.jit(lambda: steps.init_state(config, model, optimizer))()
     return model, state, jax.jit(steps.make_train_step(config, model, optimizer, schedule))
 
 
@@ -42,6 +44,7 @@ def test_flips_average_the_probability_over_mirror_images(tiny_config):
     images = {**batch(), "index": jnp.arange(4)}
     variables = state.eval_variables
 
+    @jax.jit
     def prob(image):
         return jax.nn.sigmoid(model.apply(variables, image, train=False))
 

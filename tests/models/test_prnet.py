@@ -17,6 +17,10 @@ class TestPRNet(ModelTester):
     small = {"widths": (4, 4, 8, 8), "heads": 2}
     parameter_count = 39_876_609
 
+    def test_float64_in_everything(self, double, reference):
+        """Without the base's mark: one network keeps it among the tests that are not slow."""
+        super().test_float64_in_everything(double, reference)
+
 
 def small(**fields):
     return create_model("prnet", widths=(4, 8), heads=2, **fields)
