@@ -135,7 +135,9 @@ def test_importing_the_package_needs_no_jax(root):
 
 def test_no_tensorflow_and_no_torch(root):
     modules = "import sys, prnet_jax.main, prnet_jax.train, prnet_jax.torch_weights.convert\n"
-    code = modules + "print([m for m in ('tensorflow', 'tensorboard', 'torch') if m in sys.modules])"
+    code = (
+        modules + "print([m for m in ('tensorflow', 'tensorboard', 'torch') if m in sys.modules])"
+    )
     assert run(code, root) == "[]"
 
 
