@@ -3,6 +3,7 @@
 Run as a script, this file writes what one process computes: OUT, then names of networks.
 """
 
+import concurrent.futures
 import importlib.metadata
 import os
 import runpy
@@ -31,16 +32,20 @@ pytestmark = [
 def computed(root, tmp_path_factory):
     """All arrays by name, with YNN disabled and with it."""
     folder = tmp_path_factory.mktemp("ynn")
-    arrays = {}
-    for state, flags in (("off", FLAG), ("on", "")):
-        command = [sys.executable, __file__, str(folder / f"{state}.npz"), *NETWORKS]
+
+    def compute(state, flags):
+        file = folder / f"{state}.npz"
         path = f"{root}:{os.environ.get('PYTHONPATH', '')}"
         env = {**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": path, "JAX_PLATFORMS": "cpu"}
+        command = [sys.executable, __file__, str(file), *NETWORKS]
         done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        with np.load(folder / f"{state}.npz") as file:
-            arrays[state] = dict(file)
-    return arrays
+        with np.load(file) as arrays:
+            return dict(arrays)
+
+    with concurrent.futures.ThreadPoolExecutor(2) as both:
+        off, on = both.map(compute, ("off", "on"), (FLAG, ""))
+    return {"off": off, "on": on}
 
 
 @pytest.mark.parametrize("name", NETWORKS)
