@@ -90,6 +90,7 @@ def straight(starter, tmp_path_factory, records_dir):
     return expected
 
 
+@pytest.mark.slow
 def test_a_run_killed_in_a_save_ends_like_an_undisturbed_one(
     starter, straight, tmp_path, records_dir
 ):

@@ -61,7 +61,7 @@ def relative(a, b):
 
 
 @pytest.mark.parametrize(
-    "name", ["prnet", "unet", pytest.param("lightunet", marks=pytest.mark.slow)]
+    "name", ["prnet", *(pytest.param(n, marks=pytest.mark.slow) for n in ("unet", "lightunet"))]
 )
 def test_remat_changes_no_result(name):
     config = small_config(name)

@@ -223,7 +223,6 @@ print(json.dumps([index.tolist(), merged]))
 """
 
 
-@pytest.mark.slow
 def test_counts_of_two_processes_are_those_of_one(tiny_config, root):
     """Two processes of two devices, each reading its part of every batch."""
     data = tiny_config.dataset

@@ -136,6 +136,7 @@ def test_the_same_figures_on_every_topology(one_device, four_devices, two_proces
     assert max(difference for difference, _ in apart.values()) <= TOLERANCE
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_run(one_device, two_processes):
     """The same figures and files as of one process; the first alone writes and prints."""
     workdir, (first, second) = two_processes

@@ -211,6 +211,7 @@ print(json.dumps({
 """
 
 
+@pytest.mark.slow
 def test_one_and_four_devices_agree(root):
     """Losses, BatchNorm statistics and evaluation are the same after six steps of AdamW.
 
