@@ -5,6 +5,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from prnet_jax.errors import InputError
+
 AUTO = "auto-on-validation"
 SPLITS = ("test", "validation", "train", "all")
 TTA = ("none", "flips")
@@ -52,8 +54,7 @@ class Choices:
         Raises:
             InputError: naming the option, the value and what it must be.
         """
-        # Here, because the command line needs this module before --help is answered.
-        from prnet_jax.errors import InputError
+        # Here, because --help needs this module, and not NumPy.
         from prnet_jax.metrics import find_policy
 
         for name, allowed in (("split", SPLITS), ("tta", TTA)):

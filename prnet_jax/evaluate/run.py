@@ -51,6 +51,7 @@ def evaluate_run(run: str | os.PathLike, choices: Choices | None = None) -> dict
     workdir = pathlib.Path(run)
     # ---- what can be refused before anything is computed
     config, trained_on = read_run(workdir)
+    config.dataset.cache = False  # each slice is read only a few times, so none is kept
     choices.check()
     processes.check_same("the options", choices.shared())
     if choices.out is not None:

@@ -41,7 +41,7 @@ class SplitScores:
     """Every score of a split at one threshold. Images are added one at a time.
 
     Of an image only its scores are kept, not its probabilities. The exception is the AUC over all
-    pixels together, see `prnet_jax.metrics.pooled_auc`: 256 MB at most.
+    pixels together, see `prnet_jax.metrics.pooled_auc`: about half a gigabyte at most.
 
     Args:
         threshold: the predicted mask is `prob >= threshold`.

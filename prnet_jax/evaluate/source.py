@@ -34,13 +34,9 @@ class Source:
 
 
 def chosen_data(own: ml_collections.ConfigDict, choices: Choices) -> ml_collections.ConfigDict:
-    """`config.dataset` of a run, changed by the choices.
-
-    Resized slices are not kept in memory: an evaluation reads each only a few times.
-    """
+    """`config.dataset` of a run, changed by the choices."""
     data = own.copy_and_resolve_references()
     with data.unlocked():
-        data.cache = False
         if choices.dataset not in (None, own.name):
             data.name = choices.dataset
             data.options = ml_collections.ConfigDict(dataset_options(choices.dataset))
