@@ -13,6 +13,7 @@ import json
 import os
 import pathlib
 import random
+import re
 import runpy
 import signal
 import socket
@@ -212,9 +213,18 @@ def until(holds: Callable[[], bool], timeout_s: float = PATIENCE_S, every_s: flo
     return False
 
 
+# Its threads write lines like "[Gloo] Rank 1 is connected to 3 peer ranks. Expected number of
+# connected peer ranks is : 3" in these pieces, which may come mixed.
+_GLOO = re.compile(
+    r"^(?:\[Gloo\] Rank |\d+| is connected to | peer ranks\. "
+    r"|Expected number of connected peer ranks is : )*\n",
+    re.MULTILINE,
+)
+
+
 def printed_by_us(text: str) -> str:
     """Without the lines of Gloo, the collectives of CPUs."""
-    return "".join(x for x in text.splitlines(True) if not x.startswith("[Gloo]"))
+    return _GLOO.sub("", text)
 
 
 _ports = []  # open lock files: a port is this process's until it ends
