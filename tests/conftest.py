@@ -24,6 +24,9 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     _compiled = tempfile.TemporaryDirectory(prefix="prnet-tests-")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = _compiled.name
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+# Most of the tests' time is compiling: programs are compiled in half the time, and run slower. With
+# JAX_DISABLE_MOST_OPTIMIZATIONS=0 in the environment they are compiled as users have them.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 # Every process that is started from here on carries this mark, and so do those that it starts.
 _MARK = "PRNET_TESTS"
@@ -82,17 +85,3 @@ def finished_run(records_dir, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("finished") / "run"
     train_and_evaluate(runs.tiny_config(records_dir), workdir)
     return workdir
-
-
-@pytest.fixture(scope="module")
-def quick_compile():
-    """Programs compile in less than half the time, and run slower.
-
-    For modules that compare runs with each other; other programs differ in their last bits.
-    """
-    import jax
-
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)

@@ -29,10 +29,10 @@ GOLDENS = pathlib.Path(__file__).resolve().parent / "goldens"
 KEY = jax.random.key(0)
 # The name since jax 0.8, and the one before.
 enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.enable_x64
-# Half the compile time, for programs whose speed does not matter.
-QUICK_COMPILE = {"xla_backend_optimization_level": 0}
-# Level 0 would leave jax 0.7.2's float64 convolutions unoptimised.
-QUICK_COMPILE_DOUBLE = {"xla_backend_optimization_level": 1}
+# Compile options. Level 0 would leave jax 0.7.2's float64 convolutions unoptimised.
+_QUICK = jax.config.read("jax_disable_most_optimizations")
+QUICK_COMPILE = {"xla_backend_optimization_level": 0} if _QUICK else {}
+QUICK_COMPILE_DOUBLE = {"xla_backend_optimization_level": 1} if _QUICK else {}
 
 
 class GoldenTester:

@@ -100,10 +100,14 @@ class Process:
         while True:
             until(lambda: self.code is not None or holds(), every_s=0.003)
             self.send(signal.SIGSTOP)
-            until(lambda: self.code is not None or self._is_suspended())
-            if self.code is not None or holds():
+            if not self.held() or holds():
                 return self.code is None
             self.go_on()
+
+    def held(self) -> bool:
+        """Waits until the run has suspended itself; False if it ended before."""
+        until(lambda: self.code is not None or self._is_suspended())
+        return self.code is None
 
     def go_on(self) -> None:
         self.send(signal.SIGCONT)
@@ -146,8 +150,6 @@ class Process:
 class Starter:
     """Starts runs in processes of their own, see the top of the file. A context manager.
 
-    Runs are compared with each other, so their programs are compiled quickly rather than well.
-
     Args:
         folder: for what they print.
         env: environment variables besides this process's.
@@ -157,7 +159,6 @@ class Starter:
         self._folder = folder
         self._number = 0
         self._lock = threading.Lock()
-        env = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", **env}
         self._server = subprocess.Popen(
             [sys.executable, __file__],
             stdin=subprocess.PIPE,
@@ -180,15 +181,20 @@ class Starter:
         finally:
             self._server.kill()
 
-    def start(self, argv: list[str]) -> Process:
-        """Like `python -m prnet_jax.main ARGV...` from the repository's root."""
+    def start(self, argv: list[str], hold_at_step: int | None = None) -> Process:
+        """Like `python -m prnet_jax.main ARGV...` from the repository's root.
+
+        Args:
+            argv: the flags.
+            hold_at_step: the run suspends itself after this step, see `Process.held`.
+        """
         with self._lock:
             self._number += 1
             folder = self._folder / f"process_{self._server.pid}_{self._number}"
             folder.mkdir(parents=True)
             for name in ("out", "err"):
                 (folder / name).touch()
-            self._server.stdin.write(json.dumps([argv, str(folder)]) + "\n")
+            self._server.stdin.write(json.dumps([argv, str(folder), hold_at_step]) + "\n")
             self._server.stdin.flush()
         if not until((folder / "pid").exists):
             raise AssertionError("the process that starts runs does not answer")
@@ -252,6 +258,20 @@ def end_with_parent() -> None:
         os._exit(1)
 
 
+def _hold_at(step: int | None) -> None:
+    """Has this process suspend itself after a step of the training."""
+    from prnet_jax.run.session import Session
+
+    add = Session.add
+
+    def add_and_hold(session, *results):
+        add(session, *results)
+        if session.step == step:
+            os.kill(os.getpid(), signal.SIGSTOP)
+
+    Session.add = add_and_hold
+
+
 def _serve() -> None:
     """Forks a run for every line on standard input."""
     import grain  # noqa: F401
@@ -262,7 +282,7 @@ def _serve() -> None:
     end_with_parent()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
     for line in iter(sys.stdin.readline, ""):
-        argv, folder = json.loads(line)
+        argv, folder, hold_at_step = json.loads(line)
         if os.fork():
             continue
         end_with_parent()
@@ -278,6 +298,7 @@ def _serve() -> None:
         for descriptor, name in ((1, "out"), (2, "err")):
             os.dup2(os.open(f"{folder}/{name}", os.O_WRONLY), descriptor)
         sys.stdout.reconfigure(line_buffering=True)
+        _hold_at(hold_at_step)
         sys.argv = ["prnet_jax.main", *argv]
         runpy.run_module("prnet_jax.main", run_name="__main__", alter_sys=True)
         sys.exit()

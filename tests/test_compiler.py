@@ -114,6 +114,7 @@ def test_wrong_answer_ends_the_run_in_one_line(monkeypatch):
 def _python(root, code):
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
     environment.pop("XLA_FLAGS", None)
+    environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "0"  # what is wrong is an optimization
     return subprocess.run(
         [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True
     )

@@ -94,10 +94,15 @@ def straight(starter, tmp_path_factory, records_dir):
 def test_a_run_killed_in_a_save_ends_like_an_undisturbed_one(
     starter, straight, tmp_path, records_dir
 ):
-    workdir = tmp_path / "run"
-    (kill,) = _torment(starter, 0, workdir, records_dir, [("in a save", KILL)])
-    assert kill.as_expected, f"\n{HEADER}\n{kill}"
-    assert differences(what_is_left(workdir), straight) == []
+    plan = [("in a save", KILL)]
+    for victim in range(20):  # a save is short: a busy machine may see none of a run's
+        workdir = tmp_path / f"victim_{victim}"
+        kills = _torment(starter, victim, workdir, records_dir, plan)
+        assert all(kill.as_expected for kill in kills), "\n".join([HEADER, *map(str, kills)])
+        assert differences(what_is_left(workdir), straight) == []
+        if not plan:
+            return
+    raise AssertionError("no run was killed in a save")
 
 
 @pytest.mark.slow

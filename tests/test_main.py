@@ -54,16 +54,13 @@ def test_help():
         assert text in done.stdout + done.stderr
 
 
-QUICKLY = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
-
-
 def test_a_run_its_repetition_and_another_config(tmp_path, records_dir):
     tiny = tiny_flags(tmp_path / "run", records_dir, num_epochs=1)
-    first = main(*tiny, env=QUICKLY)
+    first = main(*tiny)
     assert first.returncode == 0, first.stderr
     for text in ("| IoU %", "paper: PR-Net, not comparable", "curves.png", "worst first"):
         assert text in first.stdout
-    again = main(*tiny, env=QUICKLY)
+    again = main(*tiny)
     assert again.returncode == 0
     assert "Resuming after step 2 of 2" in again.stdout
     other = main(*tiny, "--config.num_epochs=2")
@@ -74,6 +71,6 @@ def test_a_run_its_repetition_and_another_config(tmp_path, records_dir):
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_with_1(tmp_path, records_dir):
     tiny = tiny_flags(tmp_path / "run", records_dir, learning_rate=1e30, clip_norm=0.0)
-    done = main(*tiny, env=QUICKLY)
+    done = main(*tiny)
     assert done.returncode == 1
     assert "error: the loss is" in done.stderr and "Traceback" not in done.stderr

@@ -35,11 +35,19 @@ class Machines:
             self._starters[devices] = Starter(self._folder, **env)
         return self._starters[devices]
 
-    def one(self, devices: int, workdir, **fields):
-        fields = {**FIELDS, **fields}
-        return self.starter(devices).start(long_flags(workdir, self._records_dir, **fields))
+    def one(self, devices: int, workdir, hold_at_step=None, **fields):
+        argv = long_flags(workdir, self._records_dir, **{**FIELDS, **fields})
+        return self.starter(devices).start(argv, hold_at_step)
 
-    def pair(self, workdir, records_dir=None, second=None, second_workdir=None, **fields):
+    def pair(
+        self,
+        workdir,
+        records_dir=None,
+        second=None,
+        second_workdir=None,
+        hold_at_step=(None, None),
+        **fields,
+    ):
         """Two processes of one run; `second` are fields of the second alone."""
         fields |= {"coordinator": f"127.0.0.1:{free_port()}", "num_processes": 2}
         started = []
@@ -47,7 +55,7 @@ class Machines:
             own = {**FIELDS, **fields, "process_id": index, **((second or {}) if index else {})}
             folder = second_workdir if index and second_workdir else workdir
             argv = long_flags(folder, records_dir or self._records_dir, **own)
-            started.append(self.starter(2).start(argv))
+            started.append(self.starter(2).start(argv, hold_at_step[index]))
         return started
 
     def close(self) -> None:
@@ -149,17 +157,12 @@ def test_two_processes_are_one_run(one_device, two_processes):
     assert "Preparing" not in second.err and "train:" not in second.err
 
 
-def is_under_way(workdir) -> bool:
-    """Whether a run has taken a step and has some left."""
-    return 1 <= len(metrics_lines(workdir)) < STEPS // 2
-
-
 @pytest.mark.slow
 def test_a_run_resumes_under_another_topology(machines, one_device, tmp_path):
     """Saved by two processes, one of which got SIGTERM."""
     workdir = tmp_path / "run"
-    pair = machines.pair(workdir)
-    assert pair[1].hold(lambda: is_under_way(workdir))
+    pair = machines.pair(workdir, hold_at_step=(None, 1))
+    assert pair[1].held()
     pair[1].send(signal.SIGTERM)
     pair[1].go_on()
     assert [process.wait() for process in pair] == [0, 0], pair[0].err + pair[1].err
@@ -180,8 +183,8 @@ def test_a_run_resumes_under_another_topology(machines, one_device, tmp_path):
 @pytest.mark.slow
 def test_one_device_hands_over_to_two_processes(machines, one_device, tmp_path):
     workdir = tmp_path / "run"
-    process = machines.one(1, workdir)
-    assert process.hold(lambda: is_under_way(workdir))
+    process = machines.one(1, workdir, hold_at_step=1)
+    assert process.held()
     process.send(signal.SIGTERM)
     process.go_on()
     assert process.wait() == 0
@@ -198,8 +201,9 @@ def test_one_device_hands_over_to_two_processes(machines, one_device, tmp_path):
 @pytest.mark.parametrize("killed", [1, 0])
 def test_a_process_that_dies_ends_the_other(machines, two_processes, tmp_path, killed):
     workdir = tmp_path / "run"
-    pair = machines.pair(workdir, dead_after_s=DEAD_AFTER_S)
-    assert pair[killed].hold(lambda: len(metrics_lines(workdir)) >= 2)
+    hold_at_step = (None, 2) if killed else (2, None)
+    pair = machines.pair(workdir, hold_at_step=hold_at_step, dead_after_s=DEAD_AFTER_S)
+    assert pair[killed].held()
     begin = time.monotonic()
     pair[killed].send(signal.SIGKILL)
     other = pair[1 - killed]

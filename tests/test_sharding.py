@@ -165,7 +165,7 @@ def _train(folder, devices, processes):
         for i in range(processes)
     ]
     found = []
-    with running(*commands, env={"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}) as started:
+    with running(*commands) as started:
         for process in started:
             output, errors = process.communicate(timeout=PATIENCE_S)
             assert process.returncode == 0, errors[-2000:]

@@ -15,8 +15,6 @@ from prnet_jax.config import make_config
 from prnet_jax.losses import bce_dice
 from prnet_jax.steps import make_model
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def batch(number=4, size=32, seed=0):
     rng = np.random.default_rng(seed)

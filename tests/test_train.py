@@ -16,8 +16,6 @@ from prnet_jax.run.variables import load_variables
 from tests.runs import metrics_lines
 from tests.runs import tiny_config as tiny_run
 
-pytestmark = pytest.mark.usefixtures("quick_compile")
-
 
 def saved_state(workdir):
     with Checkpoints(workdir) as checkpoints:

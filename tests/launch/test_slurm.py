@@ -108,7 +108,6 @@ def test_slurm_script_is_submitted_with_what_it_says(root):
 
 def run_slurm(root, fake, given, *arguments):
     devices = {"JAX_NUM_CPU_DEVICES": "2", "JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
-    devices["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"  # compiles quickly
     given |= devices | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(root)}
     return subprocess.Popen(
         ["bash", str(root / "launch" / "slurm.sbatch"), *arguments],

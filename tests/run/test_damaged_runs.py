@@ -15,7 +15,7 @@ from tests.runs import differences, steps_in, tiny_config, what_is_left
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory, records_dir, quick_compile):
+def stopped(tmp_path_factory, records_dir):
     """What an undisturbed run leaves, and a run stopped in its second epoch, with steps 2 and 3."""
     config = tiny_config(records_dir, ema_decay=0.9, augment__noise=0.05)
     root = tmp_path_factory.mktemp("stopped")
