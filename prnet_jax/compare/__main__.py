@@ -19,7 +19,9 @@ def main(argv: list[str] | None = None) -> int:
         # Here, because --help needs none of it.
         from prnet_jax.compare.files import write_comparison
 
-        write_comparison(arguments.runs, arguments.out, arguments.reference, arguments.paper)
+        write_comparison(
+            arguments.runs, arguments.out, arguments.reference, arguments.paper, arguments.strict
+        )
 
     return run_command(compare)
 
@@ -31,7 +33,8 @@ def _parser() -> argparse.ArgumentParser:
         "and LaTeX, with paired tests against a reference, and in an HTML page with plots and "
         "pictures.",
         epilog="Runs that differ only in the seed become one row with their spread. Runs on "
-        "different data sets, masks, splits, image sizes or policies for empty masks are refused.",
+        "different data sets, masks, splits, image sizes or policies for empty masks are refused; "
+        "other settings that differ are listed above the table.",
     )
     parser.add_argument(
         "runs",
@@ -53,6 +56,11 @@ def _parser() -> argparse.ArgumentParser:
         "--paper",
         action="store_true",
         help="show the paper's rows also for data other than finding_lungs",
+    )
+    parser.add_argument(
+        "--strict",
+        action="store_true",
+        help="refuse runs that differ in more than the network, its own fields and the seed",
     )
     return parser
 

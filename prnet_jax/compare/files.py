@@ -4,7 +4,8 @@ import pathlib
 from collections.abc import Sequence
 
 from prnet_jax.commands import check_new_folder
-from prnet_jax.compare import tables
+from prnet_jax.compare import tables, terminal
+from prnet_jax.compare.differences import differences, refuse
 from prnet_jax.compare.page import page
 from prnet_jax.compare.rows import find_row, group
 from prnet_jax.compare.runs import read_runs
@@ -18,8 +19,9 @@ def write_comparison(
     out: pathlib.Path,
     reference: str | None = None,
     paper: bool = False,
+    strict: bool = False,
 ) -> None:
-    """Writes a comparison of runs as tables, tests and a page, and prints the main table.
+    """Writes a comparison of runs as tables, tests and a page, and prints what a person wants.
 
     Args:
         paths: run directories, or folders that evaluate wrote.
@@ -27,21 +29,25 @@ def write_comparison(
         reference: the network, or the label of the row, that the others are tested against; by
             default prnet, or the first row if there is none.
         paper: show the paper's rows even if the data are not of the paper's kind.
+        strict: refuse runs that were not trained and evaluated alike.
 
     Raises:
-        InputError: the runs cannot be read or compared, or `out` holds files or cannot be written.
+        InputError: the runs cannot be read or compared, differ where `strict` forbids it, or `out`
+            holds files or cannot be written.
     """
     check_new_folder("--out", out)
     rows = group(read_runs(paths))
     against = find_row(rows, reference)
+    found = differences(rows)
+    if strict:
+        refuse(found)
     paper = paper or rows[0].runs[0].summary["dataset"] == "finding_lungs"
-    table = tables.main_table(rows, paper)
+    table = tables.main_table(rows, found, paper)
     _, metrics = tables.shown_metrics(rows, paper)
     results = compare_to(against, rows, metrics)
-    text = tables.markdown(table)
     # Everything is made before anything is written, so a refusal leaves no partial comparison.
     content = {
-        out / "table.md": text,
+        out / "table.md": tables.markdown(table),
         out / "table.csv": tables.table_csv(rows, metrics, paper),
         out / "table.tex": tables.latex(table),
         out / "statistics.csv": statistics_csv(results),
@@ -54,8 +60,9 @@ def write_comparison(
     except OSError as error:
         raise InputError(f"--out {out} cannot be written ({error}): name another folder") from None
 
-    print(text)
-    print(f"page        {out / 'report.html'}")
-    print(f"tables      {out / 'table.md'}, {out / 'table.csv'}, {out / 'table.tex'}")
-    tested = f"against {against.title}" if len(rows) > 1 else "none: there is only one row"
+    print(terminal.text(rows, table, results), end="\n\n")
+    tested = "of all metrics" if len(rows) > 1 else "none: there is only one row"
+    print(f"tables      {out / 'table.md'}, table.csv, table.tex")
     print(f"tests       {out / 'statistics.csv'} ({tested})")
+    print(f"page        {out / 'report.html'}, with plots and pictures. Open it in a browser:")
+    print(f"            {(out / 'report.html').resolve().as_uri()}")

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 from PIL import Image, features
 
+from prnet_jax.compare.differences import HEADING
 from prnet_jax.compare.rows import Row
-from prnet_jax.compare.statistics import STATISTICS_NOTE
+from prnet_jax.compare.statistics import STATISTICS_NOTE, p_text, signed
 from prnet_jax.compare.tables import BEST, SECOND, Table, n_scored
 from prnet_jax.figures import slices
 from prnet_jax.metrics.names import Metric
@@ -79,8 +80,9 @@ def page(
     return string.Template(text).substitute(
         subject=html.escape(f"{subject} at {summary['image_size']}x{summary['image_size']}"),
         style=(_HERE / "page.css").read_text(encoding="utf-8"),
+        differences=_differences(table.differences),
         table=_table(table),
-        notes="".join(f"<p>{html.escape(note)}</p>" for note in table.notes),
+        notes="".join(f"<p>{html.escape(note)}</p>" for note in table.below),
         every=_every_metric(rows, metrics),
         statistics=_statistics(statistics, metrics),
         gallery_note=html.escape(_gallery_note(embedded, len(first.ids))),
@@ -145,6 +147,11 @@ def _gallery_note(embedded: Sequence[int], images: int) -> str:
     )
 
 
+def _differences(lines: Sequence[str]) -> str:
+    items = "".join(f"<li>{html.escape(line)}</li>" for line in lines)
+    return f'<div id="differences"><p>{HEADING}</p><ul>{items}</ul></div>' if lines else ""
+
+
 def _table(table: Table) -> str:
     tags = {BEST: ("<strong>", "</strong>"), SECOND: ("<u>", "</u>"), "": ("", "")}
 
@@ -197,23 +204,6 @@ def _statistics(results: Sequence[Mapping[str, Any]], metrics: Sequence[Metric])
     about = f"Reference: {results[0]['reference']}. {STATISTICS_NOTE}"
     table = _sortable("table-statistics", header, "".join(body))
     return f'{table}<div class="notes"><p>{html.escape(about)}</p></div>'
-
-
-def signed(metric: Metric, value: float) -> str:
-    """A difference in the metric's unit with its sign, "-" for NaN.
-
-    It has one decimal more than the table, in whose decimals a difference can vanish.
-    """
-    if math.isnan(value):
-        return "-"
-    return f"{value * metric.factor:+.{metric.decimals + 1}f}"
-
-
-def p_text(p: float) -> str:
-    """A p-value with two significant digits, "-" for NaN."""
-    if math.isnan(p):
-        return "-"
-    return "<0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"
 
 
 def _line(metric: Metric, cells: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from prnet_jax.compare.runs import Run
+from prnet_jax.compare.settings import plain
 from prnet_jax.errors import InputError
 from prnet_jax.metrics import mean_of_scored
 from prnet_jax.paper import TABLE_1
@@ -71,7 +72,7 @@ def group(runs: Sequence[Run]) -> list[Row]:
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        key = json.dumps([run.summary["network"], _distinct(run)], sort_keys=True)
+        key = json.dumps([run.summary["network"], distinct(run)], sort_keys=True)
         groups.setdefault(key, []).append(run)
     for members in groups.values():
         seeds: dict[Any, Run] = {}
@@ -116,22 +117,33 @@ def find_row(rows: Sequence[Row], wanted: str | None) -> Row:
     return found[0]
 
 
+def method_of(network: str) -> str:
+    """A network's name as the paper prints it, or as it is."""
+    return TABLE_1.get(network, {"method": network})["method"]
+
+
 def _threshold_from(run: Run) -> str:
     return run.summary.get("threshold_from") or "given"
 
 
-def _distinct(run: Run) -> dict[str, Any]:
+def distinct(run: Run) -> dict[str, Any]:
     """The settings that rows are told apart by: the run's and the evaluation's."""
     how: dict[str, Any] = {"tta": run.summary.get("tta") or "none"}
     if _threshold_from(run) == "validation":
         how["threshold"] = "from validation"  # its value differs between seeds
     else:
         how["threshold"] = float(run.summary["threshold"])
+    if run.trained_on is not None:
+        how["trained_on"] = run.trained_on
     if run.settings is None:
         return how | {"settings": "not known"}
-    if "window_hu" in run.summary:  # an evaluation can override the run's
-        how["dataset.window_hu"] = run.summary["window_hu"]
-    return run.settings | how
+    settings = dict(run.settings)
+    how["evaluated with window_hu"] = "as trained"
+    if "window_hu" in run.summary:
+        window = plain(run.summary["window_hu"])
+        if settings.setdefault("dataset.window_hu", window) != window:
+            how["evaluated with window_hu"] = window
+    return settings | how
 
 
 def _labels(firsts: Sequence[Run]) -> list[str]:
@@ -139,9 +151,9 @@ def _labels(firsts: Sequence[Run]) -> list[str]:
     labels = []
     for run in firsts:
         network = run.summary["network"]
-        label = TABLE_1.get(network, {"method": network})["method"]
-        same = [_distinct(other) for other in firsts if other.summary["network"] == network]
-        mine = _distinct(run)
+        label = method_of(network)
+        same = [distinct(other) for other in firsts if other.summary["network"] == network]
+        mine = distinct(run)
         differ = [
             name.removeprefix("model.")
             + (f"={_short(mine[name])}" if name in mine else " not known")

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from prnet_jax.compare.settings import fill_missing, settings_of, starting_weights
 from prnet_jax.errors import InputError
 from prnet_jax.metrics import METRICS, mean_of_scored
 from prnet_jax.metrics.names import DISTANCES, METRIC_NAMED
 from prnet_jax.metrics.policy import PERFECT_IF_BOTH_EMPTY
 from prnet_jax.run import files
+from prnet_jax.run.directory import epochs_run
 
 # Entries of summary.json that must be the same in all runs of a comparison
 SAME = (
@@ -23,14 +25,9 @@ SAME = (
 )
 _NEEDED = (*(n for n in SAME if n != "records"), "network", "threshold", "metrics", "counts")
 _AGAIN = "evaluate again (python -m prnet_jax.evaluate)"
+_DATA = ("records", "split_manifest_sha256")
+_OWN_SPLITS = "the run's own splits"  # begins `leakage` where a run is scored on its own data
 _TOLERANCE = 1e-6  # between a mean in summary.json and that of per_image.csv
-
-# Fields of a run's config that do not make it another experiment: the seed, where the data are and
-# how fast they are read, and the threshold, which the evaluation states itself.
-_NO_SETTING = {
-    *("seed", "threshold", "eval_batch_size", "log_every_steps", "model.name"),
-    *("dataset.manual_dir", "dataset.data_dir", "dataset.num_threads", "dataset.cache"),
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,8 +37,11 @@ class Run:
     Attributes:
         folder: that holds summary.json, per_image.csv and overlays/.
         summary: the content of summary.json.
-        settings: the fields of the run's config that define the experiment, flat; None if the
-            folder has no config.
+        settings: the fields of the run's config that count, see `prnet_jax.compare.settings`; None
+            if the folder has no config.
+        epochs: that the run was trained for; None if not recorded.
+        trained_on: the records and the hash of their splits; None if not recorded.
+        train_images: how many images it was trained on; None if not recorded.
         provenance: what the run was made with.
         ids, patients: of the images, sorted by id.
         scores: {metric: float64 [images]}, NaN where an image is not scored.
@@ -55,6 +55,9 @@ class Run:
     folder: pathlib.Path
     summary: dict[str, Any]
     settings: dict[str, Any] | None
+    epochs: int | None
+    trained_on: str | None
+    train_images: int | None
     provenance: dict[str, Any]
     ids: list[str]
     patients: list[str]
@@ -86,7 +89,11 @@ def read_runs(paths: Sequence[pathlib.Path]) -> list[Run]:
         runs.append(_read_run(folder))
     for run in runs[1:]:
         _check_comparable(runs[0], run)
-    return runs
+    every = fill_missing([run.settings for run in runs])
+    return [
+        dataclasses.replace(run, settings=settings)
+        for run, settings in zip(runs, every, strict=True)
+    ]
 
 
 def _evaluation_folder(path: pathlib.Path) -> pathlib.Path:
@@ -126,19 +133,23 @@ def _read_run(folder: pathlib.Path) -> Run:
             filled &= spacing_known | (not name.endswith("mm"))
             paired[name] = np.where(filled, _perfect(name), scores[name])
 
-    config = None
-    for place in (folder, folder.parent):
-        if (place / files.CONFIG).is_file():
-            config = _read_json(place / files.CONFIG)
-            break
+    places = (place for place in (folder, folder.parent) if (place / files.CONFIG).is_file())
+    home = next(places, None)
+    settings = None if home is None else settings_of(_read_json(home / files.CONFIG))
+    of_training = _training(summary, home or folder.parent)
+    if settings is not None and isinstance(start := of_training.get("init_from"), dict):
+        settings["init_from"] = starting_weights(start)
     provenance = summary.get("provenance")
     if not isinstance(provenance, dict):
-        path = folder.parent / files.PROVENANCE
-        provenance = _read_json(path) if path.is_file() else {}
+        provenance = of_training
+    trained_on, images = _trained_on(of_training)
     return Run(
         folder=folder,
         summary=summary,
-        settings=None if config is None else _settings(config),
+        settings=settings,
+        epochs=summary.get("epochs_run") or (None if home is None else epochs_run(home)),
+        trained_on=trained_on,
+        train_images=images,
         provenance=provenance,
         ids=ids,
         patients=[row.get("patient_id") or row["id"] for row in table],
@@ -229,8 +240,31 @@ def _file_name(folder: pathlib.Path, name: str) -> str:
     return name
 
 
-def _settings(config: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: v for k, v in files.flat(config).items() if k not in _NO_SETTING}
+def _training(summary: Mapping[str, Any], home: pathlib.Path) -> dict[str, Any]:
+    """What is recorded of a run's training: the content of its provenance.json; {} if nothing is.
+
+    Args:
+        summary: of the evaluation, which repeats it since it can lie elsewhere.
+        home: the folder of the run's config.
+    """
+    if isinstance(summary.get("trained_on"), dict):
+        return summary["trained_on"]
+    if (home / files.PROVENANCE).is_file():
+        return _read_json(home / files.PROVENANCE)
+    own = str(summary.get("leakage", "")).startswith(_OWN_SPLITS)
+    return {name: summary.get(name) for name in _DATA} if own else {}
+
+
+def _trained_on(of_training: Mapping[str, Any]) -> tuple[str | None, int | None]:
+    """The data of a training and the number of images, None where they are not recorded."""
+    if any(of_training.get(name) is None for name in _DATA):
+        return None, None
+    records, manifest = (of_training[name] for name in _DATA)
+    try:
+        images = of_training["foreground"]["train"]["images"]
+    except (KeyError, TypeError):
+        images = None
+    return f"{records}, splits {str(manifest)[:8]}", images
 
 
 def _check_comparable(first: Run, other: Run) -> None:

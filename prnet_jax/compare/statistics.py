@@ -1,5 +1,6 @@
 """Paired tests of every row of a comparison against a reference."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -61,3 +62,20 @@ def compare_to(reference: Row, rows: Sequence[Row], metrics: Sequence[Metric]) -
 def statistics_csv(results: Sequence[Mapping[str, Any]]) -> str:
     """The results of `compare_to`, one line each; shares as fractions."""
     return csv_text(results, _COLUMNS)
+
+
+def signed(metric: Metric, value: float) -> str:
+    """A difference in the metric's unit with its sign, "-" for NaN.
+
+    It has one decimal more than the table, in whose decimals a difference can vanish.
+    """
+    if math.isnan(value):
+        return "-"
+    return f"{value * metric.factor:+.{metric.decimals + 1}f}"
+
+
+def p_text(p: float) -> str:
+    """A p-value with two significant digits, "-" for NaN."""
+    if math.isnan(p):
+        return "-"
+    return "<0.0001" if p < 0.0001 else f"{p:.4f}" if p < 0.01 else f"{p:.2f}"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from prnet_jax.compare.differences import HEADING, Difference
 from prnet_jax.compare.rows import Row
 from prnet_jax.metrics.names import METRIC_NAMED, PRINTED_METRICS, Metric
 from prnet_jax.paper import TABLE_1, TEST_IMAGES
@@ -19,21 +20,33 @@ _COUNTS = {"missed": "missed", "false_alarm": "false alarms", "both_empty": "bot
 
 
 class Table(NamedTuple):
-    """The main table, before it is written as Markdown, LaTeX or HTML.
+    """The main table, before it is written as Markdown, LaTeX, HTML or plain text.
 
     Attributes:
+        subject: what was scored.
+        differences: a line for each setting in which rows differ, to stand above the table.
         header: the names of the columns.
         body: the cells of each row.
         marks: `BEST`, `SECOND` or "" for each cell of the body.
         paper: the cells of the paper's rows.
-        notes: the sentences below the table.
+        notes: the sentences below the table: how it is to be read.
+        cautions: likewise: what it does not show.
     """
 
+    subject: str
+    differences: list[str]
     header: list[str]
     body: list[list[str]]
     marks: list[list[str]]
     paper: list[list[str]]
     notes: list[str]
+    cautions: list[str]
+
+    @property
+    def below(self) -> list[str]:
+        """The paragraphs below the table."""
+        first, *more = self.notes
+        return [f"{self.subject}. {first}", *more, *self.cautions]
 
 
 def shown_metrics(rows: Sequence[Row], paper: bool) -> tuple[list[Metric], list[Metric]]:
@@ -71,11 +84,12 @@ def paper_rows(rows: Sequence[Row]) -> list[Mapping[str, Any]]:
     return [TABLE_1[name] for name in dict.fromkeys(r.network for r in rows) if name in TABLE_1]
 
 
-def main_table(rows: Sequence[Row], paper: bool) -> Table:
+def main_table(rows: Sequence[Row], found: Sequence[Difference], paper: bool) -> Table:
     """The paper's columns, the counts, and notes.
 
     Args:
         rows: of the comparison.
+        found: what they differ in besides the network.
         paper: whether to append the paper's rows.
     """
     metrics, every = shown_metrics(rows, paper)
@@ -110,7 +124,17 @@ def main_table(rows: Sequence[Row], paper: bool) -> Table:
         ]
         for row in (paper_rows(rows) if paper else [])
     ]
-    return Table(header, body, marked, paper_body, _notes(rows, every, summary, paper, bool(how)))
+    return Table(
+        subject=f"{summary['split']} split of {summary['dataset']} (mask {summary['mask']!r}) at "
+        f"{summary['image_size']}x{summary['image_size']}, {images} images",
+        differences=[str(difference) for difference in found],
+        header=header,
+        body=body,
+        marks=marked,
+        paper=paper_body,
+        notes=_notes(rows, summary),
+        cautions=_cautions(rows, every, summary, paper, bool(how)),
+    )
 
 
 def _cell(row: Row, metric: Metric) -> str:
@@ -118,14 +142,10 @@ def _cell(row: Row, metric: Metric) -> str:
     return mean if sd == "-" else f"{mean} ± {sd}"
 
 
-def _notes(
-    rows: Sequence[Row], metrics: Sequence[Metric], summary: Mapping, paper: bool, how: bool
-) -> list[str]:
-    size = summary["image_size"]
+def _notes(rows: Sequence[Row], summary: Mapping) -> list[str]:
     notes = [
-        f"{summary['split']} split of {summary['dataset']} (mask {summary['mask']!r}) at "
-        f"{size}x{size}, {len(rows[0].runs[0].ids)} images. Values are means over the images. "
-        "Best in bold, second best underlined, by the values before rounding."
+        "Values are means over the images. Best in bold, second best underlined, by the values "
+        "before rounding."
     ]
     if any(len(row.runs) > 1 for row in rows):
         notes.append(
@@ -134,29 +154,38 @@ def _notes(
         )
     if any(len(row.runs) == 1 for row in rows):
         notes.append("A row without ± is a single seed: its spread of training is unknown.")
+    rule = f": {summary['empty_rule']}" if summary.get("empty_rule") else ""
+    notes.append(f"Empty masks are scored by the policy {summary['empty_policy']!r}{rule}.")
+    return notes
+
+
+def _cautions(
+    rows: Sequence[Row], metrics: Sequence[Metric], summary: Mapping, paper: bool, how: bool
+) -> list[str]:
+    cautions = []
     uneven = [m.label for m in metrics if len({n_scored(row, m.name) for row in rows}) > 1]
     if uneven:
-        notes.append(
+        cautions.append(
             f"The networks are not scored on the same number of images in {', '.join(uneven)} "
             "(numbers in table.csv), so these means are not over the same images."
         )
-    rule = f": {summary['empty_rule']}" if summary.get("empty_rule") else ""
-    notes.append(f"Empty masks are scored by the policy {summary['empty_policy']!r}{rule}.")
     if how:
-        notes.append(
+        cautions.append(
             "Rows differ in threshold or test-time augmentation (TTA). A threshold chosen on the "
             "validation split is a legitimate part of a method; one tuned on the test images is "
             "not."
         )
     if paper:
-        notes.append(
+        cautions.append(
             f'Rows "paper" are Table 1 of Zhou & Wang (2023): {TEST_IMAGES} images of its own '
             "split, not the same data. Its HD is in mm as stated, without a pixel spacing. These "
             "rows are not ranked."
         )
         if summary["dataset"] != "finding_lungs":
-            notes.append(f"{summary['dataset']} is not the paper's kind of data: not comparable.")
-    return notes
+            cautions.append(
+                f"{summary['dataset']} is not the paper's kind of data: not comparable."
+            )
+    return cautions
 
 
 def n_scored(row: Row, name: str) -> int:
@@ -165,15 +194,17 @@ def n_scored(row: Row, name: str) -> int:
 
 
 def markdown(table: Table) -> str:
-    """A pipe table with **best** and <ins>second best</ins> values, and the notes."""
+    """What rows differ in, a pipe table with **best** and <ins>second best</ins>, and the notes."""
     wrap = {BEST: "**{}**", SECOND: "<ins>{}</ins>", "": "{}"}
     body = [
         [wrap[mark].format(_markdown_text(cell)) for cell, mark in zip(cells, marks, strict=True)]
         for cells, marks in zip(table.body, table.marks, strict=True)
     ]
     body += [[_markdown_text(cell) for cell in cells] for cells in table.paper]
-    lines = markdown_table(table.header, body)
-    return "\n".join([*lines, "", "\n\n".join(map(_markdown_text, table.notes))]) + "\n"
+    above = [f"- {_markdown_text(line)}" for line in table.differences]
+    above = [f"**{HEADING}**", "", *above, ""] if above else []
+    below = "\n\n".join(map(_markdown_text, table.below))
+    return "\n".join([*above, *markdown_table(table.header, body), "", below]) + "\n"
 
 
 def _markdown_text(text: str) -> str:
@@ -185,7 +216,10 @@ def _markdown_text(text: str) -> str:
 
 
 def latex(table: Table) -> str:
-    """A table environment that plain LaTeX compiles without packages."""
+    """A table environment that plain LaTeX compiles without packages.
+
+    Its caption begins with what rows differ in.
+    """
     wrap = {BEST: r"\textbf{{{}}}", SECOND: r"\underline{{{}}}", "": "{}"}
 
     def line(cells: Sequence[str], marks: Sequence[str] | None = None) -> str:
@@ -195,6 +229,8 @@ def latex(table: Table) -> str:
             + r" \\"
         )
 
+    above = [f"{HEADING} {'. '.join(table.differences)}."] if table.differences else []
+    caption = [*above, *table.below]
     lines = [
         "% Written by python -m prnet_jax.compare; best bold, second best underlined.",
         r"\begin{table*}",
@@ -212,7 +248,7 @@ def latex(table: Table) -> str:
     lines += [
         r"\hline",
         r"\end{tabular}",
-        r"\caption{" + " ".join(map(_latex_text, table.notes)) + "}",
+        r"\caption{" + " ".join(map(_latex_text, caption)) + "}",
         r"\end{table*}",
     ]
     return "\n".join(lines) + "\n"

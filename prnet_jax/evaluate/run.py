@@ -21,7 +21,7 @@ from prnet_jax.evaluate.source import Source, chosen_data, open_source
 from prnet_jax.figures.gallery import Gallery
 from prnet_jax.predictor import Predictor, make_predictor, trained_unit
 from prnet_jax.run import files
-from prnet_jax.run.directory import epoch_of, read_run
+from prnet_jax.run.directory import epoch_of, epochs_run, read_run
 from prnet_jax.run.provenance import provenance
 from prnet_jax.run.variables import best_step, load_variables
 
@@ -82,6 +82,8 @@ def evaluate_run(run: str | os.PathLike, choices: Choices | None = None) -> dict
         "threshold_from": "validation" if choices.threshold == AUTO else "given",
         "provenance": provenance(source.manifest, source.records, config.seed),
     }
+    if directory.parent != workdir:  # an evaluation that lies elsewhere says what it is of
+        about |= {"trained_on": trained_on, "epochs_run": epochs_run(workdir)}
     summary = score_split(predictor, source.slices, directory, about, choices.empty_policy)
     print(report.evaluated(summary, directory), flush=True)
     return summary

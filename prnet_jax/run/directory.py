@@ -15,9 +15,9 @@ from prnet_jax.run import files
 from prnet_jax.run.log import read_metrics
 
 # Where and how fast a run is computed: it may resume with other values.
-_FREE_FIELDS = {"remat", "shard_state", "save_every_steps"}
+FREE_FIELDS = {"remat", "shard_state", "save_every_steps"}
 # Likewise, and each process of a run may have its own.
-_LOCAL_FIELDS = {
+LOCAL_FIELDS = {
     *("dataset.manual_dir", "dataset.data_dir", "dataset.num_threads", "dataset.cache"),
     *("distributed", "coordinator", "num_processes", "process_id", "dead_after_s"),
     *("stop_within_s", "compilation_cache"),
@@ -52,7 +52,7 @@ def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     differ = [
         field
         for field in sorted(before.keys() | now.keys())
-        if field not in _FREE_FIELDS | _LOCAL_FIELDS and before.get(field) != now.get(field)
+        if field not in FREE_FIELDS | LOCAL_FIELDS and before.get(field) != now.get(field)
     ]
     if differ:
         shown = ", ".join(f"{f} was {before.get(f)!r}, is {now.get(f)!r}" for f in differ[:3])
@@ -66,7 +66,7 @@ def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
 def settings_of(config: ml_collections.ConfigDict) -> str:
     """The settings that all processes of a run must share, as text to compare."""
     fields = files.flat(json.loads(config.to_json()))
-    return json.dumps({k: v for k, v in sorted(fields.items()) if k not in _LOCAL_FIELDS})
+    return json.dumps({k: v for k, v in sorted(fields.items()) if k not in LOCAL_FIELDS})
 
 
 def is_run(workdir: pathlib.Path) -> bool:
@@ -129,6 +129,13 @@ def epoch_of(workdir: pathlib.Path, step: int) -> int | None:
     path = workdir / files.METRICS
     records = read_metrics(path) if path.exists() else []
     return next((r["epoch"] for r in records if r["step"] == step and "epoch" in r), None)
+
+
+def epochs_run(workdir: pathlib.Path) -> int | None:
+    """The number of epochs that were trained, from metrics.jsonl; None where that does not say."""
+    path = workdir / files.METRICS
+    records = read_metrics(path) if path.exists() else []
+    return max((r["epoch"] for r in records if "epoch" in r), default=None)
 
 
 @contextlib.contextmanager

@@ -25,7 +25,9 @@ def page(tmp_path_factory):
         write_run(home / "prnet_0", "prnet", 0, ids=ids, prob=probs(0.85, 1)),
         write_run(home / "prnet_1", "prnet", 1, ids=ids, prob=probs(0.85, 2)),
         write_run(home / "unet", "unet", 0, ids=ids, prob=probs(0.6, 3)),
-        write_run(home / "net", "<b>net</b>", 0, ids=ids, prob=probs(0.75, 4)),
+        write_run(
+            home / "net", "<b>net</b>", 0, ids=ids, prob=probs(0.75, 4), config={"learning_rate": 1}
+        ),
     ]
     out = home / "out"
     assert main([*map(str, runs), "--out", str(out)]) == 0
@@ -96,6 +98,13 @@ def test_a_click_on_a_head_sorts(opened):
     # The paper's rows stay at the bottom.
     last = all_of(opened, "#table-main tbody:last-of-type th")
     assert [cell.text for cell in last] == ["paper: UNet", "paper: PR-Net"]
+
+
+def test_what_rows_differ_in_stands_above_the_table(opened):
+    (line,) = all_of(opened, "#differences li")
+    assert line.text == "learning_rate: 1 in <b>net</b>; 0.001 in the others"
+    table = one(opened, "#table-main")
+    assert line.is_displayed() and line.location["y"] < table.location["y"]
 
 
 def test_keys_sort_too(opened):

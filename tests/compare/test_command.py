@@ -163,8 +163,9 @@ def test_counts_of_missed_and_false(tmp_path, capsys):
     assert main([*map(str, runs), "--out", str(tmp_path / "out")]) == 0
     lines = {line["label"]: line for line in read_csv(tmp_path / "out/table.csv")[:2]}
     assert lines["PR-Net"]["missed"] == "9.0" and lines["UNet"]["missed"] == "0.0"
-    table = capsys.readouterr().out.splitlines()
+    table = (tmp_path / "out/table.md").read_text(encoding="utf-8").splitlines()
     assert re.search(r"\| +12 \| +9 \| +0 \| +0 \|$", table[3])
+    assert "\nimages missed: 9 by PR-Net\n" in capsys.readouterr().out
 
 
 def test_means_of_other_images_are_pointed_out(tmp_path, capsys):
@@ -179,7 +180,9 @@ def test_means_of_other_images_are_pointed_out(tmp_path, capsys):
     cells[column] = ""
     path.write_text("\n".join([lines[0], ",".join(cells), *lines[2:]]))
     assert main([*map(str, runs), "--out", str(tmp_path / "out")]) == 0
-    assert "same number of images in HD px (numbers in table.csv)" in capsys.readouterr().out
+    warning = "same number of images in HD px (numbers in table.csv)"
+    assert warning in (tmp_path / "out/table.md").read_text(encoding="utf-8")
+    assert warning in " ".join(capsys.readouterr().out.split())
 
 
 def test_one_run_alone(tmp_path, capsys):
@@ -197,17 +200,20 @@ def test_the_papers_rows_for_other_data(tmp_path, flags, rows, capsys):
     run = write_run(tmp_path / "a", overlays=False, dataset="lung_phantom", spacing_mm=(0.7, 0.7))
     assert main([str(run), "--out", str(tmp_path / "out"), *flags]) == 0
     printed = capsys.readouterr().out
-    assert printed.count("| paper: ") == rows and printed.count("not comparable") == rows
-    assert "HD mm" in printed
+    assert printed.count("\npaper: ") == rows and printed.count("not comparable") == rows
+    text = (tmp_path / "out/table.md").read_text(encoding="utf-8")
+    assert text.count("| paper: ") == rows and text.count("not comparable") == rows
+    assert "HD mm" in printed and "HD mm" in text
 
 
-def test_threshold_and_augmentation_are_columns(tmp_path, capsys):
+def test_threshold_and_augmentation_are_columns(tmp_path):
     runs = [
         write_run(tmp_path / "a", "prnet", overlays=False, threshold_from="validation"),
         write_run(tmp_path / "b", "unet", overlays=False, tta="flips"),
     ]
     assert main([*map(str, runs), "--out", str(tmp_path / "out")]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    text = (tmp_path / "out/table.md").read_text(encoding="utf-8")
+    lines = text[text.index("| network") :].splitlines()
     assert re.match(r"\| network +\| +threshold \| +TTA \|", lines[0])
     assert re.match(r"\| UNet +\| +0.5 \| +flips \|", lines[2])
     assert re.match(r"\| PR-Net +\| +0.5 \(validation\) \| +none \|", lines[3])

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from prnet_jax.compare.__main__ import main as compare
+from prnet_jax.compare.runs import read_runs
 from prnet_jax.data.pipeline import open_splits, splits_hash
 from prnet_jax.data.prepare import prepare
 from prnet_jax.evaluate.__main__ import main
@@ -69,6 +70,11 @@ def test_an_evaluation_elsewhere_can_be_compared(run, tmp_path):
     for name in ("per_image.csv", "overview.png"):
         assert (tmp_path / "mine" / name).read_bytes() == (run / "test" / name).read_bytes()
     assert (tmp_path / "mine/config.json").read_bytes() == (run / "config.json").read_bytes()
+    of_run, elsewhere = (read_runs([folder])[0] for folder in (run, tmp_path / "mine"))
+    assert of_run.epochs == elsewhere.epochs == 2
+    assert of_run.trained_on == elsewhere.trained_on and of_run.trained_on.startswith(
+        "lung_phantom/"
+    )
     assert compare([str(run), str(tmp_path / "mine"), "--out", str(tmp_path / "out")]) == 2
     assert compare([str(tmp_path / "mine"), "--out", str(tmp_path / "out")]) == 0
 
