@@ -67,7 +67,7 @@ def test_nothing_is_wider_than_the_terminal(tmp_path, capsys, monkeypatch):
     assert max(map(len, text.splitlines()[:-1])) <= 80
     for name in ("Attention-UNet [1]", "Attention-UNet [2]", f"{'n' * 18} [3]"):
         assert re.search(rf"^{re.escape(name)} +\d", text, re.M)
-        assert re.search(rf"^{re.escape(name)} is ", text, re.M)
+        assert re.search(rf"^{re.escape(name)} is\b", text, re.M)
     assert "setting_1: 1 in Attention-UNet [1]; not recorded in the others" in text
 
 
