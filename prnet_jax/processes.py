@@ -35,6 +35,7 @@ _LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000  # for a data set that the first process
 # Words of JAX's messages about a lost process; errors of this process's devices have others.
 _LOST = re.compile("gloo|unavailable|heartbeat|socket|connection|peer|barrier|coordination", re.I)
 _LATE_S = 10.0  # for a file to appear on shared storage
+_TOGETHER_S = 5.0  # in which all processes refuse what all must refuse
 _calls = itertools.count()
 
 
@@ -86,6 +87,9 @@ def joined(config: ml_collections.ConfigDict) -> Iterator[None]:
             traceback.print_exception(error)
         sys.stdout.flush()
         sys.stderr.flush()
+        if isinstance(error, InputError) and is_first():
+            # Its end kills the others, which are about to say the same.
+            time.sleep(_TOGETHER_S)
         os._exit(commands.exit_code(error))
 
 

@@ -243,7 +243,7 @@ def test_counts_of_two_processes_are_those_of_one(tiny_config, root):
     ]
     results = []
     for process in processes:
-        out, error = process.communicate(timeout=240)
+        out, error = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, error
         results.append(json.loads(out.splitlines()[-1]))
     assert results[0] == results[1]
