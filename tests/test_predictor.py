@@ -20,6 +20,7 @@ from prnet_jax.evaluate.scores import validate
 from prnet_jax.metrics import counts, merge_counts, overlap
 from prnet_jax.predictor import Predictor, make_predictor
 from prnet_jax.run.variables import load_variables
+from tests.programs import PATIENCE_S
 
 
 @pytest.fixture
