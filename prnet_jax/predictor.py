@@ -18,13 +18,13 @@ from jax.sharding import Mesh
 from prnet_jax import compiler, processes, sharding, steps
 from prnet_jax.data import preprocess
 from prnet_jax.data.pipeline import Slices, eval_batches
+from prnet_jax.data.scan import AXES
 from prnet_jax.errors import InputError, Stopped
 from prnet_jax.progress import progress
 from prnet_jax.run.directory import read_run
 from prnet_jax.run.variables import load_variables
 
 EvalStep = Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]
-AXES = ("DHW", "HWD")
 
 
 @dataclasses.dataclass(frozen=True)

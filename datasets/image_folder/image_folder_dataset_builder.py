@@ -13,6 +13,7 @@ from prnet_jax.data import records, splits
 from prnet_jax.data.builder import SliceBuilder, check_whole, config_name, split_names
 from prnet_jax.data.folders import read_bytes
 from prnet_jax.data.integrity import row
+from prnet_jax.data.scan import AXES
 from prnet_jax.errors import InputError
 
 from . import inspection
@@ -32,6 +33,7 @@ class ImageFolderConfig(tfds.core.BuilderConfig):
     label: int | None = None  # the foreground of masks with several labels
     slices: str = "all"  # or "with_mask"
     hu_offset: int = 0  # added to every pixel
+    axes: str | None = None  # of NumPy volumes: "HWD" or "DHW"
 
 
 def make_config(
@@ -42,6 +44,7 @@ def make_config(
     label: int | None = None,
     slices: str = "all",
     hu_offset: int = 0,
+    axes: str | None = None,
 ) -> ImageFolderConfig:
     """The config of these options and, where given, of the files in `manual_dir`.
 
@@ -55,6 +58,8 @@ def make_config(
         label: the foreground value of masks with several labels; all others are background.
         slices: "all", or "with_mask" for only those on which something is marked.
         hu_offset: added to every pixel: -1024 for files that hold HU + 1024.
+        axes: "HWD" or "DHW", which axis of every NumPy volume counts its slices; None tells by the
+            shape and refuses what is unclear.
 
     Raises:
         InputError: an option of the wrong type or form, or a folder that cannot be read.
@@ -64,10 +69,13 @@ def make_config(
         raise InputError(f"hu_offset is {hu_offset!r}; expected a whole number")
     if slices not in SLICES:
         raise InputError(f"slices is {slices!r}; expected one of {', '.join(SLICES)}")
+    if axes is not None and axes not in AXES:
+        raise InputError(f"axes is {axes!r}; expected one of {', '.join(AXES)}, or None")
     names = split_names(split_seed, fold) or ["default"]
     names += [] if label is None else [f"label{label}"]
     names += ["with_mask"] if slices == "with_mask" else []
     names += [f"{'plus' if hu_offset > 0 else 'minus'}{abs(hu_offset)}"] if hu_offset else []
+    names += [axes] if axes else []
     fingerprint = "" if manual_dir is None else _fingerprint(manual_dir)
     return ImageFolderConfig(
         name=config_name(names, fingerprint),
@@ -76,6 +84,7 @@ def make_config(
         label=label,
         slices=slices,
         hu_offset=hu_offset,
+        axes=axes,
     )
 
 
@@ -87,7 +96,7 @@ class Builder(SliceBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = """
     Put your images and masks into one directory, each pair under one name:
 
-        images/NAME.png    or .tif .npy .npz .nii .nii.gz .dcm, or a folder NAME of DICOM files
+        images/NAME.png    or .tif .jpg .npy .npz .nii .nii.gz .dcm, or a folder NAME of DICOM files
         masks/NAME.png     0 and one other value
         metadata.csv       optional: id, patient_id, split, spacing_row_mm, spacing_column_mm
 
@@ -185,4 +194,4 @@ def _split_text(cases: Mapping[str, list[Case]]) -> str:
 
 
 def _choices(config: ImageFolderConfig) -> Choices:
-    return Choices(config.label, config.slices, config.hu_offset)
+    return Choices(config.label, config.slices, config.hu_offset, config.axes)

@@ -9,6 +9,7 @@ import pathlib
 import numpy as np
 
 from prnet_jax.data import scan, volumes
+from prnet_jax.data.grey import NORMALISED, grey_of_normalised
 from prnet_jax.data.hounsfield import rounded_hu
 from prnet_jax.data.integrity import Report, counted, listed, listed_values, size
 from prnet_jax.data.scan import Scan
@@ -27,6 +28,7 @@ class Choices:
     label: int | None = None
     slices: str = "all"
     hu_offset: int = 0
+    axes: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,26 +91,32 @@ def read_image(pair: Pair, choices: Choices) -> tuple[Scan, np.ndarray, float]:
 
     Returns:
         The scan as it is in the file; its values for the record, [H, W] or [H, W, D], uint8 for
-        8-bit files and int16 HU for all others; and the largest change by rounding.
+        8-bit files and normalised ones and int16 HU for all others; and the largest change by
+        rounding to HU.
 
     Raises:
         InputError: the file cannot be read, or its values are neither grey nor HU.
     """
-    image = volumes.read_scan(pair.image.files, pair.image.name, key="image")
+    image = volumes.read_scan(pair.image.files, pair.image.name, "image", axes=choices.axes)
     if image.pixels.dtype == bool:
         raise InputError(
             f"{pair.image.name} has 1 bit per pixel; expected an image: were images and masks "
             "swapped?"
         )
-    if image.pixels.dtype == np.uint8 and not choices.hu_offset:
-        return image, image.pixels, 0.0
+    if not choices.hu_offset:
+        if image.pixels.dtype == np.uint8:
+            return image, image.pixels, 0.0
+        grey = grey_of_normalised(image.pixels)
+        if grey is not None:
+            values, note = grey
+            return dataclasses.replace(image, notes=(*image.notes, note)), values, 0.0
     values, change = rounded_hu(image.pixels, pair.image.name, choices.hu_offset)
     return image, values, change
 
 
 def read_mask(pair: Pair, choices: Choices) -> tuple[Scan, np.ndarray]:
     """The mask as it is in the file, and its foreground, bool of the same shape."""
-    mask = volumes.read_scan(pair.mask.files, pair.mask.name, key="mask", mask=True)
+    mask = volumes.read_scan(pair.mask.files, pair.mask.name, "mask", True, choices.axes)
     return mask, mask.pixels != 0 if choices.label is None else mask.pixels == choices.label
 
 
@@ -248,9 +256,18 @@ def _report_all_pairs(report: Report, facts: _Facts, cases: list[Case]) -> None:
     """Adds the defects and facts that only all pairs together show."""
     choices, units, labels = facts.choices, facts.first_of_unit, facts.first_of_label
     if len(units) > 1:
+        normalised = any(units["grey"] in facts.notes.get(note, ()) for note in NORMALISED)
         report.defect(
-            f"{units['grey']} has 8 bits (grey values) but {units['HU']} has more (HU); "
-            "expected one kind in all images: export the 8-bit ones again in HU"
+            f"{units['grey']} {'is normalised' if normalised else 'has 8 bits'} (grey values) but "
+            f"{units['HU']} has more (HU); expected one kind in all images: export the grey ones "
+            "again in HU"
+        )
+    scalings = {note: facts.notes[note][0] for note in NORMALISED if note in facts.notes}
+    if len(scalings) > 1:
+        (a, file), (b, other) = scalings.items()
+        report.defect(
+            f"{file} is {a} but {other} {b}; expected one scaling in all images: multiply them "
+            "so that all are grey values from 0 to 255, in 8 bits"
         )
     report.unit = next(iter(units), "HU") if len(units) < 2 else "mixed"
     several = len(labels) > 1 and not labels.keys() <= _ALL_BITS_OR_ONE

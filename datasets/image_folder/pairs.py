@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 
 from prnet_jax.data.folders import files_below
-from prnet_jax.data.volumes import format_of
+from prnet_jax.data.volumes import format_of, how_to_convert
 from prnet_jax.errors import InputError
 
 IMAGES, MASKS = "images", "masks"
@@ -128,7 +128,7 @@ def _near(wanted: str, others: Mapping[str, Source], skipped: list[str]) -> str:
     """What to do about a file that is nearly the partner; empty where there is none."""
     for name in skipped:
         if plain_name(name).rpartition(".")[0] == wanted:
-            return f"convert {name} to PNG, TIFF, NumPy, NIfTI or DICOM"
+            return how_to_convert(name)
     key = wanted.partition("/")[2].lower()
     for other, source in others.items():
         if other.lower() == key:

@@ -1,18 +1,20 @@
 """DICOM slices and series as `Scan`s."""
 
 import dataclasses
+import io
 import pathlib
 import types
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
 
 from prnet_jax.data.scan import Scan, checked_spacing, import_library, upright
+from prnet_jax.data.untrusted import MAX_PIXELS, UNKNOWN, check_bytes, check_number, one_line
 from prnet_jax.errors import InputError
 
 _VECTORS = {"PixelSpacing": 2, "ImageOrientationPatient": 6, "ImagePositionPatient": 3}
 _DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+_RATIOS = {"1.2.840.10008.1.2.5": 64}  # RLE makes data at most so many times smaller
 _SAME_PLACE_MM = 1e-3  # slices closer than this have one position
 
 
@@ -48,7 +50,10 @@ def read_dicom(
     name = str(files[0]) if name is None else name
     pydicom = import_library("pydicom", name)
     names = [name] if len(files) == 1 else [f"{name}/{pathlib.Path(file).name}" for file in files]
-    slices = [_read_slice(pydicom, f, n, rescale) for f, n in zip(files, names, strict=True)]
+    slices = []
+    for file, file_name in zip(files, names, strict=True):
+        with one_line(file_name, "DICOM"):
+            slices.append(_read_slice(pydicom, file, file_name, rescale))
     _check_series(slices, names)
     first, notes = slices[0], set().union(*(slice.notes for slice in slices))
     spacing = None if first.spacing is None else checked_spacing(first.spacing, name)
@@ -107,15 +112,19 @@ def _stacked(
 
 
 def _read_slice(pydicom: types.ModuleType, file: pathlib.Path, name: str, rescale: bool) -> _Slice:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            data = pydicom.dcmread(file)
-            syntax = data.file_meta.TransferSyntaxUID
-    except Exception as error:
+    content = pathlib.Path(file).read_bytes()  # a length in the file then takes no memory by itself
+    if content[128:132] != b"DICM":
         raise InputError(
-            f"{name} cannot be read: it is truncated, damaged or not DICOM; export it again"
-        ) from error
+            f"{name} cannot be read: it has no DICM at byte 128, so it is truncated, not DICOM, or "
+            "lacks the file header that DICOM asks for, which dcmconv FILE NEW (DCMTK) adds"
+        )
+    data = pydicom.dcmread(io.BytesIO(content))
+    syntax = data.file_meta.TransferSyntaxUID
+    if not syntax.is_transfer_syntax:
+        raise InputError(
+            f"{name} has the transfer syntax {syntax}, which pydicom does not know; convert it "
+            "to Explicit VR Little Endian"
+        )
     if "PixelData" not in data:
         what = data.get("Modality") or "no image"
         raise InputError(
@@ -127,24 +136,13 @@ def _read_slice(pydicom: types.ModuleType, file: pathlib.Path, name: str, rescal
             f"{name} holds {data.get('NumberOfFrames') or 1} frames of {colour}; expected one of "
             "MONOCHROME2: export it as slices or as NIfTI"
         )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            pixels = data.pixel_array
-            slope, intercept = (data.get(f"Rescale{n}") for n in ("Slope", "Intercept"))
-            slope, intercept = float(1 if slope is None else slope), float(intercept or 0)
-            vectors = [
-                None if data.get(field) is None else np.asarray(data.get(field), np.float64)
-                for field in _VECTORS
-            ]
-    except Exception as error:
-        if syntax.is_compressed and "missing dependencies" in str(error):
-            raise InputError(
-                f"{name} is compressed ({syntax.name}) and no decoder is installed: {_DECODERS}"
-            ) from error
-        raise InputError(
-            f"{name} cannot be read: it is truncated or damaged; export it again"
-        ) from error
+    pixels = _decoded(pydicom, data, name)
+    slope, intercept = (data.get(f"Rescale{n}") for n in ("Slope", "Intercept"))
+    slope, intercept = float(1 if slope is None else slope), float(intercept or 0)
+    vectors = [
+        None if data.get(field) is None else np.asarray(data.get(field), np.float64)
+        for field in _VECTORS
+    ]
     for (field, length), vector in zip(_VECTORS.items(), vectors, strict=True):
         if vector is not None and (vector.shape != (length,) or not np.isfinite(vector).all()):
             raise InputError(
@@ -166,6 +164,30 @@ def _read_slice(pydicom: types.ModuleType, file: pathlib.Path, name: str, rescal
         patient=str(data.get("PatientID") or "").strip(),
         notes=notes,
     )
+
+
+def _decoded(pydicom: types.ModuleType, data, name: str) -> np.ndarray:
+    """The stored values [H, W] of a data set, whose size is compared with its pixels first."""
+    syntax = data.file_meta.TransferSyntaxUID
+    shape = int(data.Rows), int(data.Columns)
+    if int(data.SamplesPerPixel) != 1:
+        raise InputError(f"{name} has {data.SamplesPerPixel} samples per pixel; expected one")
+    check_number(name, shape, MAX_PIXELS)
+    declared = shape[0] * shape[1] * int(data.BitsAllocated) // 8
+    ratio = _RATIOS.get(syntax, UNKNOWN) if syntax.is_encapsulated else 1
+    check_bytes(name, declared, len(data.PixelData), ratio)
+    try:
+        return data.pixel_array
+    except Exception as error:
+        if not syntax.is_encapsulated:
+            raise
+        decoder = pydicom.pixels.get_decoder(syntax)
+        if "pydicom" in decoder.available_plugins or not decoder.missing_dependencies:
+            raise
+        raise InputError(
+            f"{name} is compressed ({syntax.name}) and no decoder that is installed reads it: "
+            f"{_DECODERS}; if they are, export it again"
+        ) from error
 
 
 def _rescaled(pixels: np.ndarray, slope: float, intercept: float) -> np.ndarray:

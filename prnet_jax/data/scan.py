@@ -17,6 +17,8 @@ from prnet_jax.errors import InputError
 
 SPACING_MM = (0.01, 100.0)  # smallest and largest plausible pixel of a person's scan
 
+AXES = ("DHW", "HWD")  # which axis of an array counts its slices
+
 _WORLD_OF_AXIS = (1, 0, 2)  # rows along y (posterior), columns along x (left), slices along z
 
 
@@ -81,6 +83,23 @@ def upright(
     if pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
     return Scan(pixels, spacing, affine, turned, patient, notes)
+
+
+def two_or_three_axes(pixels: np.ndarray, name: str) -> np.ndarray:
+    """[H, W] or [H, W, D]: trailing axes of length 1 after the second are dropped.
+
+    Raises:
+        InputError: another number of axes, or an empty one.
+    """
+    shape = pixels.shape
+    while pixels.ndim > 2 and pixels.shape[-1] == 1:
+        pixels = pixels[..., 0]
+    if pixels.ndim not in (2, 3) or 0 in shape:
+        raise InputError(
+            f"{name} has the shape {'x'.join(map(str, shape)) or 'of one number'}; expected "
+            "[H, W] or [H, W, slices]: save one picture or volume per file"
+        )
+    return pixels
 
 
 def distance_mm(a: Scan, b: Scan) -> float:

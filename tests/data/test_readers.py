@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prnet_jax.data.readers import read_hu, read_png, read_tiff
+from prnet_jax.data import readers
+from prnet_jax.data.readers import read_hu, read_jpeg, read_png, read_tiff
 from prnet_jax.errors import InputError
+from tests.data import pictures
 
 HU = np.array([[-32768, -1000, 0], [40, 400, 32767]], np.int16)
 SIGNED = {339: 2}  # SampleFormat: Pillow writes 16 bits as unsigned unless told
@@ -146,3 +148,139 @@ def test_png_cut_anywhere_or_with_a_bit_changed_is_never_read_wrongly(capfd):
     with pytest.raises(InputError, match=r"b\.png cannot be read"):
         read_png(tiff(GREY), "b.png")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("width", [7, 8])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8, 12, 16])
+def test_tiff_of_any_bits_keeps_the_numbers_of_a_mask(bits, width):
+    numbers = np.random.default_rng(bits).integers(0, 2**bits, (5, width)).astype(np.uint16)
+    read = read_tiff(pictures.tiff(numbers, bits), "a.tif", mask=True)
+    assert read.dtype == {1: bool, 12: np.uint16, 16: np.uint16}.get(bits, np.uint8)
+    np.testing.assert_array_equal(read, numbers)
+    if bits in (2, 4):  # as an image it is shown from black to white
+        spread = read_tiff(pictures.tiff(numbers, bits), "a.tif")
+        np.testing.assert_array_equal(spread, numbers * (255 // (2**bits - 1)))
+
+
+def test_png_of_two_and_four_bits_keeps_the_numbers_of_a_mask():
+    two, four = pictures.png(4, 1, 2, b"\0\x1b"), pictures.png(4, 1, 4, b"\0\x01\x2f")
+    assert read_png(two, "a.png", mask=True).tolist() == [[0, 1, 2, 3]]
+    assert read_png(four, "a.png", mask=True).tolist() == [[0, 1, 2, 15]]
+    assert read_png(two, "a.png").tolist() == [[0, 85, 170, 255]]
+
+
+def test_tiff_types_that_are_read_exactly_or_named():
+    numbers = np.array([[0, 1, 200], [7, 90, 127]])
+    for dtype, kind in (("uint32", 1), ("int32", 2), ("float32", 3), ("int16", 2)):
+        pixels = numbers.astype(dtype)
+        read = read_tiff(pictures.tiff(pixels, pixels.itemsize * 8, t339=kind), "a.tif")
+        assert read.dtype == dtype
+        np.testing.assert_array_equal(read, numbers)
+    top = np.array([[2**32 - 1, 2**31]], np.uint32)
+    np.testing.assert_array_equal(read_tiff(pictures.tiff(top, 32), "a.tif"), top)
+    for file, form in (
+        (pictures.tiff(numbers.astype(np.float16), 16, t339=3), "16-bit float"),
+        (pictures.tiff(numbers.astype(np.uint64), 64), "64-bit uint"),
+        (pictures.tiff(numbers.astype(np.uint16), 16, t339=4), "16-bit SampleFormat 4"),
+        (pictures.tiff(numbers.astype(np.uint16), 16, t259=99), "compression 99"),
+        (pictures.tiff(numbers.astype(np.uint16), 12, ">"), "12-bit uint"),
+    ):
+        with pytest.raises(InputError, match=f"a.tif is a TIFF of .*{form}.*Pillow.*; save it as"):
+            read_tiff(file, "a.tif")
+
+
+@pytest.mark.parametrize("mask", [False, True])
+@pytest.mark.parametrize("bits", [1, 8, 16])
+def test_zero_as_white_is_refused_in_any_bits(bits, mask):
+    """Pillow inverts 1 and 8 bits but not 16, so a mask could be read inverted."""
+    file = pictures.tiff(np.uint16([[0, 1], [1, 0]]), bits, t262=0)
+    with pytest.raises(
+        InputError, match=r"a\.tif has PhotometricInterpretation 0 .*; save it with"
+    ):
+        read_tiff(file, "a.tif", mask)
+
+
+def test_pictures_stored_turned_are_refused():
+    exif = Image.Exif()
+    exif[274] = 6
+    jpeg = io.BytesIO()
+    Image.fromarray(GREY).save(jpeg, "JPEG", exif=exif)
+    for read, file in (
+        (read_tiff, pictures.tiff(GREY.astype(np.uint16), 8, t274=3)),
+        (read_png, png(GREY, exif=exif)),
+        (read_jpeg, jpeg.getvalue()),
+    ):
+        with pytest.raises(InputError, match=r"^a has the Orientation \(tag 274\) [36], .*upright"):
+            read(file, "a")
+    exif[274] = 1
+    np.testing.assert_array_equal(read_png(png(GREY, exif=exif), "a"), GREY)
+    upright = pictures.tiff(GREY.astype(np.uint16), 8, t274=1)
+    np.testing.assert_array_equal(read_tiff(upright, "a"), GREY)
+
+
+@pytest.mark.parametrize(("form", "read"), [("PNG", read_png), ("TIFF", read_tiff)])
+def test_the_index_of_a_palette_is_the_label_of_a_mask(form, read):
+    labels = np.random.default_rng(2).integers(0, 3, (9, 7)).astype(np.uint8)
+    for colours in ([0, 0, 0, 128, 0, 0, 0, 128, 0], [0] * 9, [0] * 3 + [120] * 6):
+        image = Image.fromarray(labels).convert("P")
+        image.putpalette(colours)
+        file = io.BytesIO()
+        image.save(file, form)
+        np.testing.assert_array_equal(read(file.getvalue(), "a", mask=True), labels)
+        if colours[3] == 128:
+            with pytest.raises(InputError, match=r"a is in colour \(P\)"):
+                read(file.getvalue(), "a")
+        else:
+            grey = np.array(colours[::3], np.uint8)[labels]
+            np.testing.assert_array_equal(read(file.getvalue(), "a"), grey)
+
+
+def jpeg(pixels: np.ndarray, **options) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", **options)
+    return file.getvalue()
+
+
+def test_jpeg_is_grey():
+    smooth = np.add.outer(np.arange(0, 160, 5), np.arange(0, 64, 2)).astype(np.uint8)
+    for file in (jpeg(smooth, quality=98), jpeg(np.stack([smooth] * 3, -1), quality=98)):
+        read = read_jpeg(file, "a.jpg")
+        assert read.dtype == np.uint8
+        np.testing.assert_allclose(read.astype(int), smooth, atol=2)
+    red = np.stack([smooth, smooth // 2, smooth // 2], -1)
+    with pytest.raises(InputError, match=r"a\.jpg is in colour \(RGB\)"):
+        read_jpeg(jpeg(red), "a.jpg")
+    whole = jpeg(smooth)
+    for length in range(0, len(whole) - 1, 7):
+        with pytest.raises(InputError, match=r"^a\.jpg cannot be read: .*truncated"):
+            read_jpeg(whole[:length], "a.jpg")
+
+
+def test_a_tiff_that_is_a_jpeg_inside_is_no_mask():
+    file = tiff(np.uint8(255) * (GREY > 99), compression="jpeg")
+    assert read_tiff(file, "a.tif").shape == GREY.shape
+    with pytest.raises(InputError, match=r"a\.tif is compressed by JPEG, which changes the values"):
+        read_tiff(file, "a.tif", mask=True)
+
+
+def test_declared_sizes_are_refused_before_memory_is_taken(monkeypatch):
+    wide = pictures.tiff(np.zeros((2, 2), np.uint16), 16, t256=9000)
+    huge = pictures.tiff(np.zeros((2, 2), np.uint16), 16, t256=2**20, t257=2**20)
+    large = bytearray(jpeg(GREY))
+    place = large.index(b"\xff\xc0") + 5
+    monkeypatch.setattr(Image.core, "new", lambda *_: pytest.fail("took memory"))
+    for read, file, message in (
+        (
+            read_png,
+            pictures.png(9000, 9000, 8, b"\0"),
+            "81,009,000 bytes of pixels but .*compressed",
+        ),
+        (read_png, pictures.png(2**20, 2**20, 8, b"\0"), "size of 1048576 x 1048576; expected at"),
+        (read_tiff, wide, f"declares 36,000 bytes of pixels but {len(wide)} bytes are there"),
+        (read_tiff, huge, "size of 1048576 x 1048576; expected at most 134,217,728 pixels"),
+        (read_jpeg, bytes(large[:place] + b"\x27\x10\x27\x10" + large[place + 4 :]), "100,000,000"),
+        (read_jpeg, bytes(large[:place] + b"\xff" * 4 + large[place + 4 :]), "65535 x 65535"),
+    ):
+        with pytest.raises(InputError, match=f"^a .*declares .*{message}"):
+            read(file, "a")
+    assert readers.MAX_PIXELS == 2**27
