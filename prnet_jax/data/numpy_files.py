@@ -52,8 +52,8 @@ def read_numpy(
             is_zip = opened.read(2) == _ZIP
             opened.seek(0)
             pixels = _member(opened, found, name, key) if is_zip else _array(opened, found, name)
-        pixels = two_or_three_axes(pixels, name) if axes is None else _in_order(pixels, axes, name)
-        return Scan(_checked_axes(pixels, name) if axes is None else pixels)
+        pixels = two_or_three_axes(pixels, name)
+        return Scan(_checked_axes(pixels, name) if axes is None else _in_order(pixels, axes, name))
 
 
 def _member(opened: IO[bytes], found: int, name: str, key: str) -> np.ndarray:
@@ -105,12 +105,12 @@ def _array(opened: IO[bytes], found: int, name: str) -> np.ndarray:
 
 
 def _in_order(pixels: np.ndarray, axes: str, name: str) -> np.ndarray:
-    """[H, W] or [H, W, D] of an array whose axes a person has named."""
+    """[H, W] or [H, W, D] of two or three axes that a person has named."""
     if axes not in AXES:
         raise InputError(f"axes is {axes!r}; expected one of {', '.join(AXES)}")
     if pixels.ndim == 3 and axes == "DHW":
-        pixels = np.moveaxis(pixels, 0, -1)
-    return two_or_three_axes(pixels, name)
+        return two_or_three_axes(np.moveaxis(pixels, 0, -1), name)
+    return pixels
 
 
 def _checked_axes(pixels: np.ndarray, name: str) -> np.ndarray:

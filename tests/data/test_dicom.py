@@ -148,6 +148,48 @@ def test_dicom_that_cannot_be_used(tmp_path, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_headers_that_are_no_dicom(tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    whole = dicom(tmp_path / "a.dcm", STORED).read_bytes()
+    unknown = whole.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.9.9.9\0", 1)
+    frames = dicom(tmp_path / "b.dcm", STORED, NumberOfFrames=1).read_bytes()
+    frames = frames.replace(b"(\0\x08\0IS\x02\0001 ", b"(\0\x08\0IS\x02\0x ")
+    assert b"x " in frames
+    data = pydicom.encaps.encapsulate([b"\0" * 64])
+    large = {"Rows": 9000, "Columns": 9000}
+    rle = dicom(tmp_path / "c.dcm", STORED, syntax=pydicom.uid.RLELossless, data=data, **large)
+    huge = dicom(tmp_path / "d.dcm", STORED, Rows=65535, Columns=65535)
+    short = dicom(tmp_path / "e.dcm", STORED, **large)
+    colour = dicom(tmp_path / "f.dcm", STORED, SamplesPerPixel=3)
+    for content, message in (
+        (whole[132:], "cannot be read: it has no DICM at byte 128, .*which dcmconv"),
+        (
+            unknown,
+            r"has the transfer syntax 1\.2\.840\.10008\.9\.9\.9, which pydicom does not know",
+        ),
+        (frames, "cannot be read: it is truncated, damaged or not DICOM"),
+        (rle.read_bytes(), "declares 162,000,000 bytes of pixels but .* compressed bytes are"),
+        (huge.read_bytes(), "a size of 65535 x 65535; expected at most 134,217,728 pixels"),
+        (short.read_bytes(), "declares 162,000,000 bytes of pixels but 24 bytes are there"),
+        (colour.read_bytes(), "has 3 samples per pixel; expected one"),
+    ):
+        (tmp_path / "x.dcm").write_bytes(content)
+        with pytest.raises(InputError, match=rf"^\S*x\.dcm .*{message}"):
+            read_scan([tmp_path / "x.dcm"])
+
+
+@pytest.mark.skipif(
+    any(importlib.util.find_spec(name) for name in ("libjpeg", "gdcm")), reason="has a decoder"
+)
+def test_twelve_bit_jpeg_without_decoder_says_what_to_install():
+    """Pillow is a decoder of JPEG, but of 8 bits only."""
+    file = pytest.importorskip("pydicom").data.get_testdata_file("JPGExtended.dcm", download=False)
+    if file is None:
+        pytest.skip("not in this pydicom")
+    with pytest.raises(InputError, match="JPEG Extended.* no decoder .*pip install pylibjpeg"):
+        read_scan([file])
+
+
 @pytest.mark.skipif(
     any(importlib.util.find_spec(name) for name in ("libjpeg", "gdcm")), reason="has a decoder"
 )

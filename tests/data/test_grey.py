@@ -20,6 +20,11 @@ def test_eight_bits_survive_being_normalised():
         np.testing.assert_array_equal(grey_of_normalised(pixels)[0], values)
 
 
+def test_rounding_beyond_the_range_is_cut():
+    grey, note = grey_of_normalised(np.float32([[-1e-4, 0.5, 1 + 1e-4]]))
+    assert (grey.tolist(), note) == ([[0, 128, 255]], NORMALISED[0])
+
+
 @pytest.mark.parametrize(
     "pixels",
     [

@@ -28,7 +28,9 @@ def test_named_axes_are_taken(read):
     for axes in ("HWD", "DHW"):
         np.testing.assert_array_equal(read(VOLUME[:, :, 0], axes), VOLUME[:, :, 0])
     np.testing.assert_array_equal(read(VOLUME[None, :, :, 0], "DHW"), VOLUME[:, :, 0])
-    np.testing.assert_array_equal(read(VOLUME[:, :, :1], "HWD"), VOLUME[:, :, 0])
+    for axes in ("HWD", "DHW"):  # one channel
+        np.testing.assert_array_equal(read(VOLUME[:, :, :1], axes), VOLUME[:, :, 0])
+    np.testing.assert_array_equal(read(VOLUME[..., None], "DHW"), np.moveaxis(VOLUME, 0, -1))
     with pytest.raises(InputError, match="axes is 'DWH'; expected one of DHW, HWD"):
         read(VOLUME, "DWH")
 

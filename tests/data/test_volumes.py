@@ -1,6 +1,7 @@
 """Volumes: how they are turned, in mm and HU by hand; nibabel as an oracle; damaged files."""
 
 import itertools
+import pathlib
 import sys
 
 import numpy as np
@@ -9,7 +10,7 @@ from PIL import Image
 
 from prnet_jax.data.hounsfield import rounded_hu
 from prnet_jax.data.scan import upright
-from prnet_jax.data.volumes import format_of, read_numpy, read_scan
+from prnet_jax.data.volumes import JPEG_NOTE, format_of, read_numpy, read_scan
 from prnet_jax.errors import InputError
 from tests.data.scans import nifti
 
@@ -164,7 +165,8 @@ def test_formats(tmp_path):
         ("a.b.nii.gz", ("a.b", "NIfTI")),
         ("A.PNG", ("A", "PNG")),
         ("a.txt", None),
-        ("a.jpg", None),
+        ("a.jpg", ("a", "JPEG")),
+        ("a.bmp", None),
     ):
         assert format_of(tmp_path / name) == expected
     (tmp_path / "1.2.840").write_bytes(bytes(128) + b"DICM")
@@ -177,3 +179,46 @@ def test_formats(tmp_path):
         read_scan([tmp_path / "README"])
     Image.fromarray(np.uint8([[7]])).save(tmp_path / "a.png")
     assert read_scan([tmp_path / "a.png"]).pixels.tolist() == [[7]]
+
+
+def test_formats_that_are_not_read_are_named():
+    for name, advice in (
+        ("a.hdr", r"half of an ANALYZE or NIfTI pair .*nibabel\.load\('a\.hdr'\)"),
+        ("a.IMG", "half of an ANALYZE or NIfTI pair"),
+        ("a.mgz", "FreeSurfer"),
+        ("a.mhd", "MetaImage"),
+        ("a.mha", r"MetaImage: .* SimpleITK\.ReadImage\('a\.mha'\)"),
+        ("a.seg.nrrd", "NRRD"),
+        ("a.bmp", "convert a.bmp to PNG, TIFF, NumPy, NIfTI or DICOM"),
+    ):
+        with pytest.raises(InputError, match=f"^{name} has no known format; .*{advice}"):
+            read_scan([pathlib.Path(name)])
+
+
+def test_pictures_are_told_by_content_and_masks_are_no_jpeg(tmp_path):
+    grey = np.add.outer(np.arange(0, 160, 5), np.arange(0, 64, 2)).astype(np.uint8)
+    for form in ("PNG", "TIFF", "JPEG"):
+        for suffix in ("png", "tif", "jpg", "jpeg"):
+            file = tmp_path / f"a.{suffix}"
+            Image.fromarray(grey).save(file, form)
+            scan = read_scan([file])
+            np.testing.assert_allclose(scan.pixels.astype(int), grey, atol=6)
+            assert scan.notes == ((JPEG_NOTE,) if form == "JPEG" else ())
+            if form == "JPEG":
+                with pytest.raises(
+                    InputError, match="is a JPEG, which changes .*; expected a mask"
+                ):
+                    read_scan([file], mask=True)
+            else:
+                np.testing.assert_array_equal(read_scan([file], mask=True).pixels, grey)
+
+
+def test_options_reach_the_reader_of_the_format(tmp_path):
+    image = Image.fromarray(np.uint8([[0, 1, 2]])).convert("P")
+    image.putpalette([0, 0, 0, 9, 9, 9, 9, 9, 9])
+    for suffix in ("png", "tif"):
+        image.save(tmp_path / f"a.{suffix}")
+        assert read_scan([tmp_path / f"a.{suffix}"], mask=True).pixels.tolist() == [[0, 1, 2]]
+        assert read_scan([tmp_path / f"a.{suffix}"]).pixels.tolist() == [[0, 9, 9]]
+    np.save(tmp_path / "a.npy", HU)
+    assert read_scan([tmp_path / "a.npy"], axes="DHW").pixels.shape == (4, 3, 5)

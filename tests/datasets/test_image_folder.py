@@ -131,6 +131,45 @@ def test_grey_values(tmp_path, capsys):
         build(tmp_path / "own", hu_offset=-1024)
 
 
+def test_slices_first_with_the_option(tmp_path):
+    for number in range(3):
+        hu, mask = volume(number)
+        save(tmp_path / f"own/images/{number}.npy", np.moveaxis(hu, -1, 0))
+        save(tmp_path / f"own/masks/{number}.npz", np.moveaxis(mask, -1, 0))
+    with pytest.raises(InputError, match=r"axes=\"DHW\" \(--config\.dataset\.options\.axes=DHW\)"):
+        build(tmp_path / "own")
+    found = read(build(tmp_path / "own", axes="DHW"))
+    assert len(found) == 3 * DEPTH
+    for id, record in found.items():
+        hu, mask = volume(int(id[0]))
+        np.testing.assert_array_equal(record["pixels"], hu[..., int(id[-4:])])
+        np.testing.assert_array_equal(record["mask"], mask[..., int(id[-4:])])
+
+
+def test_normalised_pictures_are_grey(tmp_path):
+    for number in range(3):
+        grey = np.random.default_rng(number).integers(0, 256, SHAPE).astype(np.uint8)
+        save(tmp_path / f"own/images/{number}.npy", grey / np.float32(255))
+        save(tmp_path / f"own/masks/{number}.png", picture(number)[1])
+    assert "normalised to 0..1" in inspect(tmp_path / "own", Choices()).report.facts["note"]
+    found = read(build(tmp_path / "own"))
+    for number in range(3):
+        grey = np.random.default_rng(number).integers(0, 256, SHAPE).astype(np.uint8)
+        np.testing.assert_array_equal(found[str(number)]["pixels"], grey)
+        assert found[str(number)]["unit"] == "grey"
+    with pytest.raises(InputError, match="seems scaled"):
+        build(tmp_path / "own", hu_offset=-1024)
+    signed = np.random.default_rng(1).uniform(-1, 1, SHAPE).astype(np.float32)
+    save(tmp_path / "own/images/1.npy", signed)
+    with pytest.raises(InputError, match=r"0\.npy is normalised to 0\.\.1.*1\.npy .*one scaling"):
+        build(tmp_path / "own")
+    save(tmp_path / "own/images/1.npy", picture(1)[0])
+    with pytest.raises(
+        InputError, match=r"0\.npy is normalised \(grey values\) but .*1\.npy has m"
+    ):
+        build(tmp_path / "own")
+
+
 def test_each_patient_is_tested_in_one_fold(folder):
     (folder / "metadata.csv").write_text("id,patient_id\ncase_0,ann\ncase_1,ann\n")
     tested = []
@@ -155,6 +194,7 @@ def test_name_of_the_config_tells_options_and_files_apart(folder):
             {"label": 3, "slices": "with_mask"},
             {"hu_offset": -1024},
             {"hu_offset": 1024},
+            {"axes": "DHW"},
         )
     ]
     assert names == [
@@ -166,6 +206,7 @@ def test_name_of_the_config_tells_options_and_files_apart(folder):
             "default_label3_with_mask",
             "default_minus1024",
             "default_plus1024",
+            "default_DHW",
         )
     ]
     assert module.make_config().name == "default"
@@ -182,7 +223,7 @@ def test_name_of_the_config_tells_options_and_files_apart(folder):
 @pytest.mark.parametrize(
     "options",
     [{"split_seed": -1}, {"fold": "6/5"}, {"label": 0}, {"label": True}, {"slices": "some"}]
-    + [{"hu_offset": 0.5}, {"hu_offset": None}],
+    + [{"hu_offset": 0.5}, {"hu_offset": None}, {"axes": "DWH"}, {"axes": 1}],
 )
 def test_options_of_the_wrong_kind(options):
     with pytest.raises(InputError, match=next(iter(options))):

@@ -65,7 +65,12 @@ def test_links_are_followed_and_never_lost(tmp_path):
 @pytest.mark.parametrize(
     ("other", "advice"),
     [
-        ("images/sub/a.jpg", "convert images/sub/a.jpg to PNG, TIFF, NumPy, NIfTI or DICOM"),
+        ("images/sub/a.bmp", "convert images/sub/a.bmp to PNG, TIFF, NumPy, NIfTI or DICOM"),
+        (
+            "images/sub/a.nrrd",
+            "images/sub/a.nrrd is NRRD: convert it to NIfTI, in Python "
+            "SimpleITK.WriteImage(SimpleITK.ReadImage('images/sub/a.nrrd'), 'NAME.nii.gz')",
+        ),
         ("images/Sub/A.tif", "images/Sub/A.tif differs in capitals: rename one"),
         ("images/sub/ab.tif", "add the image or remove this file"),
     ],
