@@ -45,7 +45,7 @@ def read_nifti(file: pathlib.Path, name: str | None = None) -> Scan:
         if dtype.kind not in "buif":
             raise InputError(f"{name} holds {dtype}; expected one number per voxel")
         check_number(name, image.shape, MAX_VOXELS)
-        declared = int(header["vox_offset"]) + math.prod(image.shape) * dtype.itemsize
+        declared = image.dataobj.offset + math.prod(image.shape) * dtype.itemsize
         check_bytes(name, declared, found, DEFLATE if compressed else 1)
         pixels = np.asanyarray(image.dataobj)  # the stored type where nothing is scaled
         # Whatever follows is read to its end, where gzip has its checksum.

@@ -187,7 +187,7 @@ def test_formats_that_are_not_read_are_named():
         ("a.IMG", "half of an ANALYZE or NIfTI pair"),
         ("a.mgz", "FreeSurfer"),
         ("a.mhd", "MetaImage"),
-        ("a.mha", r"MetaImage: .* SimpleITK\.ReadImage\('a\.mha'\)"),
+        ("a.mha", r"MetaImage: .*SimpleITK\.ReadImage\('a\.mha'\)"),
         ("a.seg.nrrd", "NRRD"),
         ("a.bmp", "convert a.bmp to PNG, TIFF, NumPy, NIfTI or DICOM"),
     ):
