@@ -69,7 +69,7 @@ def make_config(
         raise InputError(f"hu_offset is {hu_offset!r}; expected a whole number")
     if slices not in SLICES:
         raise InputError(f"slices is {slices!r}; expected one of {', '.join(SLICES)}")
-    if axes is not None and axes not in AXES:
+    if axes not in (None, *AXES):
         raise InputError(f"axes is {axes!r}; expected one of {', '.join(AXES)}, or None")
     names = split_names(split_seed, fold) or ["default"]
     names += [] if label is None else [f"label{label}"]

@@ -247,7 +247,15 @@ def _check_upright(orientation: int, name: str) -> None:
 def _of_palette(image: Image.Image, name: str, mask: bool) -> np.ndarray:
     """uint8 [H, W]: the index of each pixel in a mask, the grey of its colour in an image."""
     if mask:
-        return np.asarray(image)
+        indices = np.asarray(image)
+        colours = np.reshape(image.getpalette("RGB"), (-1, 3))
+        black = [i for i in np.unique(indices) if i < len(colours) and not colours[i].any()]
+        if black and 0 not in black and colours[0].any():
+            raise InputError(
+                f"{name} has a palette whose index {black[0]} is black while 0, the background, is "
+                "not, so which of the two is meant is unclear; export it in grey"
+            )
+        return indices
     mode = "RGBA" if "transparency" in image.info else "RGB"
     return _one_channel(np.asarray(image.convert(mode)), image.mode, name)
 

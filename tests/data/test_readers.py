@@ -235,6 +235,15 @@ def test_the_index_of_a_palette_is_the_label_of_a_mask(form, read):
             np.testing.assert_array_equal(read(file.getvalue(), "a"), grey)
 
 
+def test_a_mask_whose_background_is_another_index_is_refused():
+    """Programs that sort palettes may write a mask of 255 on 0 with the indices 0 on 1."""
+    image = Image.fromarray(np.uint8([[0, 1], [1, 1]])).convert("P")
+    image.putpalette([255, 255, 255, 0, 0, 0])
+    with pytest.raises(InputError, match="a has a palette whose index 1 is black while 0, the ba"):
+        read_png(png(image), "a", mask=True)
+    assert read_png(png(image), "a").tolist() == [[255, 0], [0, 0]]
+
+
 def jpeg(pixels: np.ndarray, **options) -> bytes:
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "JPEG", **options)

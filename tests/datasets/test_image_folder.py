@@ -2,10 +2,13 @@
 
 import io
 import itertools
+import pathlib
 import shutil
 
 import numpy as np
 import pytest
+from absl import flags
+from ml_collections import config_flags
 from PIL import Image
 
 from prnet_jax.data.prepare import prepare
@@ -228,6 +231,14 @@ def test_name_of_the_config_tells_options_and_files_apart(folder):
 def test_options_of_the_wrong_kind(options):
     with pytest.raises(InputError, match=next(iter(options))):
         module.make_config(**options)
+
+
+def test_axes_on_the_command_line():
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    file = pathlib.Path(__file__).parents[2] / "configs/prnet.py"
+    values(["main", f"--config={file}:own", "--config.dataset.options.axes=DHW"])
+    assert values.config.dataset.options.axes == "DHW"
 
 
 @needs_lungs
