@@ -48,8 +48,9 @@ def read_nifti(file: pathlib.Path, name: str | None = None) -> Scan:
         declared = image.dataobj.offset + math.prod(image.shape) * dtype.itemsize
         check_bytes(name, declared, found, DEFLATE if compressed else 1)
         pixels = np.asanyarray(image.dataobj)  # the stored type where nothing is scaled
-        # Whatever follows is read to its end, where gzip has its checksum.
-        if len(opened.read(_SLACK)) == _SLACK:
+        # gzip has its checksum at the end, so what follows is read.
+        more = len(opened.read(_SLACK)) if compressed else found - declared
+        if more >= _SLACK:
             raise ValueError("more bytes than the header declares")
         unit = header.get_xyzt_units()[0]
         oriented = int(header["qform_code"]) > 0 or int(header["sform_code"]) > 0

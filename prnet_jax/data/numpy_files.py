@@ -99,7 +99,7 @@ def _array(opened: IO[bytes], found: int, name: str) -> np.ndarray:
     if declared != found:
         raise ValueError("more bytes than the header declares")
     pixels = np.empty(count, dtype)
-    if opened.readinto(memoryview(pixels).cast("B")) != pixels.nbytes:
+    if opened.readinto(pixels.view(np.uint8)) != pixels.nbytes:
         raise EOFError
     return pixels.reshape(shape, order="F" if fortran_order else "C")
 

@@ -8,6 +8,7 @@ import gzip
 import io
 import json
 import pathlib
+import re
 import resource
 import struct
 import sys
@@ -175,7 +176,8 @@ def run(number: int, seed: int, folder: pathlib.Path) -> dict:
         except Exception as error:
             traces.append(f"{name} {i}: {error!r}")
         slowest = max(slowest, time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    status = pathlib.Path("/proc/self/status").read_text()
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024  # ru_maxrss has the parent's
     return {
         "read": read,
         "refused": refused,

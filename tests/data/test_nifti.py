@@ -22,6 +22,13 @@ def test_compression_is_told_by_content(tmp_path):
         np.testing.assert_array_equal(read_scan([tmp_path / name]).pixels, expected)
 
 
+@pytest.mark.parametrize("suffix", ["nii", "nii.gz"])
+def test_large_volumes(suffix, tmp_path):
+    volume = np.arange(100 * 120 * 130, dtype=np.int32).reshape(100, 120, 130)
+    scan = read_scan([nifti(tmp_path / f"a.{suffix}", volume, np.eye(4))])
+    np.testing.assert_array_equal(scan.pixels, volume[::-1, ::-1].transpose(1, 0, 2))
+
+
 def test_second_version_and_other_order_of_bytes(tmp_path):
     nibabel = pytest.importorskip("nibabel")
     expected = read_scan([nifti(tmp_path / "a.nii", HU, np.eye(4))]).pixels
@@ -74,7 +81,8 @@ def test_gzip_is_read_to_its_checksum_but_not_further(tmp_path):
     packed[-8] ^= 1  # of the checksum
     (tmp_path / "b.nii.gz").write_bytes(packed)
     (tmp_path / "c.nii.gz").write_bytes(gzip.compress(plain + bytes(2**21)))
-    for name in ("b.nii.gz", "c.nii.gz"):
+    (tmp_path / "e.nii").write_bytes(plain + bytes(2**21))
+    for name in ("b.nii.gz", "c.nii.gz", "e.nii"):
         with pytest.raises(
             InputError, match="cannot be read: it is truncated, damaged or not NIfTI"
         ):

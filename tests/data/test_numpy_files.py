@@ -83,7 +83,8 @@ def header(shape: tuple, dtype: str = "<i2", fortran: bool = False) -> bytes:
 
 def test_orders_and_types_of_bytes_come_back(read):
     np.testing.assert_array_equal(read(np.asfortranarray(VOLUME)), VOLUME)
-    np.testing.assert_array_equal(read(VOLUME.astype(">i2")), VOLUME)
+    for dtype in (">i2", ">f4", "f2", "f8", np.longdouble, "i8"):
+        np.testing.assert_array_equal(read(VOLUME.astype(dtype)), VOLUME)
     np.testing.assert_array_equal(read(VOLUME[:, ::2, ::-1]), VOLUME[:, ::2, ::-1])
 
 
@@ -106,6 +107,16 @@ def test_headers_that_lie(content, message, tmp_path, monkeypatch):
     (tmp_path / "a.npy").write_bytes(content)
     with pytest.raises(InputError, match=rf"^a\.npy .*{message}"):
         read_numpy(tmp_path / "a.npy", "a.npy")
+
+
+def test_a_changed_bit_in_a_zip_is_found(tmp_path):
+    file = tmp_path / "a.npz"
+    np.savez(file, VOLUME)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(InputError, match="a.npz cannot be read: it is truncated, damaged"):
+        read_numpy(file, "a.npz")
 
 
 def test_zips_that_lie(tmp_path):

@@ -234,10 +234,11 @@ def test_options_of_the_wrong_kind(options):
 
 
 def test_axes_on_the_command_line():
-    values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
     file = pathlib.Path(__file__).parents[2] / "configs/prnet.py"
-    values(["main", f"--config={file}:own", "--config.dataset.options.axes=DHW"])
+    arguments = ["main", f"--config={file}:own", "--config.dataset.options.axes=DHW"]
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=arguments)
+    values(arguments)
     assert values.config.dataset.options.axes == "DHW"
 
 
