@@ -8,13 +8,14 @@ import pathlib
 
 import numpy as np
 
-from prnet_jax.data import scan, volumes
+from prnet_jax.data import volumes
 from prnet_jax.data.grey import NORMALISED, grey_of_normalised
 from prnet_jax.data.hounsfield import rounded_hu
-from prnet_jax.data.integrity import Report, counted, listed, listed_values, size
+from prnet_jax.data.integrity import Report, counted, listed, listed_values
 from prnet_jax.data.scan import Scan
 from prnet_jax.errors import InputError
 
+from .geometry import misfit
 from .metadata import Entry, read_metadata
 from .pairs import METADATA, Pair, find_pairs, names_a_split, patient_of
 
@@ -163,9 +164,10 @@ def _inspect_pair(pair: Pair, entry: Entry, report: Report, facts: _Facts) -> Ca
             f"other: choose one with the option label, such as label={labels[0]:g}, or, if these "
             "are not labels, export it without smoothing"
         )
-    misfit = _misfit(pair, image, mask) or _other_spacing(pair, image, entry)
-    if misfit:
-        report.defect(misfit)
+    problem = misfit(pair.image.name, image, pair.mask.name, mask)
+    problem = problem or _other_spacing(pair, image, entry)
+    if problem:
+        report.defect(problem)
         return None
     patient_id, source = _patient(pair, image, entry)
     if source == "folder" and names_a_split(pair.id):
@@ -199,32 +201,6 @@ def _labels(pixels: np.ndarray, name: str) -> list[float]:
     if not nonzero.size or np.all(nonzero == nonzero[0]):
         return nonzero[:1].tolist()
     return np.unique(nonzero).tolist()
-
-
-def _misfit(pair: Pair, image: Scan, mask: Scan) -> str:
-    """Why the mask does not fit the image; empty where it does."""
-    if image.pixels.shape != mask.pixels.shape:
-        return (
-            f"{pair.mask.name} is {size(mask.pixels)} but its image {pair.image.name} is "
-            f"{size(image.pixels)}; a mask must have its image's size: export it again"
-        )
-    scans = {pair.image.name: image, pair.mask.name: mask}
-    if image.affine is None or mask.affine is None:
-        for name, placed in scans.items():
-            if placed.affine is not None and (placed.turned or placed.pixels.ndim == 3):
-                other = next(n for n in scans if n != name)
-                return (
-                    f"{name} states its orientation in the patient but {other} does not, so they "
-                    "may be oriented differently: give both as NIfTI or DICOM, or neither"
-                )
-        return ""
-    distance = scan.distance_mm(image, mask)
-    if distance > 0.5 * min(image.spacing_mm):
-        return (
-            f"{pair.mask.name} is up to {distance:.3g} mm away from its image {pair.image.name}; "
-            "their headers must agree: resample the mask onto the image"
-        )
-    return ""
 
 
 def _other_spacing(pair: Pair, image: Scan, entry: Entry) -> str:

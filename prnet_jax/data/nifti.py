@@ -10,7 +10,7 @@ from typing import IO
 
 import numpy as np
 
-from prnet_jax.data.scan import Scan, import_library, two_or_three_axes, upright
+from prnet_jax.data.scan import NOT_ORIENTED, Scan, import_library, two_or_three_axes, upright
 from prnet_jax.data.untrusted import DEFLATE, MAX_VOXELS, check_bytes, check_number, one_line
 from prnet_jax.errors import InputError
 
@@ -57,7 +57,7 @@ def read_nifti(file: pathlib.Path, name: str | None = None) -> Scan:
         affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine  # NIfTI's x is right, y front
         pixels = two_or_three_axes(pixels, name)
         affine[:3] *= _MM[unit]
-        notes = () if oriented else ("the header states no orientation",)
+        notes = () if oriented else (NOT_ORIENTED,)
         return upright(np.atleast_3d(pixels), affine, name, notes=notes)
 
 

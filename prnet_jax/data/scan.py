@@ -15,6 +15,7 @@ import numpy as np
 
 from prnet_jax.errors import InputError
 
+NOT_ORIENTED = "the header states no orientation"  # a note
 SPACING_MM = (0.01, 100.0)  # smallest and largest plausible pixel of a person's scan
 
 AXES = ("DHW", "HWD")  # which axis of an array counts its slices
@@ -107,6 +108,12 @@ def distance_mm(a: Scan, b: Scan) -> float:
     extent = np.array([*a.pixels.shape, 1][:3]) - 1
     corners = np.array([[*corner, 1] for corner in itertools.product(*((0, n) for n in extent))])
     return float(np.linalg.norm((corners @ (a.affine - b.affine).T)[:, :3], axis=1).max())
+
+
+def tilt_degrees(scan: Scan) -> float:
+    """By how much the axes of a scan are not perpendicular, as those of a tilted gantry."""
+    axes = scan.affine[:3, :3] / np.linalg.norm(scan.affine[:3, :3], axis=0)
+    return float(np.degrees(np.arcsin(np.abs(np.triu(axes.T @ axes, 1)).max().clip(0, 1))))
 
 
 def checked_spacing(spacing: Sequence[float], name: str) -> tuple[float, float]:
