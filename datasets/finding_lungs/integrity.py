@@ -7,6 +7,7 @@ import numpy as np
 
 from prnet_jax.data.folders import Folder
 from prnet_jax.data.hounsfield import as_hu
+from prnet_jax.data.hu_check import HuCheck
 from prnet_jax.data.integrity import Report
 from prnet_jax.data.readers import read_tiff
 from prnet_jax.errors import InputError
@@ -37,10 +38,16 @@ def inspect(manual_dir: str | os.PathLike) -> Report:
         report.defect(
             f"{masks.file(id)} has no image {IMAGES}/{id}.tif; add the image or remove the mask"
         )
+    check = HuCheck()
     for id in sorted(image_ids | mask_ids):
         hu = _inspect_image(images, id, report) if id in image_ids else None
+        if hu is not None:
+            check.add(images.file(id), hu)
         if id in mask_ids:
             _inspect_mask(masks, id, report, None if hu is None else hu.shape)
+    not_hu, mend = check.finding()
+    if not_hu:
+        report.defect(f"{not_hu}: {mend}")
     return report
 
 

@@ -34,6 +34,8 @@ class ImageFolderConfig(tfds.core.BuilderConfig):
     slices: str = "all"  # or "with_mask"
     hu_offset: int = 0  # added to every pixel
     axes: str | None = None  # of NumPy volumes: "HWD" or "DHW"
+    rescale_optional: bool | None = None  # CT in DICOM may lack RescaleSlope and RescaleIntercept
+    hu_as_stored: bool | None = None  # values are meant as they are, even if they do not look HU
 
 
 def make_config(
@@ -45,6 +47,8 @@ def make_config(
     slices: str = "all",
     hu_offset: int = 0,
     axes: str | None = None,
+    rescale_optional: bool | None = None,
+    hu_as_stored: bool | None = None,
 ) -> ImageFolderConfig:
     """The config of these options and, where given, of the files in `manual_dir`.
 
@@ -60,6 +64,8 @@ def make_config(
         hu_offset: added to every pixel: -1024 for files that hold HU + 1024.
         axes: "HWD" or "DHW", which axis of every NumPy volume counts its slices; None tells by the
             shape and refuses what is unclear.
+        rescale_optional: True where CT in DICOM may lack RescaleSlope (1) or RescaleIntercept (0).
+        hu_as_stored: True where values are meant as they are although they do not look like HU.
 
     Raises:
         InputError: an option of the wrong type or form, or a folder that cannot be read.
@@ -67,6 +73,9 @@ def make_config(
     check_whole("label", label, 1)
     if isinstance(hu_offset, bool) or not isinstance(hu_offset, int):
         raise InputError(f"hu_offset is {hu_offset!r}; expected a whole number")
+    for option, value in (("rescale_optional", rescale_optional), ("hu_as_stored", hu_as_stored)):
+        if not isinstance(value, bool | None):
+            raise InputError(f"{option} is {value!r}; expected True or False")
     if slices not in SLICES:
         raise InputError(f"slices is {slices!r}; expected one of {', '.join(SLICES)}")
     if axes not in (None, *AXES):
@@ -76,6 +85,8 @@ def make_config(
     names += ["with_mask"] if slices == "with_mask" else []
     names += [f"{'plus' if hu_offset > 0 else 'minus'}{abs(hu_offset)}"] if hu_offset else []
     names += [axes] if axes else []
+    names += ["rescale_optional"] if rescale_optional else []
+    names += ["hu_as_stored"] if hu_as_stored else []
     fingerprint = "" if manual_dir is None else _fingerprint(manual_dir)
     return ImageFolderConfig(
         name=config_name(names, fingerprint),
@@ -85,6 +96,8 @@ def make_config(
         slices=slices,
         hu_offset=hu_offset,
         axes=axes,
+        rescale_optional=rescale_optional,
+        hu_as_stored=hu_as_stored,
     )
 
 
@@ -194,4 +207,11 @@ def _split_text(cases: Mapping[str, list[Case]]) -> str:
 
 
 def _choices(config: ImageFolderConfig) -> Choices:
-    return Choices(config.label, config.slices, config.hu_offset, config.axes)
+    return Choices(
+        config.label,
+        config.slices,
+        config.hu_offset,
+        config.axes,
+        config.rescale_optional,
+        config.hu_as_stored,
+    )

@@ -11,6 +11,7 @@ import numpy as np
 from prnet_jax.data import volumes
 from prnet_jax.data.grey import NORMALISED, grey_of_normalised
 from prnet_jax.data.hounsfield import rounded_hu
+from prnet_jax.data.hu_check import HuCheck
 from prnet_jax.data.integrity import Report, counted, listed, listed_values
 from prnet_jax.data.scan import Scan
 from prnet_jax.errors import InputError
@@ -30,6 +31,8 @@ class Choices:
     slices: str = "all"
     hu_offset: int = 0
     axes: str | None = None
+    rescale_optional: bool | None = None
+    hu_as_stored: bool | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,7 +101,13 @@ def read_image(pair: Pair, choices: Choices) -> tuple[Scan, np.ndarray, float]:
     Raises:
         InputError: the file cannot be read, or its values are neither grey nor HU.
     """
-    image = volumes.read_scan(pair.image.files, pair.image.name, "image", axes=choices.axes)
+    image = volumes.read_scan(
+        pair.image.files,
+        pair.image.name,
+        "image",
+        axes=choices.axes,
+        rescale_required=not choices.rescale_optional,
+    )
     if image.pixels.dtype == bool:
         raise InputError(
             f"{pair.image.name} has 1 bit per pixel; expected an image: were images and masks "
@@ -128,6 +137,7 @@ class _Facts:
         self.choices = choices
         self.first_of_unit: dict[str, str] = {}
         self.first_of_label: dict[float, str] = {}
+        self.hu = HuCheck(choices.hu_offset)
         self.rounded: list[tuple[float, str]] = []
         self.notes: dict[str, list[str]] = collections.defaultdict(list)
         self.patients_by: collections.Counter = collections.Counter()
@@ -152,6 +162,8 @@ def _inspect_pair(pair: Pair, entry: Entry, report: Report, facts: _Facts) -> Ca
     if image is None or mask is None:
         return None
     facts.first_of_unit.setdefault("grey" if values.dtype == np.uint8 else "HU", pair.image.name)
+    if values.dtype != np.uint8:
+        facts.hu.add(pair.image.name, values)
     if change:
         facts.rounded.append((change, pair.image.name))
     for note in image.notes:
@@ -246,6 +258,11 @@ def _report_all_pairs(report: Report, facts: _Facts, cases: list[Case]) -> None:
             "so that all are grey values from 0 to 255, in 8 bits"
         )
     report.unit = next(iter(units), "HU") if len(units) < 2 else "mixed"
+    not_hu, mend = facts.hu.finding()
+    if not_hu and choices.hu_as_stored:
+        report.facts["HU as stored"] = not_hu
+    elif not_hu:
+        report.defect(f"{not_hu}: {mend}")
     several = len(labels) > 1 and not labels.keys() <= _ALL_BITS_OR_ONE
     if several or choices.label is not None:
         chosen = "" if choices.label is None else f"; foreground is {choices.label}"
@@ -280,6 +297,8 @@ def _report_all_pairs(report: Report, facts: _Facts, cases: list[Case]) -> None:
         report.facts["volumes"] = (
             f"{len(facts.volumes)} of {min(facts.volumes)} to {max(facts.volumes)} slices"
         )
+    if facts.hu.not_below_0:
+        report.facts["nothing below 0"] = listed(facts.hu.not_below_0)
     report.facts["spacing mm"] = _spacing_text([case.spacing_mm for case in cases])
     if facts.blank:
         report.facts["blank slices"] = f"{facts.blank} of one value"

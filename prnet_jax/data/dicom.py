@@ -5,14 +5,17 @@ import io
 import pathlib
 import types
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
+from prnet_jax.data.hounsfield import OPTION
 from prnet_jax.data.scan import Scan, checked_spacing, import_library, upright
 from prnet_jax.data.untrusted import MAX_PIXELS, UNKNOWN, check_bytes, check_number, one_line
 from prnet_jax.errors import InputError
 
 _VECTORS = {"PixelSpacing": 2, "ImageOrientationPatient": 6, "ImagePositionPatient": 3}
+_UNSCALED = {"RescaleIntercept": 0.0, "RescaleSlope": 1.0}  # what their absence stands for
 _DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 _RATIOS = {"1.2.840.10008.1.2.5": 64}  # RLE makes data at most so many times smaller
 _SAME_PLACE_MM = 1e-3  # slices closer than this have one position
@@ -20,7 +23,9 @@ _SAME_PLACE_MM = 1e-3  # slices closer than this have one position
 
 @dataclasses.dataclass(eq=False)
 class _Slice:
+    name: str
     pixels: np.ndarray
+    rescaling: bool  # whether the header has RescaleSlope and RescaleIntercept
     series: str
     spacing: np.ndarray | None  # mm, between rows and between columns
     orientation: np.ndarray | None  # directions along a row and along a column
@@ -30,22 +35,31 @@ class _Slice:
 
 
 def read_dicom(
-    files: Sequence[pathlib.Path], name: str | None = None, rescale: bool = True
+    files: Sequence[pathlib.Path],
+    name: str | None = None,
+    rescale: bool = True,
+    rescale_required: bool = True,
 ) -> Scan:
     """Reads one DICOM slice, or the files of a series as a volume, in HU.
 
-    HU = stored * RescaleSlope + RescaleIntercept. Slices are sorted by ImagePositionPatient along
-    the normal of their plane, whatever their file names. PixelSpacing is (between rows, between
-    columns). A single slice without a position keeps the orientation it has in the file.
+    HU = stored * RescaleSlope + RescaleIntercept. Both are needed unless the header states another
+    Modality than CT, or the pixels have 8 bits and so are grey values; then they are 1 and 0 where
+    they are missing.
+
+    Slices are sorted by ImagePositionPatient along the normal of their plane, whatever their file
+    names; one that is stored twice with the same pixels counts once. PixelSpacing is (between rows,
+    between columns). A single slice without a position keeps the orientation it has in the file.
 
     Args:
         files: one, or all of one series.
         name: what messages call them; the first path by default.
         rescale: False for masks.
+        rescale_required: False where RescaleSlope and RescaleIntercept may be missing in CT too.
 
     Raises:
-        InputError: pydicom or a decoder is missing; a file is damaged, in colour or has several
-            frames; or the files are not one series of slices at different positions.
+        InputError: pydicom or a decoder is missing; a file is damaged, in colour, has several
+            frames or no rescaling; or the files are not one series of slices at different
+            positions.
     """
     name = str(files[0]) if name is None else name
     pydicom = import_library("pydicom", name)
@@ -53,8 +67,8 @@ def read_dicom(
     slices = []
     for file, file_name in zip(files, names, strict=True):
         with one_line(file_name, "DICOM"):
-            slices.append(_read_slice(pydicom, file, file_name, rescale))
-    _check_series(slices, names)
+            slices.append(_read_slice(pydicom, file, file_name, rescale, rescale_required))
+    _check_series(slices)
     first, notes = slices[0], set().union(*(slice.notes for slice in slices))
     spacing = None if first.spacing is None else checked_spacing(first.spacing, name)
     if (
@@ -69,29 +83,41 @@ def read_dicom(
             )
         return Scan(first.pixels, spacing, patient=first.patient, notes=tuple(sorted(notes)))
     volume, affine, gaps = _stacked(slices, spacing, name)
+    if volume.shape[2] < len(slices):
+        notes.add(f"{len(slices) - volume.shape[2]} slices are stored twice and count once")
     if gaps.size and gaps.max() > 1.5 * np.median(gaps):
         notes.add(f"slices lie {gaps.min():.3g} to {gaps.max():.3g} mm apart: are some missing?")
     return upright(volume, affine, name, first.patient, tuple(sorted(notes)))
 
 
-def _check_series(slices: list[_Slice], names: list[str]) -> None:
+def _check_series(slices: list[_Slice]) -> None:
     """Refuses slices that do not belong to one volume."""
     first = slices[0]
-    for other, file in zip(slices[1:], names[1:], strict=True):
+    for other in slices[1:]:
         for field in ("series", "spacing", "orientation"):
             if not _alike(getattr(other, field), getattr(first, field)):
                 raise InputError(
-                    f"{file} has another {field} than {names[0]}; expected one series in a folder: "
-                    "give each its own folder"
+                    f"{other.name} has another {field} than {first.name}; expected one series in a "
+                    "folder: give each its own folder"
                 )
         if other.pixels.shape != first.pixels.shape:
-            raise InputError(f"{file} has another size than {names[0]}: not one volume")
+            raise InputError(f"{other.name} has another size than {first.name}: not one volume")
+        if other.rescaling != first.rescaling:
+            without, having = sorted((first, other), key=lambda slice: slice.rescaling)
+            raise InputError(
+                f"{without.name} has no RescaleSlope and RescaleIntercept but {having.name} has; "
+                "expected one kind of values in a series: correct its header"
+            )
 
 
 def _stacked(
     slices: list[_Slice], spacing: tuple[float, float], name: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The slices sorted by position: pixels [H, W, D], affine [4, 4] and the gaps in mm [D - 1]."""
+    """Each slice once, by position: pixels [H, W, D], affine [4, 4] and the gaps in mm [D - 1].
+
+    Raises:
+        InputError: two slices at one position that differ.
+    """
     along_row, along_column = np.reshape(slices[0].orientation, (2, 3))
     normal = np.cross(along_row, along_column)
     if not np.allclose(np.linalg.norm([along_row, along_column, normal], axis=1), 1, atol=0.01):
@@ -99,19 +125,30 @@ def _stacked(
             f"{name} has an ImageOrientationPatient that is not a pair of perpendicular "
             "directions; correct its header"
         )
-    slices = sorted(slices, key=lambda slice: float(normal @ slice.position))
-    places = np.array([slice.position for slice in slices])
+    by_place: list[_Slice] = []
+    for slice in sorted(slices, key=lambda slice: float(normal @ slice.position)):
+        below = by_place[-1] if by_place else None
+        if below is None or normal @ (slice.position - below.position) >= _SAME_PLACE_MM:
+            by_place.append(slice)
+        elif not np.array_equal(slice.pixels, below.pixels) or not np.allclose(
+            slice.position, below.position, rtol=0, atol=_SAME_PLACE_MM
+        ):
+            raise InputError(
+                f"{below.name} and {slice.name} are two slices at one position with different "
+                "pixels; expected one series: remove one, or give each series its own folder"
+            )
+    places = np.array([slice.position for slice in by_place])
     gaps = np.diff(places @ normal)
-    if gaps.size and gaps.min() < _SAME_PLACE_MM:
-        raise InputError(f"{name} has two slices at one position; expected one series: split it")
     affine = np.eye(4)
     affine[:3, 0], affine[:3, 1] = along_column * spacing[0], along_row * spacing[1]
     affine[:3, 2] = (places[-1] - places[0]) / gaps.size if gaps.size else normal
     affine[:3, 3] = places[0]
-    return np.stack([slice.pixels for slice in slices], -1), affine, gaps
+    return np.stack([slice.pixels for slice in by_place], -1), affine, gaps
 
 
-def _read_slice(pydicom: types.ModuleType, file: pathlib.Path, name: str, rescale: bool) -> _Slice:
+def _read_slice(
+    pydicom: types.ModuleType, file: pathlib.Path, name: str, rescale: bool, rescale_required: bool
+) -> _Slice:
     content = pathlib.Path(file).read_bytes()  # a length in the file then takes no memory by itself
     if content[128:132] != b"DICM":
         raise InputError(
@@ -137,8 +174,6 @@ def _read_slice(pydicom: types.ModuleType, file: pathlib.Path, name: str, rescal
             "MONOCHROME2: export it as slices or as NIfTI"
         )
     pixels = _decoded(pydicom, data, name)
-    slope, intercept = (data.get(f"Rescale{n}") for n in ("Slope", "Intercept"))
-    slope, intercept = float(1 if slope is None else slope), float(intercept or 0)
     vectors = [
         None if data.get(field) is None else np.asarray(data.get(field), np.float64)
         for field in _VECTORS
@@ -150,13 +185,25 @@ def _read_slice(pydicom: types.ModuleType, file: pathlib.Path, name: str, rescal
                 "header"
             )
     spacing, orientation, position = vectors
-    notes = set()
-    if rescale and data.get("Modality") != "CT":
-        notes.add(
-            f"Modality is {data.get('Modality') or 'not stated'}: are these Hounsfield units?"
-        )
+    notes, missing, modality = set(), [], data.get("Modality") or "not stated"
+    if rescale:
+        factors = {field: _number(data, field, name) for field in _UNSCALED}
+        required = rescale_required and modality in ("CT", "not stated")
+        missing = [field for field, factor in factors.items() if factor is None]
+        if missing and required and pixels.dtype.itemsize > 1:
+            raise InputError(
+                f"{name} has no {' or '.join(missing)}, so its values may not be Hounsfield units: "
+                "correct the header, or, if the stored values need no rescaling, set "
+                f"{OPTION}rescale_optional=True"
+            )
+        factors |= {field: _UNSCALED[field] for field in missing}
+        pixels = _rescaled(pixels, factors["RescaleSlope"], factors["RescaleIntercept"])
+        if modality != "CT":
+            notes.add(f"Modality is {modality}: are these Hounsfield units?")
     return _Slice(
-        pixels=_rescaled(pixels, slope, intercept) if rescale else pixels,
+        name=name,
+        pixels=pixels,
+        rescaling=not missing,
         series=str(data.get("SeriesInstanceUID") or ""),
         spacing=spacing,
         orientation=orientation,
@@ -188,6 +235,20 @@ def _decoded(pydicom: types.ModuleType, data, name: str) -> np.ndarray:
             f"{name} is compressed ({syntax.name}) and no decoder that is installed reads it: "
             f"{_DECODERS}; if they are, export it again"
         ) from error
+
+
+def _number(data: Any, field: str, name: str) -> float | None:
+    """A field of the header; None where it is missing or empty."""
+    try:
+        value = data.get(field)
+        if value is None or not str(value).strip():
+            return None
+        number = float(value)
+    except (TypeError, ValueError):  # several numbers, or text
+        number = np.nan
+    if not np.isfinite(number) or (field == "RescaleSlope" and not number):
+        raise InputError(f"{name} has a {field} that is no usable number; correct its header")
+    return number
 
 
 def _rescaled(pixels: np.ndarray, slope: float, intercept: float) -> np.ndarray:

@@ -4,15 +4,18 @@ import numpy as np
 
 from prnet_jax.errors import InputError
 
+OPTION = "--config.dataset.options."  # as a person types it
+
 _INT16 = np.iinfo(np.int16)
 
 
-def as_hu(pixels: np.ndarray, name: str) -> np.ndarray:
+def as_hu(pixels: np.ndarray, name: str, advice: str = "export it as 16-bit signed") -> np.ndarray:
     """Pixels that are whole Hounsfield units already, as int16.
 
     Args:
         pixels: [H, W] or [H, W, D], any real type.
         name: what messages call the file.
+        advice: what to do about values that do not fit.
 
     Raises:
         InputError: 8-bit pixels (a windowed picture, no longer HU), or values that are not whole
@@ -28,7 +31,7 @@ def as_hu(pixels: np.ndarray, name: str) -> np.ndarray:
     if not whole or not (_INT16.min <= low and high <= _INT16.max):
         raise InputError(
             f"{name} holds {pixels.dtype} from {low} to {high}; expected whole Hounsfield units "
-            f"from {_INT16.min} to {_INT16.max}: export it as 16-bit signed"
+            f"from {_INT16.min} to {_INT16.max}: {advice}"
         )
     return pixels.astype(np.int16)
 
@@ -57,5 +60,9 @@ def rounded_hu(pixels: np.ndarray, name: str, offset: int = 0) -> tuple[np.ndarr
             )
         pixels = rounded
     if offset and pixels.dtype.itemsize > 1:
+        low = min(pixels.min(), _INT16.min)
         pixels = pixels.astype(np.float64 if pixels.dtype.kind == "f" else np.int64) + offset
+        pixels = np.maximum(pixels, low)  # padding of -32768 stays in int16
+    if np.median(pixels) > _INT16.max - 4096:  # as ImageJ and others store signed values
+        return as_hu(pixels, name, f"if it holds HU + 32768, set {OPTION}hu_offset=-32768"), change
     return as_hu(pixels, name), change

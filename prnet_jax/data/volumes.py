@@ -81,6 +81,7 @@ def read_scan(
     key: str = "image",
     mask: bool = False,
     axes: str | None = None,
+    rescale_required: bool = True,
 ) -> Scan:
     """Reads one file of a known format, or the DICOM files of one series.
 
@@ -94,6 +95,7 @@ def read_scan(
             counts, and JPEG is refused.
         axes: "HWD" or "DHW", which axis of a NumPy volume counts its slices; None: see
             `read_numpy`.
+        rescale_required: as for `read_dicom`.
 
     Raises:
         InputError: an unknown format, a library that is not installed, or a file that the format's
@@ -126,7 +128,7 @@ def read_scan(
             case "NIfTI":
                 return read_nifti(file, name)
             case "DICOM":
-                return read_dicom(files, name, rescale=not mask)
+                return read_dicom(files, name, not mask, rescale_required)
 
 
 def _start_of(file: pathlib.Path) -> bytes:

@@ -109,7 +109,14 @@ def test_series_that_is_none(tmp_path):
             ({"SeriesInstanceUID": "1.2.4"}, r"2\.dcm has another series than"),
             ({"PixelSpacing": [0.7, 0.6]}, "another spacing"),
             ({"ImageOrientationPatient": [0, 1, 0, 0, 0, -1]}, "another orientation"),
-            ({"ImagePositionPatient": [0, 0, 0]}, "two slices at one position"),
+            (
+                {"ImagePositionPatient": [0, 0, 0], "stored": STORED + 1},
+                r"case/1\.dcm and images/case/2\.dcm are two slices at one position with different",
+            ),
+            (
+                {"ImagePositionPatient": [0, 1, 0]},
+                r"case/1\.dcm and images/case/2\.dcm are two slices at one position",
+            ),
             ({"ImagePositionPatient": None}, "slices without ImagePositionPatient"),
             ({"stored": STORED[:2]}, "another size"),
         )
@@ -123,6 +130,79 @@ def test_series_that_is_none(tmp_path):
     assert read_scan(gap).notes == ()
     gap += [dicom(tmp_path / "gap/4.dcm", STORED, ImagePositionPatient=[0, 0, 9])]
     assert read_scan(gap).notes == ("slices lie 2 to 5 mm apart: are some missing?",)
+
+
+def test_a_slice_that_is_stored_twice_counts_once(tmp_path):
+    files = [
+        dicom(tmp_path / f"{name}.dcm", STORED + int(z), ImagePositionPatient=[0, 0, z])
+        for name, z in (("a", 0), ("b", 2), ("copy of a", 0), ("c", 4), ("d", 6), ("e", 6.0001))
+    ]
+    scan = read_scan(files, "images/case")
+    expected = np.stack([STORED.astype(int) + z - 1024 for z in (0, 2, 4, 6)], -1)
+    np.testing.assert_array_equal(scan.pixels, expected)
+    np.testing.assert_allclose(scan.affine @ [0, 0, 3, 1], [0, 0, 6, 1])
+    assert scan.notes == ("2 slices are stored twice and count once",)
+    assert read_scan(files[1:2] + files[3:5]).notes == ()
+
+
+@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize(
+    ("fields", "named"),
+    [
+        (["RescaleIntercept"], "no RescaleIntercept, so"),
+        (["RescaleSlope"], "no RescaleSlope, so"),
+        (["RescaleSlope", "RescaleIntercept"], "no RescaleIntercept or RescaleSlope, so"),
+    ],
+)
+def test_ct_needs_rescaling(tmp_path, fields, named, empty):
+    """An absent intercept may be -1024; only a person knows."""
+    path = tmp_path / "a.dcm"
+    file = dicom(path, STORED, **dict.fromkeys(fields, "" if empty else None))
+    option = r"set --config\.dataset\.options\.rescale_optional=True$"
+    with pytest.raises(InputError, match=rf"a\.dcm has {named} its values .*{option}"):
+        read_scan([file])
+    intercept = 0 if "RescaleIntercept" in fields else -1024
+    scan = read_scan([file], rescale_required=False)
+    np.testing.assert_array_equal(scan.pixels, STORED.astype(int) + intercept)
+    np.testing.assert_array_equal(read_scan([file], mask=True).pixels, STORED)
+    tags = dict.fromkeys(fields)
+    with pytest.raises(InputError, match=named):
+        read_scan([dicom(path, STORED, Modality=None, **tags)])
+    other = read_scan([dicom(path, STORED, Modality="MR", **tags)])
+    np.testing.assert_array_equal(other.pixels, STORED.astype(int) + intercept)
+    assert other.notes == ("Modality is MR: are these Hounsfield units?",)
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_a_series_is_rescaled_as_a_whole(tmp_path, modality):
+    files = []
+    for z in range(3):
+        tags = {"RescaleSlope": None, "RescaleIntercept": None} if z == 1 else {}
+        place = {"ImagePositionPatient": [0, 0, z], "Modality": modality}
+        files.append(dicom(tmp_path / f"{z}.dcm", STORED + z, **place, **tags))
+    message = r"case/1\.dcm has no RescaleSlope and RescaleIntercept but images/case/0\.dcm has"
+    for some in (files, files[1::-1]):
+        with pytest.raises(InputError, match=message):
+            read_scan(some, "images/case", rescale_required=False)
+    assert read_scan(files[::2], "images/case").pixels.shape == (3, 4, 2)
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("RescaleSlope", b"0   "),
+        ("RescaleSlope", b"1\\2 "),
+        ("RescaleSlope", b"one "),
+        ("RescaleIntercept", b"nan "),
+        ("RescaleIntercept", b"-inf"),
+    ],
+)
+def test_rescaling_that_is_no_number(tmp_path, field, text, capfd):
+    file = dicom(tmp_path / "a.dcm", STORED, **{field: "77.5"})
+    file.write_bytes(file.read_bytes().replace(b"77.5", text))
+    with pytest.raises(InputError, match=rf"a\.dcm has a {field} that is no usable number; cor"):
+        read_scan([file])
+    assert capfd.readouterr().err == ""
 
 
 def test_dicom_that_cannot_be_used(tmp_path, capfd):

@@ -28,6 +28,10 @@ def test_rounded_hu():
     assert change == pytest.approx(0.4, abs=1e-5)
     values, change = rounded_hu(np.uint16([[0, 65535]]), "a", offset=-32768)
     assert (values.tolist(), change) == ([[-32768, 32767]], 0)
+    values, _ = rounded_hu(np.int16([[-32768, 1074]]), "a", offset=-1024)
+    assert values.tolist() == [[-32768, 50]]  # padding
+    with pytest.raises(InputError, match="int64 from -40000"):
+        rounded_hu(np.int32([[-40000, 1074]]), "a", offset=-1024)
     for pixels, message in (
         (np.float32([[0, 0.25, 1]]), "and seems scaled"),
         (np.float32([[0, np.nan]]), "expected whole Hounsfield units"),
@@ -39,3 +43,8 @@ def test_rounded_hu():
             rounded_hu(pixels, "a")
     with pytest.raises(InputError, match="8-bit picture"):
         rounded_hu(np.uint8([[1]]), "a", offset=-1024)
+    shifted = np.uint16([[31768, 32818, 32868]])
+    with pytest.raises(InputError, match="if it holds HU . 32768, set .*options.hu_offset=-32768$"):
+        rounded_hu(shifted, "a")
+    values, _ = rounded_hu(shifted, "a", offset=-32768)
+    assert values.tolist() == [[-1000, 50, 100]]

@@ -49,7 +49,7 @@ def save(file: pathlib.Path, pixels: np.ndarray, shift_mm: float = 0.0) -> None:
 
 
 def save_series(
-    folder: pathlib.Path, hu: np.ndarray, patient: str = "", prefix: str = "IM"
+    folder: pathlib.Path, hu: np.ndarray, patient: str = "", prefix: str = "IM", **tags
 ) -> None:
     """DICOM files of stored = HU + 1024, the upper slices first by name."""
     for z in range(hu.shape[2]):
@@ -59,6 +59,7 @@ def save_series(
             PatientID=patient,
             # As save() places a NIfTI, whose upper left pixel is the last of both stored axes.
             ImagePositionPatient=[-0.5 * (hu.shape[1] - 1), -0.7 * (hu.shape[0] - 1), 3.0 * z],
+            **tags,
         )
 
 

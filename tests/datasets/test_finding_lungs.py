@@ -180,7 +180,16 @@ def test_report_counts_all_defects_and_facts(folder):
 def test_values_that_cannot_be_hu_are_pointed_out(folder):
     for number, id in enumerate(IDS):
         write(folder, id, slice_and_mask(number)[0] + np.int16(2048), None)
-    assert "0 to 5119 (nothing below 0" in str(integrity.inspect(folder))
+    report = integrity.inspect(folder)
+    assert "0 to 5119 (nothing below 0" in str(report)
+    assert [line.partition("(")[0] for line in report.defects] == [
+        "the images seem to hold HU + 1024 "
+    ]
+    with pytest.raises(InputError, match="export them again in HU$"):
+        report.raise_for_defects()
+    write(folder, IDS[2], slice_and_mask(2)[0], None)
+    (line,) = integrity.inspect(folder).defects
+    assert line.endswith(f"and HU (1: 2d_images/{IDS[2]}.tif): export all in HU")
 
 
 def test_name_of_the_config_tells_options_and_files_apart(folder):

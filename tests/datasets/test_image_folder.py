@@ -198,6 +198,8 @@ def test_name_of_the_config_tells_options_and_files_apart(folder):
             {"hu_offset": -1024},
             {"hu_offset": 1024},
             {"axes": "DHW"},
+            {"rescale_optional": True, "hu_as_stored": True},
+            {"rescale_optional": False, "hu_as_stored": None},
         )
     ]
     assert names == [
@@ -210,6 +212,8 @@ def test_name_of_the_config_tells_options_and_files_apart(folder):
             "default_minus1024",
             "default_plus1024",
             "default_DHW",
+            "default_rescale_optional_hu_as_stored",
+            "default",
         )
     ]
     assert module.make_config().name == "default"
@@ -226,7 +230,8 @@ def test_name_of_the_config_tells_options_and_files_apart(folder):
 @pytest.mark.parametrize(
     "options",
     [{"split_seed": -1}, {"fold": "6/5"}, {"label": 0}, {"label": True}, {"slices": "some"}]
-    + [{"hu_offset": 0.5}, {"hu_offset": None}, {"axes": "DWH"}, {"axes": 1}],
+    + [{"hu_offset": 0.5}, {"hu_offset": None}, {"axes": "DWH"}, {"axes": 1}]
+    + [{"rescale_optional": 1}, {"hu_as_stored": "yes"}],
 )
 def test_options_of_the_wrong_kind(options):
     with pytest.raises(InputError, match=next(iter(options))):

@@ -1,11 +1,13 @@
 """What is reported about a folder before anything is written: each defect, and the facts."""
 
 import pathlib
+import re
 import shutil
 
 import numpy as np
 import pytest
 
+from prnet_jax.data.prepare import dataset_options
 from prnet_jax.datasets.image_folder import inspection
 from prnet_jax.errors import InputError
 from tests.datasets.made_up_folders import (
@@ -13,6 +15,7 @@ from tests.datasets.made_up_folders import (
     build,
     picture,
     save,
+    save_series,
     six_pairs,
     volume,
 )
@@ -253,7 +256,47 @@ def test_facts_are_no_defects(folder):
     assert report.facts["rounded"] == "1 images to whole HU, by 0.25 at most (images/case_2.npy)"
     assert report.facts["skipped"] == "1: images/notes.txt"
     assert report.facts["blank slices"] == "2 of one value"
-    for number in range(6):
-        save(folder / f"images/case_{number}.tif", np.abs(picture(number)[0]))
-    (folder / "images/case_2.npy").unlink()
-    assert "(nothing below 0, although air is -1000" in str(inspect(folder).report)
+
+
+def test_files_of_hu_plus_1024(folder, capsys):
+    """Refused among files of HU and by themselves, until an option says what is meant."""
+    for number in range(3):
+        save(folder / f"images/case_{number}.tif", picture(number)[0] + np.int16(1024))
+    names = ", ".join(f"images/case_{number}.tif" for number in range(3))
+    others = names.replace("0", "3").replace("1", "4").replace("2.", "5.")
+    (line,) = inspect(folder).report.defects
+    assert f"seem to hold HU + 1024 (3: {names}) and HU (3: {others}): export all in HU" in line
+    for number in range(3, 6):
+        save(folder / f"images/case_{number}.tif", picture(number)[0] + np.int16(1024))
+    with pytest.raises(InputError) as error:
+        build(folder)
+    assert "set --config.dataset.options.hu_offset=-1024, or" in str(error.value)
+    assert "--config.dataset.options.hu_as_stored=True" in str(error.value)
+    options = set(re.findall(r"--config\.dataset\.options\.(\w+)=", str(error.value)))
+    assert options == {"hu_offset", "hu_as_stored"} <= dataset_options("image_folder").keys()
+    assert "(nothing below 0, although air is -1000" in capsys.readouterr().out
+    found = read(build(folder, hu_offset=-1024))
+    np.testing.assert_array_equal(found["case_3"]["pixels"], picture(3)[0])
+    report = inspect(folder, hu_as_stored=True).report
+    assert report.defects == []
+    assert report.facts["HU as stored"].startswith("the images seem to hold HU + 1024 (6: images")
+    found = read(build(folder, hu_as_stored=True))
+    np.testing.assert_array_equal(found["case_3"]["pixels"], picture(3)[0] + 1024)
+    save(folder / "images/case_3.tif", np.arange(240, 360, dtype=np.int16).reshape(SHAPE))
+    assert inspect(folder).report.facts["nothing below 0"] == "1: images/case_3.tif"
+
+
+def test_dicom_without_rescaling(tmp_path):
+    """One patient of three: refused, and where that is waived the values tell."""
+    for number in range(3):
+        hu, mask = volume(number)
+        tags = {"RescaleSlope": None, "RescaleIntercept": None} if number == 1 else {}
+        save_series(tmp_path / f"images/p{number}", hu, **tags)
+        save(tmp_path / f"masks/p{number}.nii", mask)
+    (line,) = inspect(tmp_path).report.defects
+    assert line.startswith("images/p1/IM0096 has no RescaleIntercept or RescaleSlope, so its")
+    option = re.search(r"--config\.dataset\.options\.(\w+)=True$", line)[1]
+    assert option in dataset_options("image_folder")
+    (line,) = inspect(tmp_path, **{option: True}).report.defects
+    assert "seem to hold HU + 1024 (1: images/p1) and HU (2: images/p0, images/p2)" in line
+    assert inspect(tmp_path, **{option: True}, hu_as_stored=True).report.defects == []
