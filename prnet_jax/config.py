@@ -26,7 +26,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
 
     config.dataset = data = ml_collections.ConfigDict()
     data.name = "lung_phantom"  # a folder of datasets/
-    data.options = _fields(dataset_options(data.name))  # the builder's own, see its README
+    data.options = _options(data.name)  # the builder's own, see its README
     data.manual_dir = placeholder(str)  # downloads made by hand; else $PRNET_MANUAL_DIR
     data.data_dir = placeholder(str)  # prepared records; else $TFDS_DATA_DIR
     data.mask = "mask"  # which mask of the record is the target
@@ -121,7 +121,7 @@ def _quick(config: ml_collections.ConfigDict) -> None:
 def _lungs(config: ml_collections.ConfigDict) -> None:
     """The 264-image set in `--config.dataset.manual_dir`."""
     config.dataset.name = "finding_lungs"
-    config.dataset.options = _fields(dataset_options("finding_lungs"))
+    config.dataset.options = _options("finding_lungs")
 
 
 def _lungs_small(config: ml_collections.ConfigDict) -> None:
@@ -135,7 +135,7 @@ def _lungs_small(config: ml_collections.ConfigDict) -> None:
 def _nodules(config: ml_collections.ConfigDict) -> None:
     """LIDC-IDRI nodule crops with the readers' consensus. They hold grey values, not HU."""
     config.dataset.name = "lidc_nodules"
-    config.dataset.options = _fields(dataset_options("lidc_nodules"))
+    config.dataset.options = _options("lidc_nodules")
     config.dataset.window_hu = (0.0, 255.0)
     config.dataset.image_size = 128
 
@@ -150,7 +150,7 @@ def _nodules_small(config: ml_collections.ConfigDict) -> None:
 def _own(config: ml_collections.ConfigDict) -> None:
     """A person's own images and masks."""
     config.dataset.name = "image_folder"
-    config.dataset.options = _fields(dataset_options("image_folder"))
+    config.dataset.options = _options("image_folder")
 
 
 def check_config(config: ml_collections.ConfigDict) -> None:
@@ -206,4 +206,12 @@ def _fields(defaults: dict) -> ml_collections.ConfigDict:
     """Defaults as a config. A field that is None takes an integer on the command line."""
     return ml_collections.ConfigDict(
         {name: placeholder(int) if value is None else value for name, value in defaults.items()}
+    )
+
+
+def _options(dataset: str) -> ml_collections.ConfigDict:
+    """A data set's options. One that is None takes anything; its builder checks it."""
+    options = dataset_options(dataset).items()
+    return ml_collections.ConfigDict(
+        {k: placeholder(object) if v is None else v for k, v in options}
     )
