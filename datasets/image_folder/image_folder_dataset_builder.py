@@ -53,7 +53,8 @@ def make_config(
 
     Args:
         manual_dir: holds `images`, `masks` and optionally `metadata.csv`.
-        split_seed: seed of a random split by patient, which replaces that of `metadata.csv` or folders.
+        split_seed: seed of a random split by patient, which replaces that of `metadata.csv` or of
+            folders.
         fold: "i/k", fold i of k by patient.
         label: the foreground of masks with several labels: a value, several, or "all" above 0; all
             others are background.

@@ -225,6 +225,8 @@ def test_splits_that_cannot_be_trained_on(ids, table, message):
 )
 def test_splits_may_be_empty_where_a_network_is_only_scored(ids, splits):
     assert list(splits_of(ids, evaluate_only=True)[0].values()) == splits
+    table = {"a": "train", "b": "test"}
+    assert splits_of(("a", "b"), table, evaluate_only=True)[0] == table
     three = ("a", "b", "c")
     assert splits_of(three, evaluate_only=True) == splits_of(three)
 
