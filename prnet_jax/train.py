@@ -165,6 +165,13 @@ def _restore(
 
 
 def _steps_per_epoch(config: ml_collections.ConfigDict, slices: Mapping[str, Slices]) -> int:
+    for split, part in slices.items():
+        if not len(part):
+            raise InputError(
+                f"the {split} split of {config.dataset.name} has no images: these records are for "
+                "evaluation only; training needs all three splits, see "
+                f"datasets/{config.dataset.name}/README.md"
+            )
     number = len(slices["train"])
     if number < config.batch_size:
         raise InputError(

@@ -4,20 +4,21 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from prnet_jax.data import records, splits
-from prnet_jax.data.builder import SliceBuilder, check_whole, config_name, split_names
+from prnet_jax.data.builder import SliceBuilder, config_name, split_names
 from prnet_jax.data.folders import read_bytes
 from prnet_jax.data.integrity import row
 from prnet_jax.data.scan import AXES
 from prnet_jax.errors import InputError
 
-from . import inspection
+from . import inspection, pairs
 from .inspection import Case, Choices
+from .labels import Label, checked_label, label_name
 from .metadata import Entry
 from .pairs import METADATA, find_pairs
 
@@ -28,14 +29,15 @@ SLICES = ("all", "with_mask")
 class ImageFolderConfig(tfds.core.BuilderConfig):
     """The options; `make_config` names them."""
 
-    split_seed: int | None = None  # None: the split in metadata.csv, or a random one of seed 0
+    split_seed: int | None = None  # None: the split given, or a random one of seed 0
     fold: str = ""  # "2/5": the second of five folds, drawn with split_seed (0 where None)
-    label: int | None = None  # the foreground of masks with several labels
+    label: Label = None  # the foreground of masks with several labels
     slices: str = "all"  # or "with_mask"
     hu_offset: int = 0  # added to every pixel
     axes: str | None = None  # of NumPy volumes: "HWD" or "DHW"
     rescale_optional: bool | None = None  # CT in DICOM may lack RescaleSlope and RescaleIntercept
     hu_as_stored: bool | None = None  # values are meant as they are, even if they do not look HU
+    evaluate_only: bool | None = None  # whether splits may be empty
 
 
 def make_config(
@@ -43,12 +45,13 @@ def make_config(
     *,
     split_seed: int | None = None,
     fold: str = "",
-    label: int | None = None,
+    label: int | Sequence[int] | str | None = None,
     slices: str = "all",
     hu_offset: int = 0,
     axes: str | None = None,
     rescale_optional: bool | None = None,
     hu_as_stored: bool | None = None,
+    evaluate_only: bool | None = None,
 ) -> ImageFolderConfig:
     """The config of these options and, where given, of the files in `manual_dir`.
 
@@ -57,20 +60,24 @@ def make_config(
 
     Args:
         manual_dir: holds `images`, `masks` and optionally `metadata.csv`.
-        split_seed: seed of a random split by patient, which replaces that of `metadata.csv`.
+        split_seed: seed of a random split by patient, which replaces that of `metadata.csv` or of
+            folders.
         fold: "i/k", fold i of k by patient.
-        label: the foreground value of masks with several labels; all others are background.
+        label: the foreground of masks with several labels: a value, several, or "all" above 0; all
+            others are background.
         slices: "all", or "with_mask" for only those on which something is marked.
         hu_offset: added to every pixel: -1024 for files that hold HU + 1024.
         axes: "HWD" or "DHW", which axis of every NumPy volume counts its slices; None tells by the
             shape and refuses what is unclear.
         rescale_optional: True where CT in DICOM may lack RescaleSlope (1) or RescaleIntercept (0).
         hu_as_stored: True where values are meant as they are although they do not look like HU.
+        evaluate_only: True to score a network only: splits may be empty, and fewer than three
+            patients are all in "test". It is in no name, since all else stays the same.
 
     Raises:
         InputError: an option of the wrong type or form, or a folder that cannot be read.
     """
-    check_whole("label", label, 1)
+    label = checked_label(label)
     if isinstance(hu_offset, bool) or not isinstance(hu_offset, int):
         raise InputError(f"hu_offset is {hu_offset!r}; expected a whole number")
     for option, value in (("rescale_optional", rescale_optional), ("hu_as_stored", hu_as_stored)):
@@ -80,8 +87,10 @@ def make_config(
         raise InputError(f"slices is {slices!r}; expected one of {', '.join(SLICES)}")
     if axes not in (None, *AXES):
         raise InputError(f"axes is {axes!r}; expected one of {', '.join(AXES)}, or None")
+    if evaluate_only not in (None, True, False):
+        raise InputError(f"evaluate_only is {evaluate_only!r}; expected True or None")
     names = split_names(split_seed, fold) or ["default"]
-    names += [] if label is None else [f"label{label}"]
+    names += label_name(label)
     names += ["with_mask"] if slices == "with_mask" else []
     names += [f"{'plus' if hu_offset > 0 else 'minus'}{abs(hu_offset)}"] if hu_offset else []
     names += [axes] if axes else []
@@ -98,6 +107,7 @@ def make_config(
         axes=axes,
         rescale_optional=rescale_optional,
         hu_as_stored=hu_as_stored,
+        evaluate_only=evaluate_only,
     )
 
 
@@ -110,7 +120,7 @@ class Builder(SliceBuilder):
     Put your images and masks into one directory, each pair under one name:
 
         images/NAME.png    or .tif .jpg .npy .npz .nii .nii.gz .dcm, or a folder NAME of DICOM files
-        masks/NAME.png     0 and one other value
+        masks/NAME.png     0 and one other value, or several labels and the option label
         metadata.csv       optional: id, patient_id, split, spacing_row_mm, spacing_column_mm
 
     Then name that directory: --config.dataset.manual_dir=DIRECTORY on the command line, or the
@@ -129,10 +139,13 @@ class Builder(SliceBuilder):
         }
         print(row("split", f"{_split_text(cases)}; {source}"), flush=True)
         unit = found.report.unit
-        return {name: self._generate_examples(cases[name], unit) for name in splits.SPLITS}
+        return {  # TFDS refuses empty ones
+            name: self._generate_examples(cases[name], found.choices, unit)
+            for name in splits.SPLITS
+            if cases[name]
+        }
 
-    def _generate_examples(self, cases: Iterable[Case], unit: str):
-        choices = _choices(self.builder_config)
+    def _generate_examples(self, cases: Iterable[Case], choices: Choices, unit: str):
         for case in cases:
             _, values, _ = inspection.read_image(case.pair, choices)
             _, mask = inspection.read_mask(case.pair, choices)
@@ -164,40 +177,75 @@ def choose_splits(
 ) -> tuple[dict[str, str], str]:
     """The split of each pair, and a line on where it comes from.
 
-    All slices of a patient stay in one split.
+    All slices of a patient stay in one split. The options `split_seed` and `fold` come first, then
+    the table, then folders named after splits.
 
     Raises:
-        InputError: too few patients, or a patient in two splits of `metadata.csv`.
+        InputError: too few patients, an empty split, a patient in two, or a table and folders that
+            disagree.
     """
     patients = {case.pair.id: case.patient_id for case in cases}
     number = len(set(patients.values()))
-    if number < len(splits.SPLITS):
+    few = number < len(splits.SPLITS)
+    if few and not config.evaluate_only:
         raise InputError(
             f"found {number} patients; train, validation and test need at least one each: add "
             f"more, or tell people apart in the column patient_id of {METADATA}"
         )
-    asked = config.fold or config.split_seed is not None
-    if not asked and any(entry.split for entry in metadata.values()):
-        return _split_of_metadata(patients, metadata), f"the column split of {METADATA}"
-    return splits.draw(patients, config.split_seed, config.fold, patients)
+    if config.fold or config.split_seed is not None:
+        return splits.draw(patients, config.split_seed, config.fold, patients)
+    split_of, source = _given_splits(patients, metadata)
+    if split_of:
+        _check_given(split_of, source, patients, config)
+        return split_of, source
+    if few:
+        return dict.fromkeys(patients, "test"), "too few patients to train on, so all are for tests"
+    return splits.draw(patients, None, "", patients)
 
 
-def _split_of_metadata(
-    patients: Mapping[str, str], metadata: Mapping[str, Entry]
-) -> dict[str, str]:
+def _given_splits(
+    ids: Collection[str], metadata: Mapping[str, Entry]
+) -> tuple[dict[str, str], str]:
+    """The splits that the table or else the folders give, empty where none does; and which."""
+    of_table = {id: metadata[id].split for id in ids if id in metadata and metadata[id].split}
+    of_folder = {id: pairs.split_of(id) for id in ids if pairs.split_of(id)}
+    for id in of_table.keys() & of_folder.keys():
+        if of_table[id] != of_folder[id]:
+            raise InputError(
+                f"{METADATA} puts {id!r} into {of_table[id]}, but its folder says {of_folder[id]}; "
+                "correct the table or move the files"
+            )
+    if of_table:
+        return of_table, f"the column split of {METADATA}"
+    if len(of_folder) < len(ids):  # folders of some only: their patients are in the table
+        return {}, ""
+    names = sorted({id.split("/")[0] for id in of_folder})
+    return of_folder, f"the folder layout ({', '.join(names)})"
+
+
+def _check_given(
+    split_of: Mapping[str, str],
+    source: str,
+    patients: Mapping[str, str],
+    config: ImageFolderConfig,
+) -> None:
+    """Refuses a patient in two splits, and empty splits unless the config allows them."""
     first: dict[str, str] = {}
     for id, patient in patients.items():
         other = first.setdefault(patient, id)
-        if metadata[id].split != metadata[other].split:
+        if split_of[id] != split_of[other]:
             raise InputError(
-                f"{METADATA} puts patient {patient!r} into two splits: {other!r} into "
-                f"{metadata[other].split}, {id!r} into {metadata[id].split}; keep patients together"
+                f"{source} puts patient {patient!r} into two splits: {other!r} into "
+                f"{split_of[other]}, {id!r} into {split_of[id]}; keep patients together, or tell "
+                f"people apart in the column patient_id of {METADATA}"
             )
-    chosen = {id: metadata[id].split for id in patients}
-    empty = [split for split in splits.SPLITS if split not in chosen.values()]
-    if empty:
-        raise InputError(f"{METADATA} leaves no slice with a mask in {empty[0]}; use slices='all'")
-    return chosen
+    empty = [split for split in splits.SPLITS if split not in split_of.values()]
+    if empty and not config.evaluate_only:
+        marked = " with a mask" if config.slices == "with_mask" else ""
+        raise InputError(
+            f"{source} puts no image{marked} into {empty[0]}; each split needs at least one: move "
+            "patients there, or set split_seed=0 to draw all splits at random by patient"
+        )
 
 
 def _split_text(cases: Mapping[str, list[Case]]) -> str:

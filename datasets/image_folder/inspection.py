@@ -1,8 +1,8 @@
 """Reads every pair once before anything is written and reports facts and defects."""
 
 import collections
+import contextlib
 import dataclasses
-import hashlib
 import os
 import pathlib
 
@@ -12,22 +12,22 @@ from prnet_jax.data import volumes
 from prnet_jax.data.grey import NORMALISED, grey_of_normalised
 from prnet_jax.data.hounsfield import rounded_hu
 from prnet_jax.data.hu_check import HuCheck
-from prnet_jax.data.integrity import Report, counted, listed, listed_values
+from prnet_jax.data.integrity import Report, counted, listed
 from prnet_jax.data.scan import Scan
 from prnet_jax.errors import InputError
 
+from . import labels, patients
 from .geometry import misfit
+from .labels import Label, checked_label
 from .metadata import Entry, read_metadata
-from .pairs import METADATA, Pair, find_pairs, names_a_split, patient_of
-
-_ALL_BITS_OR_ONE = {1, 255, 65535}  # how programs write "foreground"
+from .pairs import METADATA, Pair, find_pairs, split_of
 
 
 @dataclasses.dataclass(frozen=True)
 class Choices:
     """The options that affect pixels and masks; see `make_config`."""
 
-    label: int | None = None
+    label: Label | int = None
     slices: str = "all"
     hu_offset: int = 0
     axes: str | None = None
@@ -59,6 +59,7 @@ class Inspection:
     report: Report
     cases: list[Case]
     metadata: dict[str, Entry]
+    choices: Choices  # the given ones; `label` has all values that the masks use for it
 
 
 def inspect(manual_dir: str | os.PathLike, choices: Choices) -> Inspection:
@@ -79,6 +80,8 @@ def inspect(manual_dir: str | os.PathLike, choices: Choices) -> Inspection:
             f"{len(found.image_ids)} images, {len(found.mask_ids)} masks); check names and formats"
         )
     metadata = {} if report.defects else read_metadata(manual_dir / METADATA, report.pairs)
+    choices = dataclasses.replace(choices, label=checked_label(choices.label))
+    choices = dataclasses.replace(choices, label=_as_written(found.pairs, choices))
     facts = _Facts(choices)
     cases = []
     for pair in found.pairs:
@@ -87,7 +90,7 @@ def inspect(manual_dir: str | os.PathLike, choices: Choices) -> Inspection:
             cases.append(case)
     _report_all_pairs(report, facts, cases)
     report.facts["skipped"] = listed(found.skipped)
-    return Inspection(report, cases, metadata)
+    return Inspection(report, cases, metadata, choices)
 
 
 def read_image(pair: Pair, choices: Choices) -> tuple[Scan, np.ndarray, float]:
@@ -125,9 +128,26 @@ def read_image(pair: Pair, choices: Choices) -> tuple[Scan, np.ndarray, float]:
 
 
 def read_mask(pair: Pair, choices: Choices) -> tuple[Scan, np.ndarray]:
-    """The mask as it is in the file, and its foreground, bool of the same shape."""
+    """The mask with its values as whole labels, and its foreground, bool of the same shape.
+
+    Raises:
+        InputError: the file cannot be read, or its values are no labels.
+    """
     mask = volumes.read_scan(pair.mask.files, pair.mask.name, "mask", True, choices.axes)
-    return mask, mask.pixels != 0 if choices.label is None else mask.pixels == choices.label
+    mask = dataclasses.replace(mask, pixels=labels.as_labels(mask.pixels, pair.mask.name))
+    return mask, labels.foreground(mask.pixels, choices.label)
+
+
+def _as_written(pairs: list[Pair], choices: Choices) -> Label:
+    """The chosen labels as the masks write them, for which all masks are read if need be."""
+    if not labels.can_mean_one(choices.label):
+        return choices.label
+    found = []
+    for pair in pairs:
+        with contextlib.suppress(InputError):  # reported where the pair is read
+            mask, _ = read_mask(pair, Choices(axes=choices.axes))
+            found.append(labels.labels_in(mask.pixels))
+    return labels.with_equals(choices.label, found)
 
 
 class _Facts:
@@ -140,8 +160,11 @@ class _Facts:
         self.hu = HuCheck(choices.hu_offset)
         self.rounded: list[tuple[float, str]] = []
         self.notes: dict[str, list[str]] = collections.defaultdict(list)
-        self.patients_by: collections.Counter = collections.Counter()
-        self.in_split_folders: list[Pair] = []
+        self.without_label: list[str] = []
+        self.shares: list[float] = []  # of the foreground, of each slice
+        self.patients: list[tuple[str, str]] = []
+        self.split_folders: collections.Counter = collections.Counter()
+        self.misplaced: list[Pair] = []  # in the folder of a split, and no patient is named
         self.volumes: list[int] = []
         self.blank = 0
 
@@ -155,7 +178,6 @@ def _inspect_pair(pair: Pair, entry: Entry, report: Report, facts: _Facts) -> Ca
         report.add_unreadable(pair.image.name, error)
     try:
         mask, foreground = read_mask(pair, choices)
-        labels = _labels(mask.pixels, pair.mask.name)
     except InputError as error:
         report.add_unreadable(pair.mask.name, error)
         mask = None
@@ -168,26 +190,26 @@ def _inspect_pair(pair: Pair, entry: Entry, report: Report, facts: _Facts) -> Ca
         facts.rounded.append((change, pair.image.name))
     for note in image.notes:
         facts.notes[note].append(pair.image.name)
-    for label in labels:
+    found = labels.labels_in(mask.pixels)
+    for label in found:
         facts.first_of_label.setdefault(label, pair.mask.name)
-    if len(labels) > 1 and choices.label is None:
-        report.defect(
-            f"{pair.mask.name} holds the labels {listed_values([0, *labels])}; expected 0 and one "
-            f"other: choose one with the option label, such as label={labels[0]:g}, or, if these "
-            "are not labels, export it without smoothing"
-        )
+    undecided = choices.label is None and len(found) > 1
+    if undecided:
+        report.defect(labels.several_defect(pair.mask.name, found))
+    if found and not foreground.any():
+        facts.without_label.append(pair.mask.name)
     problem = misfit(pair.image.name, image, pair.mask.name, mask)
     problem = problem or _other_spacing(pair, image, entry)
     if problem:
         report.defect(problem)
         return None
-    patient_id, source = _patient(pair, image, entry)
-    if source == "folder" and names_a_split(pair.id):
-        facts.in_split_folders.append(pair)
-    facts.patients_by[source] += 1
+    patient_id, source = patients.patient(pair, image, entry)
+    facts.split_folders[split_of(pair.id)] += 1
+    if split_of(pair.id) and source in (patients.FOLDER, patients.FILE_NAME):
+        facts.misplaced.append(pair)
+    facts.patients.append((patient_id, source))
     if values.ndim == 3:
         facts.volumes.append(values.shape[2])
-    undecided = choices.label is None and len(labels) > 1
     shown = foreground if undecided else mask.pixels * foreground
     numbers = [None] if values.ndim == 2 else list(range(values.shape[2]))
     kept = [z for z in numbers if choices.slices == "all" or np.any(_slice(foreground, z))]
@@ -198,21 +220,15 @@ def _inspect_pair(pair: Pair, entry: Entry, report: Report, facts: _Facts) -> Ca
         # Blank slices of two people may be identical; that is no leak.
         owner = "" if blank else patient_id
         report.add_image(_name(pair.image.name, z), pixels, image.pixels.dtype, owner)
-        report.add_mask(_name(pair.mask.name, z), _slice(shown, z))
+        report.add_mask(
+            _name(pair.mask.name, z), _slice(shown, z), several=choices.label is not None
+        )
+        if not undecided:
+            facts.shares.append(float(_slice(foreground, z).mean()))
     if not kept:
         return None
     spacing_mm = entry.spacing_mm or image.spacing_mm
     return Case(pair, patient_id, spacing_mm, None if values.ndim == 2 else tuple(kept))
-
-
-def _labels(pixels: np.ndarray, name: str) -> list[float]:
-    """The values other than 0, sorted."""
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise InputError(f"{name} holds values that are not finite; expected 0 and one other value")
-    nonzero = pixels[pixels != 0]
-    if not nonzero.size or np.all(nonzero == nonzero[0]):
-        return nonzero[:1].tolist()
-    return np.unique(nonzero).tolist()
 
 
 def _other_spacing(pair: Pair, image: Scan, entry: Entry) -> str:
@@ -230,19 +246,9 @@ def _other_spacing(pair: Pair, image: Scan, entry: Entry) -> str:
     return ""
 
 
-def _patient(pair: Pair, image: Scan, entry: Entry) -> tuple[str, str]:
-    """The patient's id and where it comes from."""
-    if entry.patient_id:
-        return entry.patient_id, METADATA
-    if image.patient:  # hashed, because tables of results are passed on
-        return hashlib.sha256(image.patient.encode()).hexdigest()[:10], "DICOM PatientID"
-    patient = patient_of(pair.id)
-    return patient, "folder" if "/" in pair.id else "file name"
-
-
 def _report_all_pairs(report: Report, facts: _Facts, cases: list[Case]) -> None:
     """Adds the defects and facts that only all pairs together show."""
-    choices, units, labels = facts.choices, facts.first_of_unit, facts.first_of_label
+    choices, units, first_of = facts.choices, facts.first_of_unit, facts.first_of_label
     if len(units) > 1:
         normalised = any(units["grey"] in facts.notes.get(note, ()) for note in NORMALISED)
         report.defect(
@@ -263,28 +269,24 @@ def _report_all_pairs(report: Report, facts: _Facts, cases: list[Case]) -> None:
         report.facts["HU as stored"] = not_hu
     elif not_hu:
         report.defect(f"{not_hu}: {mend}")
-    several = len(labels) > 1 and not labels.keys() <= _ALL_BITS_OR_ONE
+    several = not labels.is_one_label(first_of)
     if several or choices.label is not None:
-        chosen = "" if choices.label is None else f"; foreground is {choices.label}"
-        report.facts["labels"] = listed_values([0, *sorted(labels)]) + chosen
-    if choices.label is not None and labels and choices.label not in labels:
-        values = listed_values([0, *sorted(labels)])
-        report.defect(
-            f"no mask holds the label {choices.label}; found {values}: set the option label to one "
-            "of them"
-        )
+        report.facts["labels"] = labels.chosen_text(choices.label, first_of)
+    if facts.without_label:
+        report.facts["other labels only"] = listed(facts.without_label)
+    if absent := labels.absent_defect(choices.label, first_of):
+        report.defect(absent)
     if choices.label is None and several:
-        examples = ", ".join(f"{label:g} in {labels[label]}" for label in sorted(labels)[:3])
         if not any("holds the labels" in line for line in report.defects):
-            report.defect(
-                f"the masks hold different labels ({examples}); expected one: choose it with the "
-                "option label"
-            )
-    if facts.in_split_folders:
-        pair = facts.in_split_folders[0]
+            report.defect(labels.different_defect(first_of))
+    if facts.shares:
+        report.facts["foreground"] = labels.share_text(facts.shares)
+    if facts.misplaced and facts.split_folders[""]:
+        pair = facts.misplaced[0]
         report.defect(
-            f"{pair.image.name} is in a folder {patient_of(pair.id)!r}, where the patient's name "
-            f"is expected; move the images out of it, or name patients and splits in {METADATA}"
+            f"{pair.image.name} is in a folder {pair.id.split('/')[0]!r}, where the patient's name "
+            "is expected, since other images are in no split's folder; move all images into such "
+            f"folders or none, or name patients and splits in {METADATA}"
         )
     if choices.slices == "with_mask" and not cases and not report.defects:
         report.defect("no slice has a mask, so slices='with_mask' keeps none; use slices='all'")
@@ -292,7 +294,10 @@ def _report_all_pairs(report: Report, facts: _Facts, cases: list[Case]) -> None:
     for id in (id for id, number in ids.items() if number > 1):
         report.defect(f"a volume's slice and another image have the same id {id!r}; rename one")
     people = len({case.patient_id for case in cases})
-    report.facts["patients"] = f"{people}, of {len(cases)} by: {counted(facts.patients_by)}"
+    by = collections.Counter(source for _, source in facts.patients)
+    report.facts["patients"] = f"{people}, of {len(cases)} by: {counted(by)}"
+    if doubt := patients.doubt(facts.patients, bool(facts.volumes)):
+        report.facts["same person?"] = doubt
     if facts.volumes:
         report.facts["volumes"] = (
             f"{len(facts.volumes)} of {min(facts.volumes)} to {max(facts.volumes)} slices"

@@ -35,8 +35,7 @@ def read_metadata(file: pathlib.Path, ids: Iterable[str]) -> dict[str, Entry]:
 
     Raises:
         InputError: an unknown column, id or split; a repeated id; a single or impossible spacing;
-            a column `split` that omits an image or leaves a split empty; or no such file but one
-            with nearly the same name.
+            a column `split` that omits an image; or no such file but one with nearly the same name.
     """
     if not file.is_file():
         _refuse_other_names(file)
@@ -133,6 +132,3 @@ def _check_splits(ids: set[str], entries: dict[str, Entry], name: str) -> None:
             f"{name} gives no split for {without[0]!r} ({len(without)} in all); "
             "give one for every image, or remove the column split"
         )
-    empty = [split for split in SPLITS if split not in {e.split for e in entries.values()}]
-    if empty:
-        raise InputError(f"{name} puts no image into {empty[0]}; each split needs at least one")

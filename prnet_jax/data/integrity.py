@@ -83,6 +83,7 @@ class Report:
         mask: np.ndarray,
         image_name: str | None = None,
         image_shape: tuple[int, ...] | None = None,
+        several: bool = False,
     ) -> None:
         """Counts a mask; several values besides 0, or another size than its image's, are defects.
 
@@ -91,12 +92,13 @@ class Report:
             mask: [H, W], any real type.
             image_name: the name of its image, if messages should give it.
             image_shape: (H, W) of its image; None if that could not be read.
+            several: whether several values besides 0 are right.
         """
         values = np.unique(mask).tolist()
         foreground = [value for value in values if value]
         self.mask_types[mask.dtype.name] += 1
         self.mask_values[listed_values(values)] += 1
-        if len(foreground) > 1:
+        if len(foreground) > 1 and not several:
             self.defect(
                 f"{name} holds the values {listed_values(values)}; a mask holds 0 and one "
                 f"other value: {self.mask_advice}"

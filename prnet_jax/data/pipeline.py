@@ -31,7 +31,7 @@ class Slices:
 
     Args:
         builder: a prepared TFDS builder of `datasets/`.
-        split: "train", "validation" or "test", or several joined by "+".
+        split: "train", "validation" or "test", or several joined by "+". It may be empty.
         config: `config.dataset`.
 
     Raises:
@@ -49,7 +49,8 @@ class Slices:
                 f"set --config.dataset.mask (evaluate: --mask) to one of "
                 f"{', '.join(self.mask_names)}"
             )
-        self._source = builder.as_data_source(split, decoders=decoders)
+        there = [name for name in split.split("+") if name in builder.info.splits]  # not the empty
+        self._source = builder.as_data_source("+".join(there), decoders=decoders) if there else ()
         self.mask_name = config.mask
         # A data set has one unit.
         self.unit = self._source[0]["unit"].decode() if len(self._source) else records.UNITS[0]

@@ -13,6 +13,8 @@ from prnet_jax.data.prepare import dataset_options, prepare
 from prnet_jax.errors import InputError
 from prnet_jax.evaluate.choices import AUTO, Choices
 
+_EVALUATE_ONLY = "evaluate_only"  # the option of a data set whose splits may then be empty
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -71,11 +73,19 @@ def open_source(
     Raises:
         InputError: the data cannot be used, or hold what the network was trained or chosen on.
     """
-    builder = prepare(data.name, data.data_dir, data.manual_dir, **data.options)
+    options = dict(data.options)
+    if _EVALUATE_ONLY in dataset_options(data.name):
+        options[_EVALUATE_ONLY] = True
+    builder = prepare(data.name, data.data_dir, data.manual_dir, **options)
     splits = open_splits(builder, data)
     every = choices.split == "all"
     slices = Slices(builder, "+".join(splits), data) if every else splits[choices.split]
     records, manifest = builder.info.full_name, splits_hash(splits)
+    if not len(slices):
+        raise InputError(
+            f"the {choices.split} split of {records} has no images: choose --split all, or one of "
+            f"{', '.join(name for name in splits if len(splits[name]))}"
+        )
 
     if _is_own(records, manifest, trained_on):
         return Source(slices, records, manifest, _seen(splits, choices), splits["validation"])

@@ -11,10 +11,14 @@ from absl import flags
 from ml_collections import config_flags
 from PIL import Image
 
+from prnet_jax.config import make_config
 from prnet_jax.data.prepare import prepare
 from prnet_jax.datasets.image_folder import image_folder_dataset_builder as module
-from prnet_jax.datasets.image_folder.inspection import Choices, inspect
+from prnet_jax.datasets.image_folder.inspection import Case, Choices, inspect
+from prnet_jax.datasets.image_folder.metadata import Entry
+from prnet_jax.datasets.image_folder.pairs import Pair, patient_of
 from prnet_jax.errors import InputError
+from prnet_jax.train import train_and_evaluate
 from tests.data.real import LUNGS, needs_lungs
 from tests.datasets.made_up_folders import (
     DEPTH,
@@ -183,6 +187,104 @@ def test_each_patient_is_tested_in_one_fold(folder):
     assert sorted(tested) == [f"case_{number}" for number in range(6)]
 
 
+@pytest.mark.parametrize("outside", [True, False])
+def test_folders_of_splits_are_the_splits(tmp_path, outside, capsys):
+    ids = ("train/a1", "train/a2", "Val/a3", "test/a4", "test/a5")
+    for id in ids:
+        hu, mask = picture(int(id[-1]))
+        above, name = id.split("/")
+        for kind, pixels in (("images", hu), ("masks", mask)):
+            path = f"{above}/{kind}/{name}" if outside else f"{kind}/{id}"
+            save(tmp_path / f"own/{path}.npy", pixels)
+    found = read(build(tmp_path / "own"))
+    assert {id: (record["patient"], record["split"]) for id, record in found.items()} == {
+        "train/a1": ("a1", "train"),
+        "train/a2": ("a2", "train"),
+        "Val/a3": ("a3", "validation"),
+        "test/a4": ("a4", "test"),
+        "test/a5": ("a5", "test"),
+    }
+    np.testing.assert_array_equal(found["test/a5"]["mask"], picture(5)[1])
+    assert "(patients 2 / 1 / 2); the folder layout (Val, test, train)\n" in capsys.readouterr().out
+    drawn = read(build(tmp_path / "own", split_seed=0))
+    assert [r["split"] for r in drawn.values()].count("train") == 3
+
+
+def splits_of(ids, table=None, **options):
+    """What `choose_splits` makes of pictures of these ids and of a table of splits."""
+    cases = [Case(Pair(id, None, None), patient_of(id), None, None) for id in ids]
+    metadata = {id: Entry("", split) for id, split in (table or {}).items()}
+    return module.choose_splits(cases, metadata, module.make_config(**options))
+
+
+LAYOUT = ("train/a1", "val/a2", "test/a3")
+
+
+def test_a_table_that_agrees_with_the_folders():
+    table = dict(zip(LAYOUT, ("train", "validation", "test"), strict=True))
+    assert splits_of(LAYOUT, table) == (table, "the column split of metadata.csv")
+    assert splits_of(LAYOUT) == (table, "the folder layout (test, train, val)")
+    assert splits_of(LAYOUT, split_seed=1)[1] == "random, seed 1"
+
+
+@pytest.mark.parametrize(
+    ("ids", "table", "message"),
+    [
+        (
+            LAYOUT,
+            {"train/a1": "test", "val/a2": "validation", "test/a3": "test"},
+            "metadata.csv puts 'train/a1' into test, but its folder says train; correct the table",
+        ),
+        (
+            ("train/a1", "train/a2", "test/a3"),
+            None,
+            r"the folder layout \(test, train\) puts no image into validation; .* set split_seed=0",
+        ),
+        (("train/a1", "val/a2", "train/a3"), None, "puts no image into test"),
+        (
+            (*LAYOUT, "test/a1"),
+            None,
+            "puts patient 'a1' into two splits: 'train/a1' into train, 'test/a1' into test",
+        ),
+        (("train/ann/1", "val/b", "test/ann/2", "test/c"), None, "puts patient 'ann' into two"),
+        (("train/a_z1", "val/b", "test/a_z2", "test/c"), None, "puts patient 'a' into two"),
+        (("a", "b"), None, "found 2 patients; train, validation and test need at least one each"),
+    ],
+)
+def test_splits_that_cannot_be_trained_on(ids, table, message):
+    with pytest.raises(InputError, match=message):
+        splits_of(ids, table)
+
+
+@pytest.mark.parametrize(
+    ("ids", "splits"),
+    [
+        (("a",), ["test"]),
+        (("a", "b"), ["test", "test"]),
+        (("test/a",), ["test"]),
+        (("train/a", "train/b", "test/c"), ["train", "train", "test"]),
+    ],
+)
+def test_splits_may_be_empty_where_a_network_is_only_scored(ids, splits):
+    assert list(splits_of(ids, evaluate_only=True)[0].values()) == splits
+    table = {"a": "train", "b": "test"}
+    assert splits_of(("a", "b"), table, evaluate_only=True)[0] == table
+    three = ("a", "b", "c")
+    assert splits_of(three, evaluate_only=True) == splits_of(three)
+
+
+def test_records_that_are_only_for_evaluation_are_not_trained_on(tmp_path, tiny_config):
+    save(tmp_path / "own/images/a.npy", picture(1)[0])
+    save(tmp_path / "own/masks/a.png", picture(1)[1])
+    assert build(tmp_path / "own", evaluate_only=True).info.splits.keys() == {"test"}
+    data = tiny_config.dataset
+    data.name, data.options = "image_folder", make_config("prnet", "own").dataset.options
+    data.manual_dir, data.data_dir = str(tmp_path / "own"), str(tmp_path / "data")
+    with pytest.raises(InputError, match="the train split of image_folder has no images: these r"):
+        train_and_evaluate(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_name_of_the_config_tells_options_and_files_apart(folder):
     def fingerprint():
         return module.make_config(folder).name.removeprefix("default-")
@@ -200,6 +302,7 @@ def test_name_of_the_config_tells_options_and_files_apart(folder):
             {"axes": "DHW"},
             {"rescale_optional": True, "hu_as_stored": True},
             {"rescale_optional": False, "hu_as_stored": None},
+            {"evaluate_only": True},
         )
     ]
     assert names == [
@@ -213,6 +316,7 @@ def test_name_of_the_config_tells_options_and_files_apart(folder):
             "default_plus1024",
             "default_DHW",
             "default_rescale_optional_hu_as_stored",
+            "default",
             "default",
         )
     ]
@@ -231,7 +335,7 @@ def test_name_of_the_config_tells_options_and_files_apart(folder):
     "options",
     [{"split_seed": -1}, {"fold": "6/5"}, {"label": 0}, {"label": True}, {"slices": "some"}]
     + [{"hu_offset": 0.5}, {"hu_offset": None}, {"axes": "DWH"}, {"axes": 1}]
-    + [{"rescale_optional": 1}, {"hu_as_stored": "yes"}],
+    + [{"rescale_optional": 1}, {"hu_as_stored": "yes"}, {"evaluate_only": "yes"}],
 )
 def test_options_of_the_wrong_kind(options):
     with pytest.raises(InputError, match=next(iter(options))):

@@ -170,6 +170,23 @@ def test_other_images_under_the_same_names_are_not_the_runs_own(run, tmp_path, c
     assert evaluate(run, *other_set, "--other-patients") == 0
 
 
+def test_one_patient_can_be_scored(run, tmp_path, capsys):
+    own_images(tmp_path / "one", 4)
+    for number in range(1, 6):
+        for name in ("images", "masks"):
+            (tmp_path / f"one/{name}/case{number}.png").unlink()
+    (tmp_path / "one/metadata.csv").unlink()
+    external = ("--dataset", "image_folder", "--manual-dir", str(tmp_path / "one"))
+    external += ("--window", "0", "255")
+    assert evaluate(run, *external, "--split", "all") == 0
+    (folder,) = run.glob("image_folder-*_all*")
+    assert summary(folder)["counts"]["n_images"] == 1
+    assert "0 train / 0 validation / 1 test (patients 0 / 0 / 1)" in capsys.readouterr().out
+    assert evaluate(run, *external, "--split", "train") == 2
+    said = "has no images: choose --split all, or one of test"
+    assert said in capsys.readouterr().err
+
+
 def test_nothing_marked_and_nothing_found_is_no_crash(run, tmp_path, capsys):
     blank = own_images(tmp_path / "blank", 3, marked=False)
     external = ("--dataset", "image_folder", "--manual-dir", blank, "--window", "0", "255")
