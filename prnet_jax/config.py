@@ -10,6 +10,7 @@ import ml_collections
 from ml_collections.config_dict import placeholder
 
 from prnet_jax.data.prepare import dataset_options
+from prnet_jax.data.preprocess import RESIZES
 from prnet_jax.errors import InputError
 from prnet_jax.models import model_fields
 
@@ -31,6 +32,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     data.data_dir = placeholder(str)  # prepared records; else $TFDS_DATA_DIR
     data.mask = "mask"  # which mask of the record is the target
     data.image_size = 256  # slices are resized to this side, in pixels
+    data.resize = "pad"  # slices that are not square: "pad" them with air, or "stretch" them
     data.window_hu = (-1000.0, 400.0)  # is mapped to 0..1; (0.0, 255.0) for grey values
     data.num_threads = 2  # threads that read and resize
     data.cache = True  # keep resized slices in memory, 5 bytes a pixel
@@ -173,6 +175,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         *("dataset.image_size", "dataset.num_threads"),
     ):
         require(field, lambda v: v >= 1, "1 or more")
+    require("dataset.resize", lambda v: v in RESIZES, " or ".join(RESIZES))
     require("dataset.window_hu", lambda v: len(v) == 2 and v[0] < v[1], "(lower, upper) HU")
     require("learning_rate", lambda v: v > 0, "above 0")
     require("loss", lambda v: v in ("bce_dice", "infnet"), "bce_dice or infnet")

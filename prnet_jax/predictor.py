@@ -17,7 +17,7 @@ from jax.sharding import Mesh
 
 from prnet_jax import compiler, processes, sharding, steps
 from prnet_jax.data import preprocess
-from prnet_jax.data.pipeline import Slices, eval_batches
+from prnet_jax.data.pipeline import Slices, eval_batches, step_arrays
 from prnet_jax.data.scan import AXES
 from prnet_jax.errors import InputError, Stopped
 from prnet_jax.progress import progress
@@ -84,8 +84,8 @@ class Predictor:
         for batch in eval_batches(slices, self.config.eval_batch_size, threads):
             if stop():
                 raise Stopped("Stopped during an evaluation.")
-            arrays = {name: batch[name] for name in ("image", "mask", "index")}
-            results = self.step(self.variables, sharding.shard_batch(self.mesh, arrays))
+            arrays = sharding.shard_batch(self.mesh, step_arrays(batch))
+            results = self.step(self.variables, arrays)
             index = np.asarray(results["index"])
             real = np.flatnonzero(index >= 0)
             order = real[np.argsort(index[real])]
@@ -95,6 +95,8 @@ class Predictor:
         self, slices: Slices, stop: Callable[[], bool] = lambda: False
     ) -> Iterator[tuple[int, np.ndarray]]:
         """(index, probability float32 [S, S]) of every slice, in order, with a progress bar.
+
+        Where slices are padded to a square, so are the probabilities; see `Slices.inside`.
 
         Arguments and errors as for `run`. With several processes all must iterate; only the first
         gets anything.
@@ -115,7 +117,8 @@ class Predictor:
     ) -> Prediction:
         """The mask of one slice or volume of any size.
 
-        Each slice is windowed and resized as in training; its probability is resized back.
+        Each slice is windowed and resized as in training, and padded or stretched as the run was;
+        its probability is resized back.
 
             predictor = prnet_jax.load("runs/prnet_quick")
             mask = predictor.predict(slice_hu).mask
@@ -132,8 +135,8 @@ class Predictor:
         """
         volume = _as_volume(array, axes)
         _check_spacing(spacing_mm, np.ndim(array))
-        window = self.config.dataset.window_hu
-        size = self.config.dataset.image_size
+        data = self.config.dataset
+        size, how = data.image_size, data.resize
         prob = np.empty(volume.shape, np.float32)
         # One slice must not cost a full batch; a volume fills them.
         batch = min(self.config.eval_batch_size, -(-len(volume) // self.mesh.size) * self.mesh.size)
@@ -141,12 +144,13 @@ class Predictor:
             chunk = volume[start : start + batch]
             image = np.zeros((batch, size, size, 1), np.float32)
             for i, pixels in enumerate(chunk):
-                image[i, ..., 0] = preprocess.resize_image(preprocess.window(pixels, *window), size)
+                seen = preprocess.window(pixels, *data.window_hu)
+                image[i, ..., 0] = preprocess.resize_image(seen, size, how)
             index = np.arange(batch, dtype=np.int32)
             arrays = {"image": image, "mask": np.zeros_like(image), "index": index}
             found = self.step(self.variables, sharding.shard_batch(self.mesh, arrays))["prob"]
             for i, small in enumerate(np.asarray(found)[: len(chunk)]):
-                prob[start + i] = preprocess.resize_prob(small, volume.shape[1:])
+                prob[start + i] = preprocess.resize_prob(small, volume.shape[1:], how)
         if np.ndim(array) == 2:
             prob = prob[0]
         elif axes == "HWD":

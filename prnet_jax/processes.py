@@ -131,18 +131,18 @@ def compile_together(step: Callable) -> Callable:
     """A jitted `step` that no process starts before all have compiled it.
 
     On CPUs a process gives up after waiting half a minute for another's data, and compilations can
-    end further apart than that. Call the result with arguments of the same shapes every time.
+    end further apart than that. Arguments of the same structure must have the same shapes.
     """
     if jax.process_count() == 1:
         return step
-    compiled = None
+    compiled = {}
 
     def run(*arguments):
-        nonlocal compiled
-        if compiled is None:
-            compiled = step.lower(*arguments).compile()
+        structure = jax.tree.structure(arguments)
+        if structure not in compiled:
+            compiled[structure] = step.lower(*arguments).compile()
             _wait_for_all()
-        return compiled(*arguments)
+        return compiled[structure](*arguments)
 
     run.lower = step.lower
     return run

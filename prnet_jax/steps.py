@@ -102,8 +102,10 @@ def make_train_step(
     """One step of training: augment, forward, backward, update.
 
     The batch holds `image` [N, H, W, 1] float32 0..1, `mask` [N, H, W, 1] float32 {0, 1} and
-    `draw` [N] int32, each image's index in the run's sequence of drawn images. Augmentation depends
-    on (seed, draw) alone, so the number of devices and a resume do not change it. The results
+    `draw` [N] int32, each image's index in the run's sequence of drawn images; and, if some image
+    is padded, `valid` [N, H, W, 1] bool, False on padding, which the loss leaves out. Augmentation
+    depends on (seed, draw) alone, so the number of devices and a resume do not change it, and moves
+    the padding with the image; what it brings in from outside the square counts. The results
     besides the state are float32 scalars: `loss`, `grad_norm`, `learning_rate`.
     """
     config = ml_collections.FrozenConfigDict(config)  # it is traced later
@@ -111,7 +113,7 @@ def make_train_step(
     dropout_key = jax.random.fold_in(jax.random.key(config.seed), 2)
     all_heads = config.loss == "infnet" or bool(config.head_weights)
 
-    def loss_of(params, batch_stats, key, image, mask):
+    def loss_of(params, batch_stats, key, image, mask, valid=None):
         with _remat() if config.remat else contextlib.nullcontext():
             output, updates = model.apply(
                 {"params": params, "batch_stats": batch_stats},
@@ -121,7 +123,7 @@ def make_train_step(
                 mutable=["batch_stats"],
                 rngs={"dropout": key},
             )
-        loss = _training_loss(output, mask, config).mean()
+        loss = _training_loss(output, mask, valid, config).mean()
         return loss, updates.get("batch_stats", {})
 
     def gradient_of_part(carry, part):
@@ -132,7 +134,7 @@ def make_train_step(
 
     def train_step(state, batch):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, batch["draw"])
-        images = augment(keys, batch["image"], batch["mask"], config.augment)
+        images = _augmented(keys, batch, config.augment)
         # Part i takes every n-th image, so each part is spread over all devices.
         parts = config.accumulate_steps
         images = [x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for x in images]
@@ -169,9 +171,10 @@ def make_eval_step(
 ) -> Callable[[dict[str, Any], Batch], dict[str, jax.Array]]:
     """One step of evaluation: variables and a batch -> results per image.
 
-    The batch holds `image` and `mask` as for training, and `index` [N] int32, the image's place in
-    its split, -1 for padding. The results are `index`; `prob` [N, H, W] float32; `loss` [N]
-    float32; and `tp`, `fp`, `fn`, `tn` [N] int32, pixels at `config.threshold`.
+    The batch holds `image`, `mask` and perhaps `valid` as for training, and `index` [N] int32, the
+    image's place in its split, -1 for those that fill the batch. The results are `index`; `prob`
+    [N, H, W] float32; `loss` [N] float32; and `tp`, `fp`, `fn`, `tn` [N] int32, valid pixels at
+    `config.threshold`.
 
     With `flips` the probability is the mean over the image and its three mirror images (left-right,
     top-bottom, both), each flipped back. The loss is still that of the image itself.
@@ -188,14 +191,29 @@ def make_eval_step(
             mirrored = logits_of(jnp.flip(batch["image"], axes))
             probs.append(jnp.flip(nn.sigmoid(mirrored), axes))
         prob = jnp.mean(jnp.stack(probs), axis=0)[..., 0]
+        mask, valid = batch["mask"], batch.get("valid")
+        loss = bce_dice(logits, mask, config.bce_weight, config.dice_weight, valid)
+        valid = None if valid is None else valid[..., 0]
         return {
             "index": batch["index"],
             "prob": prob,
-            "loss": bce_dice(logits, batch["mask"], config.bce_weight, config.dice_weight),
-            **counts(prob >= config.threshold, batch["mask"][..., 0] > 0.5),
+            "loss": loss,
+            **counts(prob >= config.threshold, mask[..., 0] > 0.5, valid=valid),
         }
 
     return eval_step
+
+
+def _augmented(
+    keys: jax.Array, batch: Batch, config: ml_collections.FrozenConfigDict
+) -> tuple[jax.Array, ...]:
+    """`image` and `mask` of a batch after `augment`; and `valid`, if the batch has it."""
+    if "valid" not in batch:
+        return augment(keys, batch["image"], batch["mask"], config)
+    padding = (~batch["valid"]).astype(jnp.float32)  # a second mask
+    both = jnp.concatenate([batch["mask"], padding], axis=-1)
+    image, both = augment(keys, batch["image"], both, config)
+    return image, both[..., :1], both[..., 1:] < 0.5
 
 
 def _remat() -> contextlib.AbstractContextManager:
@@ -234,12 +252,15 @@ def _remat() -> contextlib.AbstractContextManager:
 def _training_loss(
     output: jax.Array | tuple[jax.Array, ...],
     mask: jax.Array,
+    valid: jax.Array | None,
     config: ml_collections.FrozenConfigDict,
 ) -> jax.Array:
     """The loss that `config` names, [N], of the logits of the main head or of all heads."""
     if config.loss == "infnet":
-        return infnet_loss(output, mask)
-    loss = functools.partial(bce_dice, bce_weight=config.bce_weight, dice_weight=config.dice_weight)
+        return infnet_loss(output, mask, valid)
+    loss = functools.partial(
+        bce_dice, bce_weight=config.bce_weight, dice_weight=config.dice_weight, valid=valid
+    )
     if config.head_weights:
         return head_losses(output, mask, config.head_weights, loss)
     return loss(output, mask)

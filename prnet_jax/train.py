@@ -13,7 +13,13 @@ from jax.sharding import Mesh
 from prnet_jax import benchmark, optim, processes, report, sharding, steps
 from prnet_jax.config import check_config
 from prnet_jax.data import leakage
-from prnet_jax.data.pipeline import Slices, open_splits, splits_hash, train_batches
+from prnet_jax.data.pipeline import (
+    Slices,
+    open_splits,
+    splits_hash,
+    step_arrays,
+    train_batches,
+)
 from prnet_jax.data.prepare import prepare
 from prnet_jax.errors import InputError, Stopped
 from prnet_jax.evaluate.run import about_test, score_split
@@ -59,6 +65,7 @@ def train_and_evaluate(
     workdir = pathlib.Path(workdir)
     # ---- what can be refused before anything is read or written
     mesh = sharding.make_mesh()
+    config = _as_begun(config, workdir)
     model = _check_settings(config, workdir, mesh)
     initial = initial_variables(config, model)
 
@@ -116,8 +123,7 @@ def train_and_evaluate(
                     if stop():
                         raise Stopped
                     batch = next(batches)
-                    arrays = {name: batch[name] for name in ("image", "mask", "draw")}
-                    arrays = sharding.shard_batch(mesh, arrays)
+                    arrays = sharding.shard_batch(mesh, step_arrays(batch))
                     session.state, results = train_step(session.state, arrays)
                     session.add(results, batch["id"].tolist())
             except Stopped:
@@ -141,6 +147,20 @@ def train_and_evaluate(
             summary = score_split(best, slices["test"], workdir / files.TEST, scored, stop=stop)
     print(report.end(workdir, summary, clock), flush=True)
     return summary
+
+
+def _as_begun(
+    config: ml_collections.ConfigDict, workdir: pathlib.Path
+) -> ml_collections.ConfigDict:
+    """A copy of the config, in which newer fields are as the run in the folder was begun."""
+    config = config.copy_and_resolve_references()
+    lacking = processes.on_first(lambda: directory.lacking_fields(workdir))
+    given = files.flat(config.to_dict())
+    for name, value in lacking.items():
+        if given[name] != value:
+            print(f"config.{name} stays {value!r}: the run was begun before this field was there")
+    config.update_from_flattened_dict(lacking)
+    return config
 
 
 def _check_settings(config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: Mesh) -> Any:

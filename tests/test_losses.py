@@ -174,3 +174,38 @@ def test_infnet_loss_takes_the_edge_of_the_mask():
     np.testing.assert_allclose(wrong, [40 * 4 / 64], rtol=1e-6)  # the four inner pixels
     with pytest.raises(InputError, match="5 heads, the network has 1"):
         losses.infnet_loss(sure[:1], jnp.asarray(target))
+
+
+def padded(array, fill):
+    """[N, 5, 4, 1] in the middle of [N, 8, 4, 1]."""
+    spread = np.broadcast_to(fill, (len(array), 8, 4, 1)).astype(np.float32)
+    return jnp.asarray(spread).at[:, 1:6].set(array)
+
+
+def infnet(logits, target, valid=None):
+    return losses.infnet_loss([logits, -logits, logits / 2, logits + 1, 2 * logits], target, valid)
+
+
+@pytest.mark.parametrize(
+    "loss", [losses.bce, losses.bce_dice, losses.region_loss, infnet, losses.dice_loss]
+)
+def test_padding_does_not_matter(batch, loss):
+    """Whatever stands in the padding: the loss and the gradient are those without it."""
+    logits, target = (jnp.asarray(part, jnp.float32) for part in batch)
+    valid = padded(jnp.ones(target.shape), 0.0) > 0
+    with_gradient = jax.jit(
+        lambda x, target, valid: jax.value_and_grad(
+            lambda x: ((found := loss(x, target, valid=valid)).sum(), found), has_aux=True
+        )(x)
+    )
+    (_, expected), slope = with_gradient(logits, target, None)
+    rng = np.random.default_rng(1)
+    for noise in (np.zeros((8, 4, 1)), rng.integers(0, 2, (8, 4, 1))):
+        (_, found), padded_slope = with_gradient(
+            padded(logits, 9 * noise), padded(target, noise), valid
+        )
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+        np.testing.assert_allclose(padded_slope[:, 1:6], slope, rtol=1e-5, atol=1e-7)
+        np.testing.assert_array_equal(jnp.where(valid, 0, padded_slope), 0)
+    (_, all_valid), _ = with_gradient(logits, target, jnp.ones(target.shape, bool))
+    np.testing.assert_allclose(all_valid, expected, rtol=1e-6)

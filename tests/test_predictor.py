@@ -83,6 +83,7 @@ def as_seen(variables, batch):
 
 def test_an_array_is_windowed_resized_and_resized_back(tiny_config):
     """A step at a pixel of the network stays where it was, and its sides keep their values."""
+    tiny_config.dataset.resize = "stretch"
     tiny_config.dataset.window_hu = (-1000.0, 1000.0)
     image = np.full((96, 64), -800, np.int16)  # network pixels of 3 x 2
     image[:, 32:] = 600
@@ -93,6 +94,24 @@ def test_an_array_is_windowed_resized_and_resized_back(tiny_config):
     np.testing.assert_allclose(found.prob[:, 33:], 0.8, rtol=1e-6)
     assert not found.mask[:, :31].any() and found.mask[:, 33:].all()
     assert found.warnings == []
+
+
+@pytest.mark.parametrize("shape", [(96, 48), (48, 96), (2, 96, 48)])
+def test_padding_is_air_for_the_network_and_is_cut_off(tiny_config, shape):
+    tiny_config.dataset.window_hu = (-1000.0, 1000.0)
+    seen = []
+
+    def watched(variables, batch):
+        seen.append(np.asarray(batch["image"]))
+        return as_seen(variables, batch)
+
+    found = predictor(tiny_config, watched).predict(np.full(shape, 600))
+    assert found.prob.shape == found.mask.shape == shape
+    np.testing.assert_allclose(found.prob, 0.8, rtol=1e-6)  # up to the border
+    (image,) = seen
+    first = image[0, ..., 0] if shape[-1] == 48 else image[0, ..., 0].T
+    np.testing.assert_allclose(first[:, 8:24], 0.8, rtol=1e-6)
+    assert not first[:, :8].any() and not first[:, 24:].any()
 
 
 def test_a_slice_of_the_networks_size_is_not_resampled(tiny_config):

@@ -156,6 +156,7 @@ def test_bfloat16_and_accumulation_run(tiny_config, tmp_path):
         ("augment.noise", 2.0, "augmentation noise must be from 0"),
         ("num_epochs", 0, "config.num_epochs must be 1 or more, found 0"),
         ("dataset.window_hu", (400.0, -1000.0), "config.dataset.window_hu must be"),
+        ("dataset.resize", "crop", "config.dataset.resize must be pad or stretch, found 'crop'"),
     ],
 )
 def test_refusals_write_nothing(tiny_config, tmp_path, field, value, message):

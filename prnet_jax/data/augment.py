@@ -33,7 +33,7 @@ def augment(
     Args:
         keys: [N] PRNG keys (`jax.random.key`), one per example.
         image: float32 [N, H, W, C] in [0, 1], already windowed: 0 is air.
-        mask: float32 {0, 1} [N, H, W, 1].
+        mask: float32 {0, 1} [N, H, W, M]: M masks of the image.
         config: any of these fields; a missing one is 0, which is off.
             flip_horizontal, flip_vertical: probability of exchanging left and right, or top and
                 bottom.
@@ -48,7 +48,7 @@ def augment(
             noise: largest standard deviation of Gaussian noise.
 
     Returns:
-        image float32 [N, H, W, C] in [0, 1]; mask float32 {0, 1} [N, H, W, 1]. Points from outside
+        image float32 [N, H, W, C] in [0, 1]; mask float32 {0, 1} [N, H, W, M]. Points from outside
         the picture are 0.
 
     Raises:
@@ -76,7 +76,7 @@ def _augment_batch(keys, image, mask, amounts):
 
 
 def _augment_one(key, image, mask, amounts):
-    """`augment` for one example: image [H, W, C], mask [H, W, 1]."""
+    """`augment` for one example: image [H, W, C], mask [H, W, M]."""
     amount = dict(zip(FIELDS, amounts, strict=True))
     key_of = dict(zip(FIELDS, jax.random.split(key, len(FIELDS)), strict=True))
     height, width, channels = image.shape

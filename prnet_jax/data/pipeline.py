@@ -12,9 +12,11 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from prnet_jax.data import records
-from prnet_jax.data.preprocess import resize_image, resize_mask, window
+from prnet_jax.data.preprocess import extent, inside, resize_image, resize_mask, window
 from prnet_jax.data.splits import SPLITS, manifest_hash
 from prnet_jax.errors import InputError
+
+_ARRAYS = ("image", "mask", "valid", "draw", "index")  # of a batch, those that a step takes
 
 
 class Slices:
@@ -22,9 +24,12 @@ class Slices:
 
     Item i is a dict: `image` float32 [S, S, 1] in 0..1, `mask` float32 [S, S, 1] of 0 and 1, `id`
     and `patient_id` str, `spacing_mm` float64 [2] of the resized pixels (row, column; NaN where
-    not known). With `config.cache` every slice read is kept in memory; without it none is.
+    not known). If any slice of the split is padded to a square, each has `valid` bool [S, S, 1]
+    too, False on padding. With `config.cache` every slice read is kept in memory; without it none
+    is.
 
     Attributes:
+        ids: the id of every slice, in order.
         mask_names: the masks that the data set has.
         mask_name: the one in use.
         unit: of the stored pixels, one of `records.UNITS`.
@@ -54,10 +59,17 @@ class Slices:
         self.mask_name = config.mask
         # A data set has one unit.
         self.unit = self._source[0]["unit"].decode() if len(self._source) else records.UNITS[0]
-        self._size = config.image_size
+        self._size, self._how = config.image_size, config.resize
         self._window = tuple(config.window_hu)
         self._kept: dict[int, Any] | None = {} if config.cache else None
         self._check_window(builder.name)
+        self.ids: list[str] = []
+        extents = []
+        for record in self._source:
+            self.ids.append(record["id"].decode())
+            extents.append(self._extent(records.shape_of(record["image"])))
+        self._extents = np.array(extents, np.int32).reshape(-1, 2)
+        self._is_padded = bool((self._extents < self._size).any())
 
     def __len__(self) -> int:
         return len(self._source)
@@ -70,7 +82,15 @@ class Slices:
             packed = self._read(i)
             if self._kept is not None:
                 self._kept[i] = packed
-        return {**packed, "mask": packed["mask"].astype(np.float32)}
+        item = {**packed, "mask": packed["mask"].astype(np.float32)}
+        if self._is_padded:
+            item["valid"] = np.zeros(item["mask"].shape, bool)
+            item["valid"][self.inside(i)] = True
+        return item
+
+    def inside(self, i: int) -> tuple[slice, slice]:
+        """The rows and the columns of slice i that are not padding."""
+        return inside(self._extents[i], self._size)
 
     def mask(self, i: int, name: str) -> np.ndarray:
         """Another mask of slice i, such as that of one reader: bool [S, S].
@@ -78,18 +98,17 @@ class Slices:
         Raises:
             KeyError: the data set has no such mask.
         """
-        return resize_mask(records.decode_mask(self._source[int(i)][name]), self._size)
-
-    @property
-    def ids(self) -> list[str]:
-        """The id of every slice, in order."""
-        return [record["id"].decode() for record in self._source]
+        mask = records.decode_mask(self._source[int(i)][name])
+        return resize_mask(mask, self._size, self._how)
 
     def stored(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """(id, patient_id, pixels int16 [H, W] as stored) of every slice, in order."""
         for record in self._source:
             pixels = records.decode_hu(record["image"])
             yield record["id"].decode(), record["patient_id"].decode(), pixels
+
+    def _extent(self, shape: tuple[int, int]) -> tuple[int, int]:
+        return extent(shape, self._size, self._how)
 
     def _check_window(self, name: str) -> None:
         """Refuses a window of HU on grey values, which would leave them little contrast."""
@@ -107,10 +126,10 @@ class Slices:
         record = self._source[i]
         image = window(records.decode_hu(record["image"]), *self._window)
         mask = records.decode_mask(record[self.mask_name])
-        scale = np.divide(image.shape, self._size)
+        scale = np.divide(image.shape, self._extent(image.shape))
         return {
-            "image": resize_image(image, self._size)[..., None],
-            "mask": resize_mask(mask, self._size)[..., None],
+            "image": resize_image(image, self._size, self._how)[..., None],
+            "mask": resize_mask(mask, self._size, self._how)[..., None],
             "id": record["id"].decode(),
             "patient_id": record["patient_id"].decode(),
             "spacing_mm": np.asarray(record["spacing_mm"], np.float64) * scale,
@@ -159,6 +178,11 @@ def eval_batches(
     """Every slice once, in order, with `index` [N] int32, which is -1 for padding at the end."""
     padded = _Padded(slices, batch_size)
     return _batches(padded.__getitem__, len(padded), batch_size, num_threads)
+
+
+def step_arrays(batch: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays of a batch that a step of `prnet_jax.steps` takes."""
+    return {name: batch[name] for name in _ARRAYS if name in batch}
 
 
 def _batches(

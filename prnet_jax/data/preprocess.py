@@ -1,12 +1,14 @@
 """From stored pixels to a network's input, and from its probability back to the picture's size."""
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 from scipy import sparse
 
 AIR = -1000  # HU
 LOWEST_EXPECTED = -200  # HU; every chest slice has lung or air below it
+RESIZES = ("pad", "stretch")  # how a slice that is not square becomes a square
 
 
 def window(hu: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -14,30 +16,66 @@ def window(hu: np.ndarray, low: float, high: float) -> np.ndarray:
     return ((np.clip(hu, low, high) - low) / (high - low)).astype(np.float32)
 
 
-def resize_image(image: np.ndarray, size: int) -> np.ndarray:
-    """[H, W] -> [size, size] float32: each new pixel is the mean over the area it covers."""
-    return _weighted(image, *(_area_weights(n, size) for n in image.shape))
+def extent(shape: Sequence[int], size: int, how: str) -> tuple[int, int]:
+    """The rows and columns that a resized picture fills of [size, size].
+
+    Args:
+        shape: (H, W) of the picture.
+        size: the side of the square.
+        how: "pad": the longer side fills the square, and the shorter one keeps the proportion, to
+            the nearest whole pixel. "stretch": both sides fill it.
+    """
+    if how == "stretch":
+        return size, size
+    longer = max(shape)
+    rows, columns = (max(1, (2 * n * size + longer) // (2 * longer)) for n in shape)
+    return rows, columns
 
 
-def resize_mask(mask: np.ndarray, size: int) -> np.ndarray:
-    """Bool [H, W] -> [size, size]: set where more than half of the covered area is set."""
-    return resize_image(mask, size) > 0.5
+def inside(extent: Sequence[int], size: int) -> tuple[slice, slice]:
+    """Where a picture of `extent` lies in [size, size]: in the middle. The rest is padding."""
+    rows, columns = (slice((size - n) // 2, (size - n) // 2 + n) for n in map(int, extent))
+    return rows, columns
 
 
-def resize_prob(prob: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def resize_image(image: np.ndarray, size: int, how: str = "stretch") -> np.ndarray:
+    """[H, W] -> [size, size] float32: each new pixel is the mean over the area it covers.
+
+    Where `how` is "pad", see `extent`, the padding is 0: after `window` the lowest value, air.
+    """
+    filled = extent(image.shape, size, how)
+    weights = (_area_weights(old, new) for old, new in zip(image.shape, filled, strict=True))
+    square = np.zeros((size, size), np.float32)
+    square[inside(filled, size)] = _weighted(image, *weights)
+    return square
+
+
+def resize_mask(mask: np.ndarray, size: int, how: str = "stretch") -> np.ndarray:
+    """Bool [H, W] -> [size, size]: set where more than half of the covered area is set.
+
+    `how` as for `resize_image`; the padding is not set.
+    """
+    return resize_image(mask, size, how) > 0.5
+
+
+def resize_prob(prob: np.ndarray, shape: tuple[int, int], how: str = "stretch") -> np.ndarray:
     """Brings a network's probability back to the size of the picture before `resize_image`.
 
-    Both grids cover the same area, so no border moves. An axis that grows is interpolated linearly
-    between pixel centres (PyTorch's `align_corners=False`) and constant beyond the outermost ones.
-    An axis that shrinks takes the mean over the area each new pixel covers, as `resize_image` does.
+    Padding is cut off. Both grids cover the same area, so no border moves. An axis that grows is
+    interpolated linearly between pixel centres (PyTorch's `align_corners=False`) and constant
+    beyond the outermost ones. An axis that shrinks takes the mean over the area each new pixel
+    covers, as `resize_image` does.
 
     Args:
         prob: float [S, S] in 0..1.
         shape: (H, W) of the result.
+        how: as for `resize_image`.
 
     Returns:
         float32 [H, W] in 0..1. A constant stays constant, and an equal shape changes nothing.
     """
+    if how == "pad":
+        prob = prob[inside(extent(shape, len(prob), how), len(prob))]
     rows, columns = (
         _area_weights(old, new) if new <= old else _linear_weights(old, new)
         for old, new in zip(prob.shape, shape, strict=True)

@@ -102,6 +102,12 @@ def encode_mask(mask: np.ndarray) -> io.BytesIO:
     return _png(np.asarray(mask, bool).astype(np.uint8))
 
 
+def shape_of(png: bytes) -> tuple[int, int]:
+    """(H, W) of a PNG, from its header alone."""
+    with Image.open(io.BytesIO(png)) as image:
+        return image.height, image.width
+
+
 def decode_mask(png: bytes) -> np.ndarray:
     """An 8-bit PNG of `encode_mask` as bool [H, W]."""
     return _pixels(png) > 0

@@ -122,6 +122,8 @@ def _about_network(predictor: Predictor) -> dict[str, Any]:
         "seed": config.seed,
         "dataset": config.dataset.name,
         "mask": config.dataset.mask,
+        "image_size": config.dataset.image_size,
+        "resize": config.dataset.resize,
         "window_hu": list(config.dataset.window_hu),
         "tta": "none",
         "threshold_from": "given",
@@ -137,6 +139,8 @@ def score_split(
     stop: Callable[[], bool] = lambda: False,
 ) -> dict[str, Any]:
     """Predicts a split in all processes; the first scores each image as it comes, and writes.
+
+    Padding is neither scored nor drawn.
 
     Args:
         predictor: its `config.threshold` makes the masks.
@@ -160,11 +164,11 @@ def score_split(
             open_folder(directory)
             gallery = pictures.enter_context(Gallery(directory, threshold))
         for index, prob in predictor.predict_split(slices, stop):
-            item = slices[index]
-            mask = item["mask"][..., 0] > 0.5
-            readers = {name: slices.mask(index, name) for name in reader_names(slices)}
+            item, inside = slices[index], slices.inside(index)
+            prob, mask = prob[inside], item["mask"][*inside, 0] > 0.5
+            readers = {name: slices.mask(index, name)[inside] for name in reader_names(slices)}
             row = scores.add(prob, mask, item, readers)
-            gallery.add(row, item["image"][..., 0], mask, prob)
+            gallery.add(row, item["image"][*inside, 0], mask, prob)
         return processes.on_first(lambda: write_evaluation(scores, gallery, directory, about))
 
 
@@ -201,7 +205,8 @@ def _tune(predictor: Predictor, source: Source, choices: Choices) -> ThresholdTa
     print("threshold  from the validation split of the run's own data", flush=True)
     table, slices = ThresholdTable(choices.empty_policy), source.validation
     for index, prob in predictor.predict_split(slices):
-        table.add(prob, slices[index]["mask"][..., 0] > 0.5)
+        inside = slices.inside(index)
+        table.add(prob[inside], slices[index]["mask"][*inside, 0] > 0.5)
     best = processes.on_first(table.best)
     if math.isnan(best):
         raise InputError(

@@ -30,7 +30,7 @@ SPACING = ("spacing_row_mm", "spacing_column_mm")  # of the pixels that are scor
 _UNITS = (
     "fractions; _px in pixels of image_size, _mm in mm; hd95 the larger of the two directed 95th "
     "percentiles, hd95_pooled the percentile of both directions together; distances, also those in "
-    "mm, are of masks at image_size"
+    "mm, are of masks at image_size; padding to a square is left out"
 )
 _THRESHOLD_COLUMNS = ("dsc", "iou", "sen", "ppv")
 _READER = "reader_"  # begins the names of masks that are outlines by several people
@@ -58,7 +58,6 @@ class SplitScores:
         self._policy = policy
         self._target_name = target_name
         self._pooled = PooledPixels()
-        self._image_size = 0
 
     def add(
         self,
@@ -70,10 +69,10 @@ class SplitScores:
         """Scores one image.
 
         Args:
-            prob: float32 [S, S] in 0..1.
-            mask: bool [S, S], the target.
+            prob: float32 [H, W] in 0..1; the images may differ in size.
+            mask: bool [H, W], the target.
             about: `id`, `patient_id` and `spacing_mm` of the image.
-            readers: outlines by other people, bool [S, S] each; the same names for all images.
+            readers: outlines by other people, bool [H, W] each; the same names for all images.
 
         Returns:
             The row of per_image.csv without its picture.
@@ -85,7 +84,6 @@ class SplitScores:
             **dict(zip(SPACING, map(float, about["spacing_mm"]), strict=True)),
         }
         self.rows.append(row)
-        self._image_size = prob.shape[0]
         self._pooled.add(prob, mask, self._threshold)
         self.thresholds.add(prob, mask)
         self.reliability.add(prob, mask)
@@ -99,7 +97,6 @@ class SplitScores:
         """What summary.json says of the scores."""
         pooled = self._pooled.result()
         summary = {
-            "image_size": self._image_size,
             "threshold": self._threshold,
             "units": _UNITS,
             **summarize(self.rows, self._policy),
@@ -125,7 +122,7 @@ class ThresholdTable:
         self._scores = ThresholdScores()
 
     def add(self, prob: np.ndarray, mask: np.ndarray) -> None:
-        """Adds an image: prob, float32 [S, S] in 0..1; mask, bool [S, S], the target."""
+        """Adds an image: prob, float32 [H, W] in 0..1; mask, bool [H, W], the target."""
         self._scores.add(prob, mask)
 
     def columns(self) -> dict[str, np.ndarray]:

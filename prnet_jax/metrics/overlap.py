@@ -11,13 +11,16 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 
-def counts(pred: jax.Array, target: jax.Array, axis=(-2, -1)) -> dict[str, jax.Array]:
+def counts(
+    pred: jax.Array, target: jax.Array, axis=(-2, -1), valid: jax.Array | None = None
+) -> dict[str, jax.Array]:
     """True and false positives and negatives; can be jitted, vmapped and sharded.
 
     Args:
         pred: bool [..., H, W], the predicted mask.
         target: bool [..., H, W], the reference mask.
         axis: the axes to count over.
+        valid: bool [..., H, W], the pixels to count; None for all.
 
     Returns:
         tp, fp, fn, tn: int32 [...] pixels. `merge_counts` adds up many images.
@@ -31,7 +34,7 @@ def counts(pred: jax.Array, target: jax.Array, axis=(-2, -1)) -> dict[str, jax.A
         raise ValueError(f"masks must be bool, found {pred.dtype} and {target.dtype}")
 
     def count(pixels):
-        return jnp.sum(pixels, axis=axis, dtype=jnp.int32)
+        return jnp.sum(pixels, axis=axis, dtype=jnp.int32, where=valid)
 
     return {
         "tp": count(pred & target),

@@ -5,7 +5,7 @@ import fcntl
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
@@ -22,6 +22,8 @@ LOCAL_FIELDS = {
     *("distributed", "coordinator", "num_processes", "process_id", "dead_after_s"),
     *("stop_within_s", "compilation_cache"),
 }
+# Newer fields, and what a run does that was begun without them.
+_BEFORE_THE_FIELD = {"dataset.resize": "stretch"}
 
 
 def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
@@ -42,12 +44,8 @@ def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
                 f"--workdir {workdir} holds files but no run (no {files.CONFIG}): name a new folder"
             )
         return
-    try:
-        before = files.flat(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, AttributeError):
-        raise InputError(
-            f"{path} is not a config that this program wrote: restore it or name a new --workdir"
-        ) from None
+    before = _begun_with(path)
+    before = _lacking(before) | before
     now = files.flat(json.loads(config.to_json()))
     differ = [
         field
@@ -61,6 +59,15 @@ def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
             f"--workdir {workdir} holds a run with another config ({shown}{more}): "
             "repeat its command to resume it, or name a new --workdir"
         )
+
+
+def lacking_fields(workdir: pathlib.Path) -> dict[str, Any]:
+    """Fields that were not there when the run in a folder began, and how it goes on: {name: value}.
+
+    Raises:
+        InputError: its config is damaged.
+    """
+    return _lacking(_begun_with(workdir / files.CONFIG)) if is_run(workdir) else {}
 
 
 def settings_of(config: ml_collections.ConfigDict) -> str:
@@ -104,7 +111,7 @@ def open_run(
 
 
 def read_run(workdir: str | os.PathLike) -> tuple[ml_collections.ConfigDict, dict[str, Any]]:
-    """The config and the provenance of a run.
+    """The config and the provenance of a run; fields that it was begun without are filled in.
 
     Raises:
         InputError: the folder holds no run, or damaged files.
@@ -117,8 +124,10 @@ def read_run(workdir: str | os.PathLike) -> tuple[ml_collections.ConfigDict, dic
             f"{workdir / files.PROVENANCE} does not say {' and '.join(needed)}: train again"
         )
     try:
+        lacking = _lacking(files.flat(config))
         config = ml_collections.ConfigDict(config)
         config.model.name, config.dataset.name  # noqa: B018
+        config.update_from_flattened_dict(lacking)
     except (TypeError, ValueError, AttributeError):
         raise InputError(f"{workdir / files.CONFIG} is not a config of this program") from None
     return config, about
@@ -160,6 +169,20 @@ def locked(workdir: pathlib.Path) -> Iterator[None]:
         yield
     finally:
         os.close(folder)
+
+
+def _begun_with(path: pathlib.Path) -> dict[str, Any]:
+    """The fields of a config.json, flat."""
+    try:
+        return files.flat(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, AttributeError):
+        raise InputError(
+            f"{path} is not a config that this program wrote: restore it or name a new --workdir"
+        ) from None
+
+
+def _lacking(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: old for name, old in _BEFORE_THE_FIELD.items() if name not in fields}
 
 
 def _read_json(workdir: pathlib.Path, name: str) -> Any:

@@ -17,7 +17,9 @@ def test_hu_round_trip_over_all_of_int16():
 
 def test_mask_round_trip():
     mask = np.random.default_rng(0).random((7, 5)) > 0.5
-    np.testing.assert_array_equal(records.decode_mask(records.encode_mask(mask).read()), mask)
+    png = records.encode_mask(mask).read()
+    np.testing.assert_array_equal(records.decode_mask(png), mask)
+    assert records.shape_of(png) == (7, 5)
 
 
 def test_example():

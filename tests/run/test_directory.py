@@ -27,6 +27,23 @@ def test_another_config_is_refused_with_the_difference(tiny_config, tmp_path):
         directory.check_run(tmp_path / "run", tiny_config)
 
 
+def test_fields_that_an_older_run_lacks_have_their_old_meaning(tiny_config, tmp_path):
+    run = tmp_path / "run"
+    assert directory.lacking_fields(run) == {}
+    directory.open_run(run, tiny_config, ABOUT)
+    assert directory.lacking_fields(run) == {}
+    assert directory.read_run(run)[0].dataset.resize == "pad"
+    config = json.loads((run / "config.json").read_text())
+    del config["dataset"]["resize"]
+    (run / "config.json").write_text(json.dumps(config))
+    assert directory.lacking_fields(run) == {"dataset.resize": "stretch"}
+    assert directory.read_run(run)[0].dataset.resize == "stretch"
+    with pytest.raises(InputError, match="dataset.resize was 'stretch', is 'pad'"):
+        directory.check_run(run, tiny_config)
+    tiny_config.dataset.resize = "stretch"
+    assert directory.open_run(run, tiny_config, ABOUT) == ABOUT
+
+
 def test_other_images_are_refused(tiny_config, tmp_path):
     directory.open_run(tmp_path / "run", tiny_config, ABOUT)
     with pytest.raises(InputError, match="other splits or images"):
@@ -47,6 +64,8 @@ def test_a_damaged_config_is_refused(tiny_config, tmp_path):
         (tmp_path / "config.json").write_text(text)
         with pytest.raises(InputError, match="is not a config that this program wrote"):
             directory.check_run(tmp_path, tiny_config)
+        with pytest.raises(InputError, match="is not a config that this program wrote"):
+            directory.lacking_fields(tmp_path)
 
 
 def test_flat():

@@ -1,0 +1,112 @@
+"""Slices that are not square: padded to a square, or stretched as before."""
+
+import numpy as np
+import pytest
+
+from prnet_jax.data.pipeline import Slices, eval_batches, step_arrays, train_batches
+from prnet_jax.data.preprocess import extent, inside, resize_image, resize_mask, resize_prob
+from tests.data.made_up_records import MadeUp, disc
+
+SHAPE = (400, 512)  # at 64: 50 rows, from the seventh on
+CIRCLE = disc(SHAPE, (200, 256), 120)
+
+
+@pytest.fixture
+def data(tiny_config):
+    tiny_config.dataset.image_size = 64
+    return tiny_config.dataset
+
+
+def made_up(*masks):
+    """Slices that show their mask as water in air."""
+    return MadeUp([(np.where(mask, 0, -1000), {"mask": mask}) for mask in masks])
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "filled"),
+    [
+        ((400, 512), 64, (50, 64)),
+        ((512, 400), 256, (256, 200)),
+        ((403, 512), 64, (50, 64)),  # 50.4
+        ((404, 512), 64, (51, 64)),  # 50.5
+        ((1, 1000), 32, (1, 32)),
+        ((97, 97), 64, (64, 64)),
+    ],
+)
+def test_extent_by_hand(shape, size, filled):
+    assert extent(shape, size, "pad") == filled
+    assert extent(shape, size, "stretch") == (size, size)
+
+
+def test_padding_by_hand():
+    image = np.arange(8.0).reshape(2, 4) + 1
+    padded = resize_image(image, 4, "pad")
+    assert padded.dtype == np.float32
+    np.testing.assert_array_equal(padded, [[0] * 4, [1, 2, 3, 4], [5, 6, 7, 8], [0] * 4])
+    # Three rows of four: the odd row of padding is below.
+    np.testing.assert_array_equal(resize_image(np.ones((3, 4)), 4, "pad").any(1), [1, 1, 1, 0])
+    np.testing.assert_array_equal(resize_mask(image > 4, 4, "pad"), padded > 4)
+    np.testing.assert_array_equal(resize_prob(padded, (2, 4), "pad"), image)
+    # Back at another size: the padding does not bleed into the picture.
+    np.testing.assert_array_equal(resize_prob(padded > 0, (9, 18), "pad"), np.ones((9, 18)))
+
+
+@pytest.mark.parametrize("side", [31, 64, 200])
+def test_a_square_is_the_same_to_the_bit(side):
+    image = np.random.default_rng(0).random((side, side))
+    for resize in (resize_image, resize_mask):
+        np.testing.assert_array_equal(resize(image, 64, "pad"), resize(image, 64, "stretch"))
+    small = resize_image(image, 64)
+    back = [resize_prob(small, image.shape, how) for how in ("pad", "stretch")]
+    np.testing.assert_array_equal(*back)
+
+
+def test_a_circle_stays_a_circle(data):
+    item = Slices(made_up(CIRCLE), "train", data)[0]
+    mask, valid = item["mask"][..., 0] > 0, item["valid"][..., 0]
+    assert (mask.any(1).sum(), mask.any(0).sum()) == (30, 30)  # a diameter of 240 / 8
+    np.testing.assert_array_equal(mask[7:57, 7:57], mask[7:57, 7:57].T)
+    assert mask.sum() == pytest.approx(np.pi * 15**2, rel=0.02)
+    assert valid.dtype == bool and valid[7:57].all() and not valid[:7].any()
+    assert not valid[57:].any() and not item["image"][~valid].any()
+    np.testing.assert_array_equal(item["spacing_mm"], [6, 6])
+
+
+def test_stretched_as_before(data):
+    data.resize = "stretch"
+    item = Slices(made_up(CIRCLE), "train", data)[0]
+    assert "valid" not in item
+    np.testing.assert_array_equal(item["mask"][..., 0] > 0, resize_mask(CIRCLE, 64))
+    assert (item["mask"].any(1).sum(), item["mask"].any(0).sum()) == (38, 30)
+    np.testing.assert_array_equal(item["spacing_mm"], [0.75 * 400 / 64, 6])
+
+
+def test_spacing_is_exact_where_the_shorter_side_is_rounded(data):
+    item = Slices(made_up(np.ones((403, 512), bool)), "train", data)[0]
+    np.testing.assert_array_equal(item["spacing_mm"], [0.75 * 403 / 50, 6])
+    assert item["mask"].sum() == 50 * 64
+
+
+def test_only_a_split_with_a_slice_to_pad_has_valid(data):
+    square = np.random.default_rng(0).random((90, 90)) > 0.5
+    alone = Slices(made_up(square), "train", data)
+    mixed = Slices(made_up(CIRCLE, square, CIRCLE.T), "train", data)
+    assert "valid" not in alone[0] and mixed[1]["valid"].all()
+    for name in ("image", "mask", "spacing_mm"):
+        np.testing.assert_array_equal(alone[0][name], mixed[1][name])
+    np.testing.assert_array_equal(mixed[2]["mask"], mixed[0]["mask"].swapaxes(0, 1))
+    assert [mixed.inside(i) for i in range(3)] == [
+        inside(filled, 64) for filled in ((50, 64), (64, 64), (64, 50))
+    ]
+    for slices, names in ((alone, {"image", "mask"}), (mixed, {"image", "mask", "valid"})):
+        (batch,) = eval_batches(slices, 4, num_threads=1)
+        assert step_arrays(batch).keys() == names | {"index"}
+        batch = next(train_batches(slices, 2, 0, num_threads=1))
+        assert step_arrays(batch).keys() == names | {"draw"}
+        assert all(array.shape[:3] == (2, 64, 64) for array in map(batch.get, names))
+
+
+def test_other_masks_are_padded_alike(data):
+    slices = MadeUp([(np.zeros(SHAPE, int), {"mask": CIRCLE, "reader_1": CIRCLE})])
+    slices = Slices(slices, "train", data)
+    np.testing.assert_array_equal(slices.mask(0, "reader_1"), slices[0]["mask"][..., 0] > 0)
