@@ -4,6 +4,7 @@ import sys
 
 COMMANDS = {
     "main": "trains a network and scores it: --config configs/prnet.py:quick",
+    "predict": "writes masks of your CT: files, folders, DICOM series",
     "evaluate": "scores a run on any split of any data set",
     "compare": "sets evaluated runs side by side: tables, tests and a page",
     "torch_weights": "moves weights between PyTorch and Flax",

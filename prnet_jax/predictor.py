@@ -5,9 +5,11 @@ What a training validates with, what evaluation scores and what `prnet_jax.load`
 """
 
 import dataclasses
+import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 import jax
@@ -17,8 +19,10 @@ from jax.sharding import Mesh
 
 from prnet_jax import compiler, processes, sharding, steps
 from prnet_jax.data import preprocess
+from prnet_jax.data.folders import files_below
 from prnet_jax.data.pipeline import Slices, eval_batches, step_arrays
 from prnet_jax.data.scan import AXES
+from prnet_jax.data.volumes import read_scan
 from prnet_jax.errors import InputError, Stopped
 from prnet_jax.progress import progress
 from prnet_jax.run.directory import read_run
@@ -135,28 +139,87 @@ class Predictor:
         """
         volume = _as_volume(array, axes)
         _check_spacing(spacing_mm, np.ndim(array))
-        data = self.config.dataset
-        size, how = data.image_size, data.resize
-        prob = np.empty(volume.shape, np.float32)
-        # One slice must not cost a full batch; a volume fills them.
-        batch = min(self.config.eval_batch_size, -(-len(volume) // self.mesh.size) * self.mesh.size)
-        for start in range(0, len(volume), batch):
-            chunk = volume[start : start + batch]
-            image = np.zeros((batch, size, size, 1), np.float32)
-            for i, pixels in enumerate(chunk):
-                seen = preprocess.window(pixels, *data.window_hu)
-                image[i, ..., 0] = preprocess.resize_image(seen, size, how)
-            index = np.arange(batch, dtype=np.int32)
-            arrays = {"image": image, "mask": np.zeros_like(image), "index": index}
-            found = self.step(self.variables, sharding.shard_batch(self.mesh, arrays))["prob"]
-            for i, small in enumerate(np.asarray(found)[: len(chunk)]):
-                prob[start + i] = preprocess.resize_prob(small, volume.shape[1:], how)
+        prob = self._predict_volume(volume)
         if np.ndim(array) == 2:
             prob = prob[0]
         elif axes == "HWD":
             prob = np.moveaxis(prob, 0, -1)
-        found = preprocess.implausible(volume, self.unit)
-        return Prediction(prob >= self.config.threshold, prob, [] if found is None else [found])
+        return self._prediction(volume, prob)
+
+    def predict_file(self, file: str | os.PathLike) -> Prediction:
+        """The mask of a file, in the order of its own pixels.
+
+        Volumes are turned so that the network sees axial slices as they are displayed, whichever
+        way they are stored, and the result is turned back.
+
+        Args:
+            file: PNG, TIFF, NumPy, NIfTI or DICOM, or the folder of one DICOM series.
+
+        Raises:
+            InputError: a file that cannot be read, or a value that is not finite.
+        """
+        path = pathlib.Path(file)
+        scan = read_scan(files_below(path) if path.is_dir() else [path], str(path))
+        preprocess.check_finite(scan.pixels, str(path))
+        volume = np.moveaxis(np.atleast_3d(scan.pixels), -1, 0)
+        prob = np.moveaxis(self._predict_volume(volume), 0, -1).reshape(scan.pixels.shape)
+        return self._prediction(volume, scan.as_stored(prob), scan.notes)
+
+    def _predict_volume(self, volume: np.ndarray) -> np.ndarray:
+        """[D, H, W] -> its probability."""
+        prob = np.empty(volume.shape, np.float32)
+        for z, found in enumerate(self.probabilities(volume)):
+            prob[z] = found
+        return prob
+
+    def _prediction(
+        self, volume: np.ndarray, prob: np.ndarray, notes: Sequence[str] = ()
+    ) -> Prediction:
+        doubt = preprocess.implausible(volume, self.unit)
+        return Prediction(
+            prob >= self.config.threshold, prob, [*notes, *([doubt] if doubt else [])]
+        )
+
+    def probabilities(self, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+        """The probability of each slice, float32 [H, W] in 0..1.
+
+        Slices are windowed and resized as in training, and their probabilities resized back, in
+        threads, while the devices compute another batch. No more than two batches are kept.
+
+        Args:
+            slices: real numbers [H, W], each of any size, in the unit that the network was
+                trained on.
+        """
+        slices, batch = iter(slices), 0
+        waiting = None  # a batch that the devices compute, and the sizes of its slices
+        with ThreadPoolExecutor(self.config.dataset.num_threads) as threads:
+
+            def resized_back(computed, shapes):
+                how = itertools.repeat(self.config.dataset.resize)
+                yield from threads.map(preprocess.resize_prob, np.asarray(computed), shapes, how)
+
+            while chunk := list(itertools.islice(slices, batch or self.config.eval_batch_size)):
+                # One slice must not cost a full batch.
+                batch = batch or -(-len(chunk) // self.mesh.size) * self.mesh.size
+                images = list(threads.map(self._as_input, chunk))
+                images += [np.zeros_like(images[0])] * (batch - len(chunk))
+                computed = self.prob(np.stack(images))
+                if waiting:
+                    yield from resized_back(*waiting)
+                waiting = computed[: len(chunk)], [pixels.shape for pixels in chunk]
+            if waiting:
+                yield from resized_back(*waiting)
+
+    def prob(self, images: np.ndarray) -> jax.Array:
+        """The probability float32 [N, S, S] of images [N, S, S, 1] in 0..1; it may not be ready."""
+        index = np.arange(len(images), dtype=np.int32)
+        arrays = {"image": images, "mask": np.zeros_like(images), "index": index}
+        return self.step(self.variables, sharding.shard_batch(self.mesh, arrays))["prob"]
+
+    def _as_input(self, pixels: np.ndarray) -> np.ndarray:
+        data = self.config.dataset
+        image = preprocess.window(pixels, *data.window_hu)
+        return preprocess.resize_image(image, data.image_size, data.resize)[..., None]
 
 
 def make_predictor(
@@ -185,11 +248,16 @@ def make_predictor(
     )
 
 
-def load(run: str | os.PathLike) -> Predictor:
+def load(
+    run: str | os.PathLike, *, flips: bool = False, batch_size: int | None = None
+) -> Predictor:
     """The network of a run, with the weights of its best checkpoint, on the devices at hand.
 
     Args:
         run: a run directory.
+        flips: average over an image and its mirror images.
+        batch_size: slices computed at a time, over all devices, which divide it evenly after
+            rounding up; None: the run's `eval_batch_size`.
 
     Raises:
         InputError: not a run directory, or one without a complete checkpoint.
@@ -200,8 +268,9 @@ def load(run: str | os.PathLike) -> Predictor:
     config, about = read_run(pathlib.Path(run))
     variables = load_variables(run)
     mesh = sharding.make_mesh()
-    config.eval_batch_size = -(-config.eval_batch_size // mesh.size) * mesh.size
-    return make_predictor(config, variables, mesh, trained_unit(config, about))
+    batch_size = batch_size or config.eval_batch_size
+    config.eval_batch_size = -(-batch_size // mesh.size) * mesh.size
+    return make_predictor(config, variables, mesh, trained_unit(config, about), flips)
 
 
 def trained_unit(config: ml_collections.ConfigDict, about: dict[str, Any]) -> str:
@@ -219,8 +288,7 @@ def _as_volume(array: np.ndarray, axes: str) -> np.ndarray:
         raise InputError(f"expected one slice [H, W] or a volume of them, found {array.shape}")
     if array.dtype.kind not in "iuf":
         raise InputError(f"expected real numbers, found an array of {array.dtype}")
-    if not np.isfinite(array).all():
-        raise InputError("the array holds NaN or infinities: replace them, by air for example")
+    preprocess.check_finite(array, "the array")
     if array.ndim == 2:
         return array[None]
     return array if axes == "DHW" else np.moveaxis(array, -1, 0)

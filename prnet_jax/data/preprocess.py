@@ -6,6 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
+from prnet_jax.errors import InputError
+
 AIR = -1000  # HU
 LOWEST_EXPECTED = -200  # HU; every chest slice has lung or air below it
 RESIZES = ("pad", "stretch")  # how a slice that is not square becomes a square
@@ -81,6 +83,21 @@ def resize_prob(prob: np.ndarray, shape: tuple[int, int], how: str = "stretch") 
         for old, new in zip(prob.shape, shape, strict=True)
     )
     return _weighted(prob, rows, columns)
+
+
+def check_finite(pixels: np.ndarray, name: str) -> None:
+    """Refuses NaN and infinities.
+
+    Args:
+        pixels: [H, W] or [H, W, D]; looked at slice by slice, which takes little memory.
+        name: what the message calls them.
+
+    Raises:
+        InputError: there is one.
+    """
+    volume = np.atleast_3d(pixels)
+    if not all(np.isfinite(volume[..., z]).all() for z in range(volume.shape[2])):
+        raise InputError(f"{name} holds NaN or infinities: replace them, by air for example")
 
 
 def implausible(pixels: np.ndarray, unit: str) -> str | None:

@@ -34,9 +34,20 @@ class Scan:
     pixels: np.ndarray
     spacing_mm: tuple[float, float] | None = None  # (row, column) distance of pixel centres
     affine: np.ndarray | None = None
-    turned: bool = False  # whether the pixels are in another order than in the file
+    axes: tuple[int, int, int] = (0, 1, 2)  # the file's axes that are rows, columns and slices
+    flipped: tuple[int, ...] = ()  # axes of `pixels` that run the other way than in the file
     patient: str = ""  # DICOM's PatientID
     notes: tuple[str, ...] = ()  # what a person should know, without the file's name
+
+    @property
+    def turned(self) -> bool:
+        """Whether the pixels are in another order than in the file."""
+        return self.axes != (0, 1, 2) or bool(self.flipped)
+
+    def as_stored(self, array: np.ndarray) -> np.ndarray:
+        """An array of the shape of `pixels`, such as their mask, in the order of the file."""
+        volume = np.flip(np.atleast_3d(array), self.flipped).transpose(np.argsort(self.axes))
+        return volume if array.ndim == 3 else volume.squeeze(self.axes[2])
 
 
 def upright(
@@ -74,16 +85,17 @@ def upright(
     if 1 in pixels.shape and pixels.shape[axes[2]] != 1:
         raise InputError(f"{name} is a single slice but not an axial one; expected axial slices")
     pixels, affine = pixels.transpose(axes), affine[:, [*axes, 3]]
-    turned = axes != (0, 1, 2)
+    flipped = []
     for axis, world in enumerate(_WORLD_OF_AXIS):
         if affine[world, axis] < 0:
             affine[:, 3] += affine[:, axis] * (pixels.shape[axis] - 1)
             affine[:, axis] *= -1
-            pixels, turned = np.flip(pixels, axis), True
+            flipped.append(axis)
+    pixels = np.flip(pixels, flipped)
     spacing = checked_spacing(np.linalg.norm(affine[:3, :2], axis=0).tolist(), name)
     if pixels.shape[2] == 1:
         pixels = pixels[:, :, 0]
-    return Scan(pixels, spacing, affine, turned, patient, notes)
+    return Scan(pixels, spacing, affine, axes, tuple(flipped), patient, notes)
 
 
 def two_or_three_axes(pixels: np.ndarray, name: str) -> np.ndarray:

@@ -19,12 +19,23 @@ _PACKAGES = (
 def provenance(split_hash: str, records: str, seed: int) -> dict[str, Any]:
     """A JSON-safe record of code, packages, devices and data.
 
-    `ynn` is "off" or "on" where jaxlib has the fusion library of `prnet_jax.compiler`, else None.
-
     Args:
         split_hash: `prnet_jax.data.splits.manifest_hash` of the splits.
         records: the full name of the prepared data set.
         seed: the run's.
+    """
+    return {
+        **software(),
+        "records": records,
+        "split_manifest_sha256": split_hash,
+        "seed": seed,
+    }
+
+
+def software() -> dict[str, Any]:
+    """A JSON-safe record of code, packages and devices.
+
+    `ynn` is "off" or "on" where jaxlib has the fusion library of `prnet_jax.compiler`, else None.
     """
     return {
         "git_revision": _git_revision(),
@@ -33,9 +44,6 @@ def provenance(split_hash: str, records: str, seed: int) -> dict[str, Any]:
         "devices": describe_devices(),
         "ynn": compiler.ynn(),
         "processes": jax.process_count(),
-        "records": records,
-        "split_manifest_sha256": split_hash,
-        "seed": seed,
     }
 
 

@@ -1,0 +1,99 @@
+"""The command that writes masks: python -m prnet_jax.predict
+
+python -m prnet_jax.predict ct.nii.gz --out masks --workdir runs/prnet_lungs
+python -m prnet_jax.predict scans/ more.zip "series/*.dcm" --out masks --workdir RUN --prob
+python -m prnet_jax.predict ct/ --out masks --workdir RUN --workdir OTHER_RUN --flips
+"""
+
+import argparse
+import pathlib
+import sys
+
+from prnet_jax.commands import MISTAKE, run_command
+from prnet_jax.predict.options import Options
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The exit code: see `prnet_jax.commands`; 2 after all others where an input was bad."""
+    arguments = vars(_parser().parse_args(argv))
+    return run_command(lambda: _predict(arguments))
+
+
+def _predict(arguments: dict) -> int:
+    # Here, because importing JAX takes a while, which --help need not.
+    from absl import logging
+
+    from prnet_jax.predict.run import predict_files
+    from prnet_jax.predict.weights import load_all
+
+    logging.set_verbosity(logging.ERROR)
+    paths, out, runs = (arguments.pop(name) for name in ("inputs", "out", "workdir"))
+    options = Options(**arguments)
+    options.check()
+    predictors, about = load_all(runs, options)
+    rows = predict_files(predictors, paths, out, about, options)
+    bad = sum(row["error"] is not None for row in rows.values())
+    doubted = sum(bool(row["warnings"]) for row in rows.values())
+    text = f"{len(rows) - bad} masks in {out}"
+    text += f", {doubted} with warnings" * bool(doubted) + f", {bad} inputs failed" * bool(bad)
+    print(f"{text}; see predictions.csv there", flush=True)
+    return MISTAKE if bad else 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m prnet_jax.predict",
+        description="Writes a mask for every picture and volume, in its own size and geometry: "
+        "NIfTI for NIfTI and DICOM, NumPy for NumPy, PNG for pictures; and predictions.csv and "
+        "report.json with volumes, areas and warnings.",
+        epilog="The same command again goes on where it was stopped: what is there is kept.",
+    )
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="files (PNG, JPEG, TIFF, NumPy, NIfTI, DICOM), folders, zips of them, or quoted "
+        "patterns; the DICOM files of a series are one volume",
+    )
+    parser.add_argument(
+        "--out", type=pathlib.Path, required=True, metavar="DIR", help="for the results"
+    )
+    parser.add_argument(
+        "--workdir",
+        type=pathlib.Path,
+        action="append",
+        required=True,
+        metavar="RUN",
+        help="a run directory; of several the mean probability counts",
+    )
+    parser.add_argument(
+        "--threshold", type=float, metavar="T", help="of the probability (default: the run's)"
+    )
+    parser.add_argument(
+        "--flips", action="store_true", help="mean over a slice and its mirror images"
+    )
+    parser.add_argument(
+        "--tile",
+        action="store_true",
+        help="windows at the input's own resolution, for networks that were trained at it; by "
+        "default slices are resized as in training",
+    )
+    parser.add_argument(
+        "--keep-largest", type=int, metavar="N", help="keep the N largest components"
+    )
+    parser.add_argument(
+        "--fill-holes", action="store_true", help="fill what the mask encloses in a slice"
+    )
+    parser.add_argument("--prob", action="store_true", help="write probabilities too")
+    parser.add_argument(
+        "--dicomseg",
+        action="store_true",
+        help="a DICOM segmentation of each DICOM series too (extra: dicomseg)",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="default: the run's")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""Predicts files one after the other; a bad one does not stop the others."""
+
+import collections
+import itertools
+import os
+import pathlib
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from prnet_jax.commands import one_line
+from prnet_jax.data.preprocess import check_finite, implausible
+from prnet_jax.data.scan import Scan
+from prnet_jax.data.volumes import read_scan
+from prnet_jax.errors import InputError
+from prnet_jax.predict import dicomseg, masks, outputs
+from prnet_jax.predict.inputs import Input, find_inputs
+from prnet_jax.predict.options import Options
+from prnet_jax.predict.report import Report, digest_of_files
+from prnet_jax.predict.tiles import tiled_probabilities
+from prnet_jax.predictor import Prediction, Predictor
+from prnet_jax.progress import Progress, progress
+
+_NEARLY_EMPTY = 1e-3  # share of the pixels
+
+
+def predict_files(
+    predictors: Sequence[Predictor],
+    paths: Sequence[str | os.PathLike],
+    out: str | os.PathLike,
+    about: dict[str, Any],
+    options: Options | None = None,
+) -> dict[str, dict[str, Any]]:
+    """Writes a mask for every input, and `report.json` and `predictions.csv` about them.
+
+    Results that exist are kept, so a prediction that was stopped goes on where it was.
+
+    Args:
+        predictors: networks trained on one unit; the probabilities of several are averaged.
+        paths: files, folders, zips and patterns, see `find_inputs`.
+        out: the folder of the results; made where absent.
+        about: what the report begins with: weights and versions.
+        options: how masks are made.
+
+    Returns:
+        The report's rows by name; `error` is None where a mask was written.
+
+    Raises:
+        InputError: an option that cannot be used, or a folder that holds results of other weights
+            or settings; nothing was overwritten.
+    """
+    options = options or Options()
+    options.check()
+    out = pathlib.Path(out)
+    threshold = options.threshold
+    if threshold is None:
+        threshold = float(np.mean([one.config.threshold for one in predictors]))
+    settings = {**options.settings(), "threshold": threshold}
+    report = Report(out, {**about, "settings": settings}, options.overwrite)
+    report.write()
+
+    with tempfile.TemporaryDirectory(prefix="prnet-predict-") as scratch:
+        found = find_inputs(paths, pathlib.Path(scratch), out)
+        for name, problem in found.problems.items():
+            _fail(report, name, name, problem)
+        if found.skipped:
+            number = len(found.skipped)
+            print(f"skipped    {number} files of other formats, such as {found.skipped[0]}")
+        with progress(len(found.inputs), desc="predict", unit="slices") as bar:
+            opened = collections.deque()  # inputs whose slices are on their way
+
+            def slices():
+                for source in found.inputs:
+                    try:
+                        digest, scan = _open(source, out, report, options)
+                    except (InputError, OSError, MemoryError) as error:
+                        _fail(report, source.stem, source.name, one_line(error))
+                        scan = None
+                    if scan is None:
+                        bar.update(1)
+                        continue
+                    opened.append((source, digest, scan))
+                    volume = np.atleast_3d(scan.pixels)
+                    bar.total += volume.shape[2] - 1
+                    yield from (volume[..., z] for z in range(volume.shape[2]))
+
+            growing = None
+            for prob in _mean_probabilities(predictors, slices(), options):
+                if growing is None:
+                    source, digest, scan = opened.popleft()
+                    growing = _Growing(scan, threshold, options, predictors[0].unit)
+                growing.add(prob)
+                bar.update(1)
+                if growing.complete:
+                    try:
+                        row = _write(out, source, scan, growing.result(), options)
+                        report.add(
+                            source.stem, {"input": source.name, "input_sha256": digest, **row}
+                        )
+                    except (InputError, OSError, MemoryError) as error:
+                        _fail(report, source.stem, source.name, one_line(error))
+                    growing = scan = None
+    report.write()
+    return report.rows
+
+
+def _mean_probabilities(
+    predictors: Sequence[Predictor], slices: Iterable[np.ndarray], options: Options
+) -> Iterator[np.ndarray]:
+    """The probability of every slice, averaged over the networks."""
+    compute = tiled_probabilities if options.tile else Predictor.probabilities
+    streams = itertools.tee(slices, len(predictors))
+    for found in zip(*map(compute, predictors, streams), strict=True):
+        yield found[0] if len(found) == 1 else np.mean(found, axis=0)
+
+
+class _Growing:
+    """A result that is completed slice by slice."""
+
+    def __init__(self, scan: Scan, threshold: float, options: Options, unit: str):
+        self._scan = scan
+        self._threshold = threshold
+        self._options = options
+        self._unit = unit
+        rows, columns, depth = np.atleast_3d(scan.pixels).shape
+        # Slices first, so that each is written in one piece.
+        self._mask = np.empty((depth, rows, columns), bool)
+        self._prob = np.empty(self._mask.shape, np.float32) if options.prob else None
+        self._next = 0
+
+    def add(self, prob: np.ndarray) -> None:
+        self._mask[self._next] = prob >= self._threshold
+        if self._prob is not None:
+            self._prob[self._next] = prob
+        self._next += 1
+
+    @property
+    def complete(self) -> bool:
+        return self._next == len(self._mask)
+
+    def result(self) -> Prediction:
+        """The mask, processed as the options say; the probability stays as it is."""
+        mask, options = self._in_place(self._mask), self._options
+        if options.keep_largest is not None:
+            mask = masks.keep_largest(mask, options.keep_largest)
+        if options.fill_holes:
+            mask = masks.fill_holes(mask)
+        prob = None if self._prob is None else self._in_place(self._prob)
+        doubts = [implausible(self._scan.pixels, self._unit), _too_little(mask)]
+        return Prediction(mask, prob, [*self._scan.notes, *filter(None, doubts)])
+
+    def _in_place(self, array: np.ndarray) -> np.ndarray:
+        """[D, H, W] -> the scan's shape."""
+        return np.moveaxis(array, 0, -1).reshape(self._scan.pixels.shape)
+
+
+def _too_little(mask: np.ndarray) -> str | None:
+    marked = np.count_nonzero(mask)
+    if marked == 0:
+        return "nothing is marked: it shows none, or differs from what the network was trained on"
+    if marked < _NEARLY_EMPTY * mask.size:
+        return f"only {marked} of {mask.size} pixels are marked: look at the mask"
+    return None
+
+
+def _open(
+    source: Input, out: pathlib.Path, report: Report, options: Options
+) -> tuple[str, Scan | None]:
+    """The digest of an input and what is in it, None where its mask is there already.
+
+    Raises:
+        InputError: it cannot be read, or a file of another origin has the name of its mask.
+    """
+    digest = digest_of_files(source.files)
+    if report.done(source, digest):
+        return digest, None
+    mask = out / (source.stem + outputs.suffix_of(source))
+    if mask.exists() and not (options.overwrite or report.goes_on):
+        raise InputError(f"{mask} exists and is not overwritten: see --overwrite")
+    scan = read_scan(source.files, source.name)
+    check_finite(scan.pixels, source.name)
+    return digest, scan
+
+
+def _write(
+    out: pathlib.Path, source: Input, scan: Scan, result: Prediction, options: Options
+) -> dict[str, Any]:
+    """Writes the files of one input; returns its row."""
+    suffix = outputs.suffix_of(source)
+    name = source.stem + suffix
+    if options.prob:
+        outputs.write_prob(out / f"{source.stem}_prob{suffix}", source, scan, result.prob)
+    if options.dicomseg and source.format == "DICOM":
+        dicomseg.write_segmentation(
+            out / f"{source.stem}{dicomseg.SUFFIX}", source, scan, result.mask
+        )
+    outputs.write_mask(out / name, source, scan, result.mask)  # last: it says that all is there
+    return {"mask": name, "warnings": result.warnings, **masks.measure(scan, result.mask)}
+
+
+def _fail(report: Report, stem: str, name: str, problem: str) -> None:
+    problem = problem if name in problem else f"{name}: {problem}"
+    Progress.write(f"error: {problem}", file=sys.stderr)
+    report.add(stem, {"input": name, "error": problem})

@@ -1,0 +1,42 @@
+"""The networks of a prediction, and what the report says of them."""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+from prnet_jax import predictor
+from prnet_jax.errors import InputError
+from prnet_jax.predict.options import Options
+from prnet_jax.predict.report import digest_of_weights
+from prnet_jax.predictor import Predictor
+from prnet_jax.run.provenance import software
+
+
+def load_all(
+    runs: Sequence[pathlib.Path], options: Options
+) -> tuple[list[Predictor], dict[str, Any]]:
+    """The predictors of runs, and an entry `weights` and `software` for the report.
+
+    Raises:
+        InputError: one is not a run, or they were trained on different units.
+    """
+    predictors = [
+        predictor.load(run, flips=options.flips, batch_size=options.batch_size) for run in runs
+    ]
+    units = {one.unit for one in predictors}
+    if len(units) > 1:
+        raise InputError(
+            f"the runs were trained on different units, {' and '.join(sorted(units))}: predict "
+            "with each alone"
+        )
+    weights = [
+        {
+            "from": str(run),
+            "network": one.config.model.name,
+            "image_size": one.config.dataset.image_size,
+            "window": list(one.config.dataset.window_hu),
+            "sha256": digest_of_weights(one.variables),
+        }
+        for run, one in zip(runs, predictors, strict=True)
+    ]
+    return predictors, {"weights": weights, "software": software()}
