@@ -56,7 +56,7 @@ def joined(config: ml_collections.ConfigDict) -> Iterator[None]:
             different numbers of devices.
         RunError: processes that cannot be reached.
     """
-    _set_cache(config.compilation_cache)
+    use_cache(config.compilation_cache)
     _find_others(config)
     if jax.process_count() == 1:
         yield
@@ -255,7 +255,7 @@ def _is_alone() -> bool:
     return one or outside_srun or any(name in os.environ for name in _NOTEBOOKS)
 
 
-def _set_cache(folder: str) -> None:
+def use_cache(folder: str) -> None:
     """Keeps compiled programs in `folder`, unless JAX_COMPILATION_CACHE_DIR names another."""
     if folder and jax.config.jax_compilation_cache_dir is None:
         jax.config.update("jax_compilation_cache_dir", str(pathlib.Path(folder).expanduser()))

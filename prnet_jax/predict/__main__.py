@@ -15,7 +15,7 @@ from prnet_jax.predict.options import Options
 
 def main(argv: list[str] | None = None) -> int:
     """The exit code: see `prnet_jax.commands`; 2 after all others where an input was bad."""
-    arguments = vars(_parser().parse_args(argv))
+    arguments = vars(_parser().parse_intermixed_args(argv))
     return run_command(lambda: _predict(arguments))
 
 
@@ -23,6 +23,8 @@ def _predict(arguments: dict) -> int:
     # Here, because importing JAX takes a while, which --help need not.
     from absl import logging
 
+    from prnet_jax import processes
+    from prnet_jax.config import default_config
     from prnet_jax.predict.run import predict_files
     from prnet_jax.predict.weights import load_all
 
@@ -30,6 +32,7 @@ def _predict(arguments: dict) -> int:
     paths, out, runs = (arguments.pop(name) for name in ("inputs", "out", "workdir"))
     options = Options(**arguments)
     options.check()
+    processes.use_cache(default_config("prnet").compilation_cache)
     predictors, about = load_all(runs, options)
     rows = predict_files(predictors, paths, out, about, options)
     bad = sum(row["error"] is not None for row in rows.values())

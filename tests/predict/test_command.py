@@ -1,0 +1,52 @@
+"""python -m prnet_jax.predict with a run."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import prnet_jax
+from prnet_jax.commands import MISTAKE
+from prnet_jax.predict.__main__ import main
+
+HU = np.random.default_rng(0).integers(-1000, 400, (40, 50, 3)).astype(np.int16)
+
+
+def test_a_run_predicts_a_file_as_it_does_an_array(finished_run, tmp_path, capsys):
+    np.save(tmp_path / "ct.npy", HU)
+    command = [str(tmp_path / "ct.npy"), "--out", str(tmp_path / "out"), "--prob"]
+    assert main([*command, "--workdir", str(finished_run)]) == 0
+    assert "1 masks in" in capsys.readouterr().out
+    predictor = prnet_jax.load(finished_run)
+    expected = predictor.predict(HU, axes="HWD")
+    found = np.load(tmp_path / "out" / "ct_prob.npy")
+    np.testing.assert_allclose(found, expected.prob, atol=1e-6)
+    from_file = predictor.predict_file(tmp_path / "ct.npy")
+    np.testing.assert_array_equal(from_file.prob, expected.prob)
+    # Bad inputs are named after the others are done.
+    (tmp_path / "bad.npy").write_text("nonsense")
+    code = main([*command, str(tmp_path / "bad.npy"), "--workdir", str(finished_run)])
+    captured = capsys.readouterr()
+    assert code == MISTAKE and "1 inputs failed" in captured.out
+    assert captured.err.count("error: ") == 1
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["--workdir", "none"], "none is not a run directory"),
+        (["--workdir", "none", "--threshold", "2"], "--threshold must lie between 0 and 1"),
+    ],
+)
+def test_mistakes(arguments, message, tmp_path, capsys):
+    assert main(["a.png", "--out", str(tmp_path / "out"), *arguments]) == MISTAKE
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_help(root):
+    command = [sys.executable, "-m", "prnet_jax.predict", "--help"]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0 and "--keep-largest" in done.stdout
