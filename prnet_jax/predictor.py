@@ -146,20 +146,25 @@ class Predictor:
             prob = np.moveaxis(prob, 0, -1)
         return self._prediction(volume, prob)
 
-    def predict_file(self, file: str | os.PathLike) -> Prediction:
+    def predict_file(self, file: str | os.PathLike, axes: str | None = None) -> Prediction:
         """The mask of a file, in the order of its own pixels.
 
         Volumes are turned so that the network sees axial slices as they are displayed, whichever
         way they are stored, and the result is turned back.
 
         Args:
-            file: PNG, TIFF, NumPy, NIfTI or DICOM, or the folder of one DICOM series.
+            file: PNG, JPEG, TIFF, NumPy, NIfTI or DICOM, or the folder of one DICOM series.
+            axes: "HWD" or "DHW", which axis of a NumPy volume counts its slices; None where its
+                shape tells.
 
         Raises:
             InputError: a file that cannot be read, or a value that is not finite.
         """
         path = pathlib.Path(file)
-        scan = read_scan(files_below(path) if path.is_dir() else [path], str(path))
+        files = files_below(path) if path.is_dir() else [path]
+        if not files:
+            raise InputError(f"{path} holds no files")
+        scan = read_scan(files, str(path), axes=axes)
         preprocess.check_finite(scan.pixels, str(path))
         volume = np.moveaxis(np.atleast_3d(scan.pixels), -1, 0)
         prob = np.moveaxis(self._predict_volume(volume), 0, -1).reshape(scan.pixels.shape)

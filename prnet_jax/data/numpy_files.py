@@ -53,7 +53,11 @@ def read_numpy(
             opened.seek(0)
             pixels = _member(opened, found, name, key) if is_zip else _array(opened, found, name)
         pixels = two_or_three_axes(pixels, name)
-        return Scan(_checked_axes(pixels, name) if axes is None else _in_order(pixels, axes, name))
+        if axes is None:
+            return Scan(_checked_axes(pixels, name))
+        pixels = _in_order(pixels, axes, name)
+        moved = axes == "DHW" and pixels.ndim == 3
+        return Scan(pixels, axes=(1, 2, 0) if moved else (0, 1, 2))
 
 
 def _member(opened: IO[bytes], found: int, name: str, key: str) -> np.ndarray:

@@ -94,6 +94,9 @@ def _parser() -> argparse.ArgumentParser:
         help="a DICOM segmentation of each DICOM series too (extra: dicomseg)",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace results that exist")
+    parser.add_argument(
+        "--axes", choices=("HWD", "DHW"), help="which axis of NumPy volumes counts their slices"
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the run's")
     return parser
 

@@ -5,8 +5,6 @@ from typing import Any
 
 from prnet_jax.errors import InputError
 
-AXES = ("HWD", "DHW")
-
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -21,6 +19,8 @@ class Options:
         prob: write probabilities too.
         dicomseg: write a DICOM segmentation beside the NIfTI file of a DICOM series.
         overwrite: replace results that exist.
+        axes: "HWD" or "DHW", which axis of NumPy volumes counts their slices; None: see
+            `prnet_jax.data.numpy_files.read_numpy`.
         batch_size: slices computed at a time; None: the run's.
     """
 
@@ -32,6 +32,7 @@ class Options:
     prob: bool = False
     dicomseg: bool = False
     overwrite: bool = False
+    axes: str | None = None
     batch_size: int | None = None
 
     def check(self) -> None:

@@ -180,7 +180,7 @@ def _open(
     mask = out / (source.stem + outputs.suffix_of(source))
     if mask.exists() and not (options.overwrite or report.goes_on):
         raise InputError(f"{mask} exists and is not overwritten: see --overwrite")
-    scan = read_scan(source.files, source.name)
+    scan = read_scan(source.files, source.name, axes=options.axes)
     check_finite(scan.pixels, source.name)
     return digest, scan
 

@@ -161,6 +161,16 @@ def test_numpy_stays_numpy(tmp_path):
     np.testing.assert_array_equal(np.load(path), prob)
 
 
+def test_numpy_with_slices_first_stays_so(tmp_path):
+    file = tmp_path / "a.npy"
+    np.save(file, np.moveaxis(HU, -1, 0))
+    source = Input("a.npy", "result", (file,), "NumPy")
+    scan = read_scan([file], axes="DHW")
+    path = tmp_path / "result.npy"
+    write_mask(path, source, scan, above(scan))
+    np.testing.assert_array_equal(np.load(path), np.moveaxis(HU, -1, 0) > -300)
+
+
 def test_a_failed_write_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     file = tmp_path / "a.npy"
     np.save(file, HU)
