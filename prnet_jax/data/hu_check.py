@@ -1,6 +1,7 @@
 """Whether files hold Hounsfield units, or HU + 1024 and the like, judged by their values."""
 
 import collections
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -50,7 +51,7 @@ class HuCheck:
         A slice of HU + 1024 in a volume of HU is listed as `name z0004`.
         """
         counts = [_Counts.of(slice) for slice in np.moveaxis(np.atleast_3d(values), -1, 0)]
-        total = _Counts(*map(sum, zip(*counts, strict=True)))
+        total = _Counts.sum(counts)
         excess = total.excess()
         if excess == 0:
             shifted = [z for z, each in enumerate(counts) if each.excess() == SHIFT]
@@ -104,6 +105,18 @@ class HuCheck:
         return f"{mend}; or, if the values are meant as they are, set {OPTION}hu_as_stored=True"
 
 
+def excess_of(slices: Iterable[np.ndarray]) -> int | None:
+    """What the values of a picture or volume have too much for HU: 1024, -1024, or 0 for HU.
+
+    Args:
+        slices: [H, W] each, at least one.
+
+    Returns:
+        None where the values do not tell.
+    """
+    return _Counts.sum(map(_Counts.of, slices)).excess()
+
+
 class _Counts(NamedTuple):
     """Pixels above the lowest value of their slice, by value; `below_0` counts those as well."""
 
@@ -127,6 +140,11 @@ class _Counts(NamedTuple):
             *(values < -1500, values > -500, values > 600, below_0),
         )
         return cls(values.size, *(int(np.count_nonzero(kind)) for kind in kinds))
+
+    @classmethod
+    def sum(cls, counts: Iterable["_Counts"]) -> "_Counts":
+        """Those of several slices."""
+        return cls(*map(sum, zip(*counts, strict=True)))
 
     def excess(self) -> int | None:
         """What is too much for HU: 1024, -1024, or 0 for HU; None where the values do not tell."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy import sparse
 
+from prnet_jax.data.hu_check import excess_of
 from prnet_jax.errors import InputError
 
 AIR = -1000  # HU
@@ -104,7 +105,7 @@ def implausible(pixels: np.ndarray, unit: str) -> str | None:
     """A one-line warning where pixels do not look like `unit`, or None.
 
     Args:
-        pixels: any shape and real type, not empty, all finite.
+        pixels: [H, W] or [D, H, W] of any real type, not empty, all finite.
         unit: "HU" or "grey" (0 to 255), as in `records.UNITS`.
     """
     low, high = float(pixels.min()), float(pixels.max())
@@ -127,6 +128,10 @@ def implausible(pixels: np.ndarray, unit: str) -> str | None:
         return f"{expected}, which look like HU + 1024: subtract 1024"
     if low >= LOWEST_EXPECTED:
         return f"{expected}: export the picture without windowing or scaling"
+    excess = excess_of(pixels if pixels.ndim == 3 else pixels[None])
+    if excess:  # in spite of padding below 0
+        sign, mend = ("+", "subtract") if excess > 0 else ("-", "add")
+        return f"{expected}, which look like HU {sign} {abs(excess)}: {mend} {abs(excess)}"
     return None
 
 

@@ -1,6 +1,7 @@
 """Predicts files one after the other; a bad one does not stop the others."""
 
 import collections
+import dataclasses
 import itertools
 import os
 import pathlib
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from prnet_jax.commands import one_line
+from prnet_jax.data.grey import grey_of_normalised
 from prnet_jax.data.preprocess import check_finite, implausible
 from prnet_jax.data.scan import Scan
 from prnet_jax.data.volumes import read_scan
@@ -62,6 +64,7 @@ def predict_files(
     report = Report(out, {**about, "settings": settings}, options.overwrite)
     report.write()
 
+    unit = predictors[0].unit
     with tempfile.TemporaryDirectory(prefix="prnet-predict-") as scratch:
         found = find_inputs(paths, pathlib.Path(scratch), out)
         for name, problem in found.problems.items():
@@ -75,7 +78,7 @@ def predict_files(
             def slices():
                 for source in found.inputs:
                     try:
-                        digest, scan = _open(source, out, report, options)
+                        digest, scan = _open(source, out, unit, report, options)
                     except (InputError, OSError, MemoryError) as error:
                         _fail(report, source.stem, source.name, one_line(error))
                         scan = None
@@ -91,7 +94,7 @@ def predict_files(
             for prob in _mean_probabilities(predictors, slices(), options):
                 if growing is None:
                     source, digest, scan = opened.popleft()
-                    growing = _Growing(scan, threshold, options, predictors[0].unit)
+                    growing = _Growing(scan, threshold, options, unit)
                 growing.add(prob)
                 bar.update(1)
                 if growing.complete:
@@ -149,7 +152,8 @@ class _Growing:
         if options.fill_holes:
             mask = masks.fill_holes(mask)
         prob = None if self._prob is None else self._in_place(self._prob)
-        doubts = [implausible(self._scan.pixels, self._unit), _too_little(mask)]
+        volume = np.moveaxis(np.atleast_3d(self._scan.pixels), -1, 0)
+        doubts = [implausible(volume, self._unit), _too_little(mask)]
         return Prediction(mask, prob, [*self._scan.notes, *filter(None, doubts)])
 
     def _in_place(self, array: np.ndarray) -> np.ndarray:
@@ -167,7 +171,7 @@ def _too_little(mask: np.ndarray) -> str | None:
 
 
 def _open(
-    source: Input, out: pathlib.Path, report: Report, options: Options
+    source: Input, out: pathlib.Path, unit: str, report: Report, options: Options
 ) -> tuple[str, Scan | None]:
     """The digest of an input and what is in it, None where its mask is there already.
 
@@ -182,6 +186,10 @@ def _open(
         raise InputError(f"{mask} exists and is not overwritten: see --overwrite")
     scan = read_scan(source.files, source.name, axes=options.axes)
     check_finite(scan.pixels, source.name)
+    normalised = grey_of_normalised(scan.pixels) if unit == "grey" else None
+    if normalised:  # as in the images that the network was trained on
+        grey, note = normalised
+        scan = dataclasses.replace(scan, pixels=grey, notes=(*scan.notes, note))
     return digest, scan
 
 

@@ -113,8 +113,8 @@ HU = np.array([[-1000, -850], [40, 700]], np.int16)
     [
         (HU, "HU"),
         (HU.astype(np.float32) + 0.5, "HU"),
-        (np.array([-3024, 3071]), "HU"),  # padding and metal
-        (np.array([-201, 50]), "HU"),
+        (np.array([[-3024, -850, 40, 3071]]), "HU"),  # padding, lung, muscle and metal
+        (np.array([[-201, 50]]), "HU"),
         (np.array([0, 255], np.uint8), "grey"),
         (np.array([0, 2], np.uint8), "grey"),
     ],

@@ -184,6 +184,25 @@ def test_pictures_of_other_formats_and_sizes(bright, tmp_path):
     assert np.mean((mask == 255) == (large == 400)) > 0.97  # the edges are interpolated
 
 
+def test_doubtful_values_are_said(bright, tmp_path):
+    predictor, _ = bright
+    slice = slice_hu(0)
+    slice[slice == 400] = 40
+    padded = slice + np.int16(1024)
+    padded[0] = -2000
+    grey = Predictor(predictor.config, predictor.step, {}, predictor.mesh, "grey")
+    grey.config.dataset.window_hu = (0.0, 255.0)
+    for name, pixels, network, warning in (
+        ("a", padded, predictor, "look like HU + 1024: subtract 1024"),
+        ("b", np.zeros_like(slice), predictor, "every pixel is 0"),
+        ("c", (slice == 40) * np.float32(0.9), grey, "normalised to 0..1, read as grey"),
+    ):
+        np.save(tmp_path / f"{name}.npy", pixels)
+        rows = predict_files([network], [tmp_path / f"{name}.npy"], tmp_path / name, ABOUT)
+        assert any(warning in text for text in rows[name]["warnings"]), name
+    np.testing.assert_array_equal(np.load(tmp_path / "c" / "c.npy"), slice == 40)
+
+
 def test_a_file_from_python_is_turned_and_turned_back(bright, tmp_path):
     nibabel = pytest.importorskip("nibabel")
     predictor, _ = bright
