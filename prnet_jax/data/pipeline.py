@@ -90,6 +90,11 @@ class Slices:
             pixels = records.decode_hu(record["image"])
             yield record["id"].decode(), record["patient_id"].decode(), pixels
 
+    def stored_masks(self) -> Iterator[np.ndarray]:
+        """The mask bool [H, W] as stored of every slice, in order."""
+        for record in self._source:
+            yield records.decode_mask(record[self.mask_name])
+
     def _check_window(self, name: str) -> None:
         """Refuses a window of HU on grey values, which would leave them little contrast."""
         low, high = self._window
