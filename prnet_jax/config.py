@@ -20,6 +20,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.seed = 0  # for the initial weights, the order of the images and the augmentation
     config.init_from = placeholder(str)  # a run or imported weights to start from
+    config.init_other_patients = placeholder(bool)  # its patients are others, even with equal ids
     config.dtype = "float32"  # of the computation; or "bfloat16". Parameters stay float32
 
     config.model = _fields(model_fields(network))  # the network's own fields, see its docstring
@@ -64,7 +65,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     config.bce_weight = 1.0  # of the binary cross-entropy in the loss
     config.dice_weight = 1.0  # of the Dice loss in the loss
     config.ema_decay = 0.0  # averaged weights, used for evaluation; 0: off
-    config.early_stopping_epochs = 0  # stop after so many without a better validation DSC; 0: off
+    config.early_stopping_epochs = 0  # stop after so many without a better validation; 0: off
 
     config.eval_batch_size = 8  # images an evaluation step, over all devices
     config.threshold = 0.5  # probability from which a pixel belongs to the mask

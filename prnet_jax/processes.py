@@ -37,6 +37,7 @@ _LOST = re.compile("gloo|unavailable|heartbeat|socket|connection|peer|barrier|co
 _LATE_S = 10.0  # for a file to appear on shared storage
 _TOGETHER_S = 5.0  # in which all processes refuse what all must refuse
 _calls = itertools.count()
+_others_wait = False  # for what the first process makes, see `on_first`
 
 
 @contextlib.contextmanager
@@ -102,20 +103,25 @@ def on_first(make: Callable[[], Any]) -> Any:
     """Calls `make` in the first process only; returns its value in all of them.
 
     Args:
-        make: returns a value that JSON can hold.
+        make: returns a value that JSON can hold. Inside it, `on_first` calls its own `make` alone:
+            the others are waiting already.
 
     Raises:
         InputError, RunError: in every process, if the first raised it. Any other exception of the
             first is a RunError in the others.
     """
-    if jax.process_count() == 1:
+    global _others_wait
+    if jax.process_count() == 1 or _others_wait:
         return make()
     value, error = None, None
     if is_first():
+        _others_wait = True
         try:
             value = make()
         except Exception as raised:
             error = raised
+        finally:
+            _others_wait = False
     _wait_for_all()
     told = {"value": value, "error": error and type(error).__name__, "text": str(error)}
     told = json.loads(_from_first(json.dumps(told)))

@@ -72,6 +72,7 @@ def evaluated(summary: Mapping[str, Any], directory: pathlib.Path) -> str:
     size, network = summary["image_size"], summary["network"]
     comparable = summary["dataset"] == "finding_lungs" and summary["split"] == "test"
     epoch = summary["checkpoint_epoch"]
+    chosen_by = summary.get("checkpoint_chosen_by", "validation DSC")
     how = [f"threshold {summary['threshold']:g}"]
     if summary["threshold_from"] == "validation":
         how[0] += " (the best on validation)"
@@ -80,7 +81,7 @@ def evaluated(summary: Mapping[str, Any], directory: pathlib.Path) -> str:
     lines = [
         f"\n{summary['split'].capitalize()} split of {summary['dataset']} (mask "
         f"{summary['mask']!r}) at {size}x{size}, {network} of epoch "
-        f"{'?' if epoch is None else epoch} (best validation DSC), {', '.join(how)}:\n",
+        f"{'?' if epoch is None else epoch} (best {chosen_by}), {', '.join(how)}:\n",
         table(summary, TABLE_1.get(network), comparable),
     ]
     if "readers" in summary:

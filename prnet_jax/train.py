@@ -12,7 +12,6 @@ from jax.sharding import Mesh
 
 from prnet_jax import benchmark, optim, processes, report, sharding, steps
 from prnet_jax.config import check_config
-from prnet_jax.data import leakage
 from prnet_jax.data.pipeline import (
     Slices,
     open_splits,
@@ -28,10 +27,10 @@ from prnet_jax.figures import training
 from prnet_jax.predictor import make_predictor
 from prnet_jax.progress import progress
 from prnet_jax.run import directory, files
+from prnet_jax.run.begin import begin
 from prnet_jax.run.checkpoint import Checkpoints
 from prnet_jax.run.initial import initial_variables, start_from
 from prnet_jax.run.log import open_writer, read_metrics
-from prnet_jax.run.provenance import provenance
 from prnet_jax.run.session import Session, new_clock
 
 _LONG_HOURS = 1.0  # a training on a CPU that is announced with its time
@@ -57,7 +56,7 @@ def train_and_evaluate(
         The content of test/summary.json.
 
     Raises:
-        InputError: a setting or a file that cannot be used; nothing was overwritten.
+        InputError: a setting, data or a file that cannot be used; nothing was overwritten.
         RunError: the loss or the gradient was not finite, a checkpoint could not be written, or
             another process is training in `workdir`.
         Stopped: `stop()` was true; everything up to there is saved.
@@ -90,7 +89,7 @@ def train_and_evaluate(
     predictor = make_predictor(config, {}, mesh, slices["train"].unit)
 
     # ---- where the run stands: its own newest checkpoint, else config.init_from, else the seed
-    about = processes.on_first(lambda: _open_run(workdir, config, slices, manifest, records))
+    about = processes.on_first(lambda: begin(workdir, config, slices, manifest, records, initial))
     processes.check_same_folder(workdir)
     with Checkpoints(workdir) as checkpoints:
         processes.check_same("the checkpoints", f"{checkpoints.last_step} {checkpoints.best_step}")
@@ -136,7 +135,7 @@ def train_and_evaluate(
         if session.stopped_early:
             print(session.why_stopped_early)
 
-        # ---- the test split, scored with the checkpoint of the best validation DSC
+        # ---- the test split, scored with the checkpoint of the best validation
         checkpoints.wait()
         best_step = checkpoints.best_step
         summary = processes.on_first(lambda: _curves_and_summary(workdir, best_step))
@@ -199,38 +198,6 @@ def _steps_per_epoch(config: ml_collections.ConfigDict, slices: Mapping[str, Sli
             "images: use a smaller batch"
         )
     return number // config.batch_size
-
-
-def _open_run(
-    workdir: pathlib.Path,
-    config: ml_collections.ConfigDict,
-    slices: Mapping[str, Slices],
-    manifest: str,
-    records: str,
-) -> dict[str, Any]:
-    """The provenance of the run: as it was begun, or new after a search for leaks."""
-    about = provenance(manifest, records, config.seed) | {"unit": slices["train"].unit}
-    if not directory.is_run(workdir):
-        about["leakage"] = _check_leakage(slices)
-    return directory.open_run(workdir, config, about)
-
-
-def _check_leakage(slices: Mapping[str, Slices]) -> str:
-    """Searches the splits for a shared patient or picture; one line on what was found.
-
-    Raises:
-        InputError: they share one.
-    """
-
-    def with_bar(part):
-        for item in part.stored():
-            yield item
-            bar.update(1)
-
-    with progress(sum(map(len, slices.values())), desc="leakage", unit="images") as bar:
-        found = str(leakage.check({split: with_bar(part) for split, part in slices.items()}))
-    print(f"leakage    {found}", flush=True)
-    return found
 
 
 def _warn_if_long(

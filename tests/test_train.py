@@ -7,12 +7,14 @@ import json
 import jax
 import numpy as np
 import pytest
+from PIL import Image
 
 from prnet_jax import train
 from prnet_jax.errors import InputError, RunError
-from prnet_jax.run import log
+from prnet_jax.evaluate import Choices, evaluate_run
+from prnet_jax.run import begin, log
 from prnet_jax.run.checkpoint import Checkpoints, read_arrays
-from prnet_jax.run.variables import load_variables
+from prnet_jax.run.variables import load_variables, sha256_of
 from tests.runs import metrics_lines
 from tests.runs import tiny_config as tiny_run
 
@@ -66,6 +68,13 @@ def test_a_run_leaves_what_it_should(straight, tiny):
     assert about["packages"]["jax"] == jax.__version__
     assert len(about["split_manifest_sha256"]) == 64
     assert about["leakage"].startswith("no patient and no image in two splits (15 patients, 15 im")
+    assert {name: row["images"] for name, row in about["foreground"].items()} == {
+        "train": 8,
+        "validation": 4,
+        "test": 3,
+    }
+    assert "init_from" not in about and about["checkpoint_chosen_by"] == "validation DSC"
+    assert "foreground validation: " in printed and "warning" not in printed
     assert summary["provenance"] == about
 
     metrics = log.read_metrics(workdir / "metrics.jsonl")
@@ -184,12 +193,67 @@ def test_init_from_starts_with_the_weights_of_a_run(straight, tiny_config, tmp_p
         return run
 
     monkeypatch.setattr(train.sharding, "jit_train_step", watched)
-    train.train_and_evaluate(tiny_config, tmp_path / "second")
+    second = tmp_path / "second"
+    summary = train.train_and_evaluate(tiny_config, second)
     before = load_variables(first)
     for tree in (seen[0].params, seen[0].ema_params):
         jax.tree.map(np.testing.assert_array_equal, tree, before["params"])
     jax.tree.map(np.testing.assert_array_equal, seen[0].batch_stats, before["batch_stats"])
     assert int(seen[0].step) == 0
+
+    # What those weights have seen is on record, and a resume does not search again.
+    about = json.loads((second / "provenance.json").read_text())
+    origin = about["init_from"]
+    assert origin["leakage"] == f"start from {first}: the same splits" and origin["complete"]
+    assert origin["weights_sha256"] == sha256_of(before)
+    assert summary["leakage"] == f"the run's own splits; {origin['leakage']}"
+    monkeypatch.setattr(begin.seen, "check_start", None)
+    assert train.train_and_evaluate(tiny_config, second) == summary
+    again = evaluate_run(second, Choices(out=str(tmp_path / "again")))
+    assert again["leakage"] == summary["leakage"]
+
+
+def test_init_from_a_run_that_has_seen_the_test_images_is_refused(straight, tiny_config, tmp_path):
+    """Images 4 and 5 were trained on."""
+    tiny_config.init_from = str(straight[0])
+    tiny_config.dataset.options.num_slices = (4, 2, 2)
+    with pytest.raises(InputError, match=f"is in the train split of {straight[0]}, where the"):
+        train.train_and_evaluate(tiny_config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_validation_that_marks_nothing(tiny_config, tmp_path, capsys):
+    """The best checkpoint is that of the lowest loss, and no threshold is tuned."""
+    generator = np.random.default_rng(0)
+    lines = ["id,split"]
+    for folder in ("images", "masks"):
+        (tmp_path / "mine" / folder).mkdir(parents=True)
+    for i, split in enumerate(["train"] * 4 + ["validation", "test"] * 2):
+        pixels = generator.integers(0, 255, (32, 32)).astype(np.uint8)
+        mask = (pixels > 128) * np.uint8(255 * (split != "validation"))
+        Image.fromarray(pixels).save(tmp_path / f"mine/images/case{i}.png")
+        Image.fromarray(mask).save(tmp_path / f"mine/masks/case{i}.png")
+        lines.append(f"case{i},{split}")
+    (tmp_path / "mine/metadata.csv").write_text("\n".join(lines))
+    tiny_config.dataset.name, tiny_config.dataset.options = "image_folder", {}
+    tiny_config.dataset.manual_dir = str(tmp_path / "mine")
+    tiny_config.dataset.window_hu = (0.0, 255.0)
+    summary = train.train_and_evaluate(tiny_config, tmp_path / "run")
+    printed = capsys.readouterr().out
+    assert "validation marks nothing at 32x32 pixels: the best checkpoint is that of the" in printed
+    assert "(best validation loss)" in printed
+    assert summary["checkpoint_chosen_by"] == "validation loss"
+    validated = [
+        line for line in log.read_metrics(tmp_path / "run/metrics.jsonl") if "val/loss" in line
+    ]
+    assert [line["val/dsc"] for line in validated] == [None, None]
+    lowest = min(validated, key=lambda line: line["val/loss"])
+    assert summary["checkpoint_epoch"] == lowest["epoch"]
+    assert summary["metrics"]["dsc"]["n"] == 2  # the test split marks something
+
+    with pytest.raises(InputError, match="the validation split marks nothing, so no threshold is"):
+        evaluate_run(tmp_path / "run", Choices(threshold="auto-on-validation"))
+    assert not (tmp_path / "run/test_auto-threshold").exists()
 
 
 def test_init_from_what_does_not_fit_is_refused(straight, tiny_config, tmp_path):

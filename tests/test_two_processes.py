@@ -24,6 +24,7 @@ def made():
 found = processes.on_first(made)
 assert found == {"text": "\u00e4" * 3000, "number": 0.1, "none": None, "process": 0}, found
 assert calls == [0] * (me == 0) and processes.is_first() == (me == 0)
+assert processes.on_first(lambda: [1, processes.on_first(made)]) == [1, found]
 
 for kind, told in ((InputError, InputError), (RunError, RunError), (OSError, RunError)):
     def fails():

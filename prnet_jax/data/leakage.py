@@ -103,19 +103,23 @@ class Leaks:
             )
 
 
-def check(slices: Mapping[str, Iterable[tuple[str, str, np.ndarray]]]) -> Leaks:
+def check(
+    slices: Mapping[str, Iterable[tuple[str, str, np.ndarray]]],
+    pairs: Iterable[tuple[str, str]] | None = None,
+) -> Leaks:
     """`find_leaks`, then `raise_for_leaks`: near-identical pairs alone are returned.
 
     Raises:
         InputError: a patient or an identical picture is in two splits.
     """
-    leaks = find_leaks(slices)
+    leaks = find_leaks(slices, pairs)
     leaks.raise_for_leaks()
     return leaks
 
 
 def find_leaks(
     slices: Mapping[str, Iterable[tuple[str, str, np.ndarray]]],
+    pairs: Iterable[tuple[str, str]] | None = None,
     listed: int = 100,
     chunk: int = 1024,
 ) -> Leaks:
@@ -125,13 +129,17 @@ def find_leaks(
 
     Args:
         slices: for each split, (id, patient_id, pixels [H, W] as stored) of its slices.
+        pairs: the splits to compare with each other, the earlier in `slices` first; None: every
+            two.
         listed: the number of near-identical pairs to list; all are counted.
         chunk: slices of a split that are compared at a time.
 
     Returns:
         What was found; each pair once.
     """
-    split_of: dict[str, str] = {}  # patient -> the split where it was seen first
+    pairs = list(itertools.combinations(slices, 2) if pairs is None else pairs)
+    earlier = {split: [a for a, b in pairs if b == split] for split in slices}
+    splits_of: dict[str, dict[str, None]] = {}  # patient -> the splits where it was seen
     patients: dict[tuple[str, str, str], None] = {}
     place_of: dict[bytes, list[Place]] = {}
     places: dict[str, list[Place]] = {}
@@ -141,24 +149,26 @@ def find_leaks(
         places[split], rows = [], []
         for id, patient, pixels in stored:
             place = Place(id, split)
-            if split_of.setdefault(patient, split) != split:
-                patients[patient, split_of[patient], split] = None
+            before = splits_of.setdefault(patient, {})
+            if other := next((name for name in before if name in earlier[split]), None):
+                patients[patient, other, split] = None
+            before[split] = None
             if pixels.min() < pixels.max():
                 same = place_of.setdefault(_digest(pixels), [])
-                other = next((seen for seen in same if seen.split != split), None)
+                other = next((seen for seen in same if seen.split in earlier[split]), None)
                 if other is not None:
                     identical.append((other, place))
                 same.append(place)
             places[split].append(place)
             rows.append(feature(pixels))
         features[split] = np.stack(rows) if rows else np.zeros((0, SIDE**2), np.float16)
-    near, number_near = _near(places, features, listed, chunk)
+    near, number_near = _near(places, features, pairs, listed, chunk)
     return Leaks(
         patients=tuple(patients),
         identical=tuple(identical),
         near=near,
         number_near=number_near,
-        number_patients=len(split_of),
+        number_patients=len(splits_of),
         number_images=sum(map(len, places.values())),
     )
 
@@ -179,12 +189,16 @@ def feature(pixels: np.ndarray) -> np.ndarray:
 
 
 def _near(
-    places: Mapping[str, list[Place]], features: Mapping[str, np.ndarray], listed: int, chunk: int
+    places: Mapping[str, list[Place]],
+    features: Mapping[str, np.ndarray],
+    pairs: Iterable[tuple[str, str]],
+    listed: int,
+    chunk: int,
 ) -> tuple[tuple[tuple[Place, Place, float], ...], int]:
-    """The closest `listed` pairs of different splits, and the number of all from `NEAR` on."""
+    """The closest `listed` pairs of slices of `pairs`, and the number of all from `NEAR` on."""
     closest: list[tuple[Place, Place, float]] = []
     number = 0
-    for split, other in itertools.combinations(features, 2):
+    for split, other in pairs:
         starts = (range(0, len(features[name]), chunk) for name in (split, other))
         for a, b in itertools.product(*starts):
             left, right = features[split][a : a + chunk], features[other][b : b + chunk]

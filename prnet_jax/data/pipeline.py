@@ -107,6 +107,11 @@ class Slices:
             pixels = records.decode_hu(record["image"])
             yield record["id"].decode(), record["patient_id"].decode(), pixels
 
+    def stored_masks(self) -> Iterator[np.ndarray]:
+        """The mask bool [H, W] as stored of every slice, in order."""
+        for record in self._source:
+            yield records.decode_mask(record[self.mask_name])
+
     def _extent(self, shape: tuple[int, int]) -> tuple[int, int]:
         return extent(shape, self._size, self._how)
 

@@ -21,7 +21,7 @@ class Choices:
         split: one of `SPLITS`.
         tta: test-time augmentation, one of `TTA`; flips averages over the mirror images.
         threshold: of the probability, between 0 and 1, or `AUTO`: the one with the highest mean
-            DSC on the run's own validation split.
+            DSC on the run's own validation split, see `prnet_jax.evaluate.scores.ThresholdTable`.
         empty_policy: what empty masks count for, a name of `prnet_jax.metrics.POLICIES`.
         dataset: a folder of `datasets/`.
         options: of that data set.

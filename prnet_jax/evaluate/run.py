@@ -57,11 +57,12 @@ def evaluate_run(run: str | os.PathLike, choices: Choices | None = None) -> dict
     if choices.out is not None:
         processes.on_first(lambda: check_new_folder("--out", pathlib.Path(choices.out)))
     predictor, step = _load(workdir, config, trained_on, choices)
-    own, data = config.dataset, predictor.config.dataset
-    source = open_source(workdir, own, data, trained_on, choices)
+    source = open_source(workdir, config, predictor.config.dataset, trained_on, choices)
     processes.check_same("the images or splits", f"{source.records} {source.manifest}")
     print(f"leakage    {source.leaks}", flush=True)
-    directory = pathlib.Path(choices.out or workdir / choices.folder_name(own.name, source.records))
+    directory = pathlib.Path(
+        choices.out or workdir / choices.folder_name(config.dataset.name, source.records)
+    )
 
     # ---- the threshold, where the validation split is to choose it
     table = None
@@ -71,7 +72,7 @@ def evaluate_run(run: str | os.PathLike, choices: Choices | None = None) -> dict
 
     # ---- scores
     about = {
-        **_about_network(predictor),
+        **_about_network(predictor, trained_on),
         "records": source.records,
         "split": choices.split,
         "split_manifest_sha256": source.manifest,
@@ -101,24 +102,26 @@ def about_test(
         step: of that checkpoint.
         epoch: likewise.
     """
+    started = trained_on.get("init_from")
     return {
-        **_about_network(predictor),
+        **_about_network(predictor, trained_on),
         "records": records,
         "split": "test",
         "split_manifest_sha256": trained_on["split_manifest_sha256"],
-        "leakage": "the run's own splits",
+        "leakage": "the run's own splits" + (f"; {started['leakage']}" if started else ""),
         "checkpoint_step": step,
         "checkpoint_epoch": epoch,
         "provenance": dict(trained_on),
     }
 
 
-def _about_network(predictor: Predictor) -> dict[str, Any]:
+def _about_network(predictor: Predictor, trained_on: Mapping[str, Any]) -> dict[str, Any]:
     """What a summary says of the network and of how it was used."""
     config = predictor.config
     return {
         "network": config.model.name,
         "parameters": sum(x.size for x in jax.tree.leaves(predictor.variables["params"])),
+        "checkpoint_chosen_by": trained_on.get("checkpoint_chosen_by", "validation DSC"),
         "seed": config.seed,
         "dataset": config.dataset.name,
         "mask": config.dataset.mask,
@@ -200,7 +203,7 @@ def _tune(predictor: Predictor, source: Source, choices: Choices) -> ThresholdTa
     """Sets the predictor's threshold to the best one on the run's own validation split.
 
     Raises:
-        InputError: no image of that split is scored.
+        InputError: no image of that split marks anything.
     """
     print("threshold  from the validation split of the run's own data", flush=True)
     table, slices = ThresholdTable(choices.empty_policy), source.validation
@@ -210,7 +213,7 @@ def _tune(predictor: Predictor, source: Source, choices: Choices) -> ThresholdTa
     best = processes.on_first(table.best)
     if math.isnan(best):
         raise InputError(
-            f"no image of the validation split is scored under {choices.empty_policy}: give "
+            "the validation split marks nothing, so no threshold is better than another: give "
             "--threshold a number"
         )
     predictor.config.threshold = best

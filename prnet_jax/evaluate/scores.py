@@ -1,5 +1,6 @@
 """Scores of a split, gathered one image at a time. No files."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -113,6 +114,13 @@ class SplitScores:
 class ThresholdTable:
     """Mean overlap of a split at every threshold of `calibration.THRESHOLDS`.
 
+    `dsc`, `iou`, `sen` and `ppv` are what the split scores there. Thresholds are compared by
+    `dsc_same_images`, because under `penalise` an image drops out of `dsc` at those thresholds
+    where both of its masks are empty. It is the mean DSC over the same images at all thresholds: an
+    image that marks nothing counts 1 where nothing is predicted and 0 where something is, so a
+    false alarm costs as much as a missed image. A policy that does not score false alarms
+    (`skip_empty`) leaves such images out of both.
+
     Args:
         policy: what empty masks count for, a name of `prnet_jax.metrics.POLICIES`.
     """
@@ -126,17 +134,29 @@ class ThresholdTable:
         self._scores.add(prob, mask)
 
     def columns(self) -> dict[str, np.ndarray]:
-        """`threshold` and the means `dsc`, `iou`, `sen`, `ppv` over the scored images, float64 [T].
+        """`threshold`, the means `dsc`, `iou`, `sen`, `ppv` over the scored images, and
+        `dsc_same_images`: float64 [T].
 
         NaN where the policy scores no image at a threshold.
         """
         scores = self._under_policy()
         means = {name: mean_of_scored(scores[name]) for name in _THRESHOLD_COLUMNS}
-        return {"threshold": THRESHOLDS, **means}
+        same_images = mean_of_scored(self._of_same_images(scores))
+        return {"threshold": THRESHOLDS, **means, "dsc_same_images": same_images}
 
     def best(self) -> float:
-        """The threshold with the highest mean DSC; NaN where no image is scored."""
-        return float(best_threshold(self._under_policy()["dsc"]))
+        """The threshold with the highest `dsc_same_images`; NaN where no image marks anything."""
+        scores = self._under_policy()
+        if scores["target_empty"].all():
+            return math.nan
+        return best_threshold(self._of_same_images(scores))
+
+    def _of_same_images(self, scores: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The DSC [images, T] whose mean counts the same images at every threshold."""
+        empty = self._policy
+        if math.isnan(empty.false_alarm.dsc) or not math.isnan(empty.both_empty.dsc):
+            return scores["dsc"]
+        return np.where(scores["pred_empty"] & scores["target_empty"], 1.0, scores["dsc"])
 
     def _under_policy(self) -> dict[str, np.ndarray]:
         scores = self._scores.result()
@@ -186,8 +206,8 @@ def validate(
 
     Returns:
         {loss, dsc, iou, dsc_pooled}: means over the images, where two empty masks have no DSC and
-        IoU and are left out (0 if all are empty), and the DSC of all pixels together (0 where it
-        is not defined); and uint8 [H, W, 3] from `figures.slices.sample_grid`.
+        IoU and are left out, and the DSC of all pixels together; but for the loss, NaN where no
+        image marks anything. And uint8 [H, W, 3] from `figures.slices.sample_grid`.
 
     Raises:
         Stopped: `stop()` was true.
@@ -207,5 +227,6 @@ def validate(
     scores = overlap_from_counts(**arrays)
     means = {name: mean_of_scored(scores[name]) for name in ("dsc", "iou")}
     means["dsc_pooled"] = overlap_from_counts(**merge_counts([arrays]))["dsc"]
-    means = {name: float(np.nan_to_num(mean)) for name, mean in means.items()}
+    marked = (arrays["tp"] + arrays["fn"]).any()
+    means = {name: float(mean) if marked else math.nan for name, mean in means.items()}
     return {"loss": float(loss.mean(dtype=np.float64)), **means}, picture

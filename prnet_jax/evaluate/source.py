@@ -2,16 +2,18 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ml_collections
 
+from prnet_jax import processes
 from prnet_jax.data import leakage
 from prnet_jax.data.pipeline import Slices, open_splits, splits_hash
 from prnet_jax.data.prepare import dataset_options, prepare
 from prnet_jax.errors import InputError
 from prnet_jax.evaluate.choices import AUTO, Choices
+from prnet_jax.run import seen
 
 _EVALUATE_ONLY = "evaluate_only"  # the option of a data set whose splits may then be empty
 
@@ -56,7 +58,7 @@ def chosen_data(own: ml_collections.ConfigDict, choices: Choices) -> ml_collecti
 
 def open_source(
     workdir: pathlib.Path,
-    own: ml_collections.ConfigDict,
+    config: ml_collections.ConfigDict,
     data: ml_collections.ConfigDict,
     trained_on: Mapping[str, Any],
     choices: Choices,
@@ -65,13 +67,14 @@ def open_source(
 
     Args:
         workdir: the run directory.
-        own: `config.dataset` of the run.
-        data: the same after `chosen_data`.
+        config: of the run.
+        data: its `config.dataset` after `chosen_data`.
         trained_on: the run's provenance.
         choices: the options of the evaluation.
 
     Raises:
-        InputError: the data cannot be used, or hold what the network was trained or chosen on.
+        InputError: the data cannot be used, or hold what the network, or one that it started from,
+            was trained or chosen on.
     """
     options = dict(data.options)
     if _EVALUATE_ONLY in dataset_options(data.name):
@@ -87,28 +90,76 @@ def open_source(
             f"{', '.join(name for name in splits if len(splits[name]))}"
         )
 
-    if _is_own(records, manifest, trained_on):
-        return Source(slices, records, manifest, _seen(splits, choices), splits["validation"])
+    origin = seen.origin_of_run(config, trained_on)
+    if seen.is_own(records, manifest, trained_on):
+        said = [_seen(splits, choices)]
+        if origin is not None:
+            said.append(
+                processes.on_first(
+                    lambda: _about_start(origin, workdir, config, splits, records, manifest)
+                )
+            )
+        return Source(slices, records, manifest, "; ".join(said), splits["validation"])
+    own = config.dataset
     if not choices.is_other_data(own.name):
-        raise _other_records(workdir, trained_on, records)
+        raise seen.other_records(workdir, trained_on, records)
     try:
-        own_splits = _own_splits(workdir, own, trained_on)
+        own_splits = seen.own_splits(workdir, own, trained_on)
     except InputError as error:
         if choices.threshold == AUTO:
             raise
         leaks = f"not searched for, because the run's own data are not here: {error}"
         return Source(slices, records, manifest, leaks, None)
 
-    here = f"{choices.split} of {data.name}"
-    scored = slices.stored()
-    about_patients = ""
-    if choices.other_patients or data.name != own.name:
-        # Equal ids of another source are no leak; equal pictures still are.
-        scored = ((id, f"{here}: {patient}", image) for id, patient, image in scored)
-        about_patients = "; patients of another source, their ids are not compared"
-    seen = {name: own_splits[name].stored() for name in ("train", "validation")}
-    leaks = f"{leakage.check({**seen, here: scored})}{about_patients}"
-    return Source(slices, records, manifest, leaks, own_splits["validation"])
+    known = {(trained_on["records"], trained_on["split_manifest_sha256"])}
+    if choices.split == "test":
+        known.add((records, manifest))  # an earlier run with the same test split has not seen it
+    others = choices.other_patients or data.name != own.name
+    found = processes.on_first(
+        lambda: _search(
+            f"{choices.split} of {data.name}",
+            slices,
+            [
+                seen.Part("", name, own_splits[name], "the run's: " if others else "")
+                for name in ("train", "validation")
+            ],
+            seen.seen_by(origin, data.name, choices.other_patients, known),
+        )
+    )
+    return Source(slices, records, manifest, found, own_splits["validation"])
+
+
+def _search(here: str, slices: Slices, own: Sequence[seen.Part], earlier: seen.Earlier) -> str:
+    """Compares what is scored with what was seen; what was found, in a line.
+
+    Args:
+        here: names what is scored.
+        slices: the same.
+        own: what the run itself has seen.
+        earlier: what the runs that it started from have seen.
+
+    Raises:
+        InputError: they share a patient or an identical picture.
+    """
+    # Equal ids of another source are no leak; equal pictures still are.
+    parts = {part.split: part for part in own} | {str(part): part for part in earlier.parts}
+    compared = {name: part.stored() for name, part in parts.items()}
+    leaks = leakage.check({**compared, here: slices.stored()}, [(name, here) for name in compared])
+    return "; ".join([f"{leaks}{seen.about_patients(parts.values())}", *earlier.said])
+
+
+def _about_start(
+    origin: Mapping[str, Any],
+    workdir: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    splits: Mapping[str, Slices],
+    records: str,
+    manifest: str,
+) -> str:
+    """What the weights that the run started from have seen of its splits, in words."""
+    if origin.get("complete"):  # found out when it began
+        return origin["leakage"]
+    return seen.check_start(origin, workdir, config, splits, records, manifest)[0]
 
 
 def _seen(splits: Mapping[str, Slices], choices: Choices) -> str:
@@ -117,39 +168,9 @@ def _seen(splits: Mapping[str, Slices], choices: Choices) -> str:
         raise InputError(
             f"--threshold {AUTO} would be tuned on images that it scores: choose --split test"
         )
-    seen = {
+    roles = {
         "train": f"{len(splits['train'])} images were trained on",
         "validation": f"{len(splits['validation'])} images chose the checkpoint",
     }
-    named = [seen[name] for name in seen if choices.split in (name, "all")]
+    named = [roles[name] for name in roles if choices.split in (name, "all")]
     return "; ".join(["the run's own splits", *named])
-
-
-def _own_splits(
-    workdir: pathlib.Path, own: ml_collections.ConfigDict, trained_on: Mapping[str, Any]
-) -> dict[str, Slices]:
-    """The splits that the run was made with.
-
-    Raises:
-        InputError: they are not here, or have changed.
-    """
-    builder = prepare(own.name, own.data_dir, own.manual_dir, **own.options)
-    splits = open_splits(builder, own)
-    if not _is_own(builder.info.full_name, splits_hash(splits), trained_on):
-        raise _other_records(workdir, trained_on, builder.info.full_name)
-    return splits
-
-
-def _is_own(records: str, manifest: str, trained_on: Mapping[str, Any]) -> bool:
-    """Whether these are the run's own images; the manifest alone knows only their names."""
-    now = {"records": records, "split_manifest_sha256": manifest}
-    return all(trained_on[name] == value for name, value in now.items())
-
-
-def _other_records(
-    workdir: pathlib.Path, trained_on: Mapping[str, Any], records: str
-) -> InputError:
-    return InputError(
-        f"{workdir} was trained on {trained_on['records']}, other images or splits than {records} "
-        "has now: give --manual-dir and options as in training"
-    )

@@ -49,7 +49,7 @@ def draw_thresholds(
 
     Args:
         table: `threshold` and the means `dsc`, `iou`, `sen`, `ppv`, fractions, float64 [T]; and
-            `best`, the threshold with the highest mean DSC.
+            `best`, the best threshold, NaN where there is none.
         used: the threshold that the masks were made with.
         split: whose scores these are; the title names it.
         path: the PNG to write.
@@ -60,8 +60,9 @@ def draw_thresholds(
         scores = metric.factor * table[metric.name]
         axes.plot(table["threshold"], scores, label=metric.title, linewidth=1.6)
     _mark(axes, used, "0.2", "-", f"used: {used:g}")
-    if split == "validation":  # on another split it would invite tuning on the scored images
-        _mark(axes, float(table["best"]), "0.5", ":", f"highest DSC: {table['best']:g}")
+    # On another split it would invite tuning on the scored images.
+    if split == "validation" and not np.isnan(table["best"]):
+        _mark(axes, float(table["best"]), "0.5", ":", f"best: {table['best']:g}")
     axes.set_xlim(0, 1)
     axes.set_xlabel("threshold of the probability")
     axes.set_ylabel("mean over images, %")

@@ -30,6 +30,7 @@ from prnet_jax.run.checksums import checkpoint_folders, checksums_of
 from prnet_jax.run.directory import locked
 
 _SCORE = "score"
+_STEP = "step"
 _SUPERSEDED = "superseded"
 _UNFINISHED = "*.orbax-checkpoint-tmp*"
 _TRIES = 25
@@ -37,7 +38,7 @@ _TRIES = 25
 
 class Checkpoints:
     """The checkpoints of a run: the two newest with a score, the one with the best score (the
-    newest of equals), and the newest without a score.
+    earliest of equals), and the newest without a score.
 
     When the run is opened, a checkpoint that has changed since it was written is reported by name
     and moved to RUN/damaged; those before it count.
@@ -59,7 +60,7 @@ class Checkpoints:
         for line in processes.on_first(take_over):
             print(line, flush=True)
         policy = keep.AnyPreservationPolicy(
-            [keep.LatestN(n=2), keep.BestN(get_metric_fn=_score, n=1)]
+            [keep.LatestN(n=2), keep.BestN(get_metric_fn=_rank, n=1)]
         )
         self._scored = _Folder(workdir / files.CHECKPOINTS, policy)
         self._interim = _Folder(workdir / files.INTERIM, keep.LatestN(n=1))
@@ -146,7 +147,7 @@ class _Folder:
         self.manager = ocp.CheckpointManager(
             self._path,
             options=ocp.CheckpointManagerOptions(
-                best_fn=_score,
+                best_fn=_rank,
                 preservation_policy=policy,
                 # Renamed at once, and removed by us: a kill leaves no part of a checkpoint.
                 todelete_subdir=_SUPERSEDED,
@@ -167,7 +168,7 @@ class _Folder:
         items = ocp.args.Composite(
             state=ocp.args.StandardSave(state), clock=ocp.args.JsonSave(clock)
         )
-        metrics = None if score is None else {_SCORE: score}
+        metrics = None if score is None else {_SCORE: score, _STEP: step}
         processes.on_first(lambda: self._check_room(state))
         with self._one_line_errors():
             self.manager.save(step, args=items, metrics=metrics, force=True)
@@ -243,8 +244,9 @@ def _ignore_closed_loops(unraisable: Any) -> None:
         sys.__unraisablehook__(unraisable)
 
 
-def _score(metrics: Mapping[str, float]) -> float:
-    return metrics[_SCORE]
+def _rank(metrics: Mapping[str, float]) -> tuple[float, int]:
+    """Higher is better. Earlier versions kept no step, and took the newest of equals."""
+    return float(metrics[_SCORE]), -int(metrics.get(_STEP, 0))
 
 
 def _set_damaged_aside(workdir: pathlib.Path) -> list[str]:
@@ -325,15 +327,17 @@ def read_arrays(path: pathlib.Path) -> Any:
             ) from None
 
 
-def read_score(folder: pathlib.Path) -> float:
-    """The score of a checkpoint, read without a manager, which would disturb a running one.
+def read_rank(folder: pathlib.Path) -> tuple[float, int]:
+    """The rank of a checkpoint, read without a manager, which would disturb a running one.
+
+    The higher is the better; where two are the same, the newest.
 
     Raises:
         InputError: the file is missing or damaged.
     """
     path = folder / "metrics" / "metrics"
     try:
-        return float(_score(json.loads(path.read_text(encoding="utf-8"))))
+        return _rank(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path} cannot be read ({type(error).__name__}): the checkpoint is damaged; repeat "

@@ -96,11 +96,12 @@ def open_run(
     path = workdir / files.PROVENANCE
     if is_run(workdir) and path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
-        key = "split_manifest_sha256"
-        if before.get(key) != provenance[key]:
+        # The hash of the splits knows only the names of the images.
+        if any(before.get(key) != provenance[key] for key in ("records", "split_manifest_sha256")):
             raise InputError(
                 f"--workdir {workdir} holds a run on other splits or images "
-                f"({before.get('records')}, now {provenance['records']}): name a new --workdir"
+                f"({before.get('records')}, now {provenance['records']}): give it the same images "
+                "to resume it, or name a new --workdir"
             )
         return before
     workdir.mkdir(parents=True, exist_ok=True)

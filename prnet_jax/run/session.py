@@ -1,13 +1,15 @@
 """A run between its first and its last step: what changes, and how it is logged and saved."""
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 
+from prnet_jax.metrics.names import METRIC_NAMED
 from prnet_jax.progress import Progress
 from prnet_jax.run.checkpoint import Checkpoints
 from prnet_jax.run.log import SilentWriter, TrainLog
@@ -16,10 +18,19 @@ from prnet_jax.run.log import SilentWriter, TrainLog
 def new_clock() -> dict[str, Any]:
     """What a resumed run needs besides its state, before the first step; kept as JSON.
 
-    `epochs` that have ended, `train_s` spent so far, the best validation DSC and its epoch, and the
-    training losses since the last line of the log.
+    `epochs` that have ended, `train_s` spent so far, the best score of a validation (`score_of`)
+    and its epoch, the earliest of equals, and the training losses since the last line of the log.
     """
     return {"epochs": 0, "train_s": 0.0, "best_dsc": -1.0, "best_epoch": 0, "losses": []}
+
+
+def score_of(scores: Mapping[str, float]) -> float:
+    """What the best checkpoint has most of: the DSC, or 1 / (1 + loss) if validation marks nothing.
+
+    Args:
+        scores: of a validation, see `prnet_jax.evaluate.scores.validate`.
+    """
+    return 1 / (1 + scores["loss"]) if math.isnan(scores["dsc"]) else scores["dsc"]
 
 
 class Session:
@@ -66,8 +77,8 @@ class Session:
     def why_stopped_early(self) -> str:
         """One line for a person."""
         return (
-            f"Stopped after epoch {self.clock['epochs']}: no better validation DSC than that of "
-            f"epoch {self.clock['best_epoch']} for {self._config.early_stopping_epochs} epochs."
+            f"Stopped after epoch {self.clock['epochs']}: no better validation than that of epoch "
+            f"{self.clock['best_epoch']} for {self._config.early_stopping_epochs} epochs."
         )
 
     def add(self, results: dict[str, jax.Array], ids: Sequence[str]) -> None:
@@ -88,13 +99,15 @@ class Session:
             named = {f"val/{name}": score for name, score in scores.items()}
             self._writer.scalars(self.step, {"epoch": epoch, **named})
             self._writer.images(self.step, "validation", picture)
-            if scores["dsc"] > self.clock["best_dsc"]:
-                self.clock.update(best_dsc=scores["dsc"], best_epoch=epoch)
+            score = score_of(scores)
+            if score > self.clock["best_dsc"]:
+                self.clock.update(best_dsc=score, best_epoch=epoch)
             self.clock["epochs"] = epoch
-            self._save(scores["dsc"])
+            self._save(score)
+            dsc, iou = (METRIC_NAMED[name].text_with_unit(scores[name]) for name in ("dsc", "iou"))
             self._bar.write(
                 f"epoch {epoch}/{self._config.num_epochs}: validation loss {scores['loss']:.4f}, "
-                f"DSC {100 * scores['dsc']:.2f} %, IoU {100 * scores['iou']:.2f} %"
+                f"DSC {dsc}, IoU {iou}"
             )
 
     def save_between_epochs(self) -> None:

@@ -3,6 +3,7 @@
 Imported variables are a folder with network.json (name and fields of the network) and variables/.
 """
 
+import hashlib
 import json
 import os
 import pathlib
@@ -14,7 +15,7 @@ import numpy as np
 
 from prnet_jax.errors import InputError
 from prnet_jax.run import checksums, files
-from prnet_jax.run.checkpoint import read_arrays, read_score, write_arrays
+from prnet_jax.run.checkpoint import read_arrays, read_rank, write_arrays
 
 
 def save_variables(
@@ -68,18 +69,27 @@ def load_variables(folder: str | os.PathLike, step: int | None = None) -> dict[s
     return {"params": params, "batch_stats": state["batch_stats"]}
 
 
+def sha256_of(variables: Mapping[str, Any]) -> str:
+    """SHA-256, in hex, over the names, shapes, dtypes and values of all arrays."""
+    digest = hashlib.sha256()
+    for path, array in jax.tree_util.tree_leaves_with_path(variables):
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
 def best_step(workdir: str | os.PathLike) -> int:
-    """The step of the run's checkpoint with the best score, the newest of equals.
+    """The step of the run's checkpoint with the best score, the earliest of equals.
 
     Raises:
         InputError: there is none.
     """
     workdir = pathlib.Path(workdir)
     folders = checksums.checkpoint_folders(workdir / files.CHECKPOINTS)
-    scores = {int(folder.name): read_score(folder) for folder in folders}
-    if not scores:
+    ranks = {int(folder.name): read_rank(folder) for folder in folders}
+    if not ranks:
         raise InputError(f"{workdir} is a run without a checkpoint yet: let it train for an epoch")
-    return max(scores, key=lambda step: (scores[step], step))
+    return max(ranks, key=lambda step: (ranks[step], step))
 
 
 def network_of(folder: str | os.PathLike) -> tuple[str, dict[str, Any]]:

@@ -5,6 +5,7 @@ import types
 import numpy as np
 
 from prnet_jax.data import records
+from prnet_jax.data.splits import SPLITS
 
 
 class MadeUp:
@@ -22,7 +23,8 @@ class MadeUp:
         for number, (pixels, masks) in enumerate(slices):
             record = records.example(f"s{number}", f"p{number}", pixels, spacing_mm, **masks)
             self._records.append({name: _stored(value) for name, value in record.items()})
-        self.info = types.SimpleNamespace(features=records.features(tuple(slices[0][1])))
+        features = records.features(tuple(slices[0][1]))
+        self.info = types.SimpleNamespace(features=features, splits=SPLITS)
 
     def as_data_source(self, split, decoders):
         return self._records

@@ -102,6 +102,17 @@ def test_identical_within_a_split_is_no_leak():
     assert (leaks.number_patients, leaks.number_images, leaks.number_near) == (12, 13, 0)
 
 
+def test_only_the_pairs_that_are_asked_for_are_compared():
+    shared = ("id0", "patient0", picture(50))
+    slices = {name: [shared] for name in ("first", "second", "third")}
+    leaks = leakage.find_leaks(slices, [("second", "third")])
+    assert leaks.patients == (("patient0", "second", "third"),)
+    assert [(a.split, b.split) for a, b in leaks.identical] == [("second", "third")]
+    assert [(a.split, b.split) for a, b, _ in leaks.near] == [("second", "third")]
+    leaks = leakage.find_leaks(slices, [])
+    assert (leaks.patients, leaks.identical, leaks.number_near) == ((), (), 0)
+
+
 @pytest.mark.parametrize("copy", COPIES)
 def test_a_copy_in_another_split_is_a_warning(copy):
     slices = splits_of()

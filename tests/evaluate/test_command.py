@@ -86,6 +86,7 @@ def test_the_threshold_is_chosen_on_validation_only(run, capsys):
     assert found["threshold_from"] == "validation"
     with open(folder / "thresholds_validation.csv", newline="") as file:
         table = [{k: float(v or "nan") for k, v in row.items()} for row in csv.DictReader(file)]
+    assert all(row["dsc_same_images"] == row["dsc"] for row in table)  # each image marks something
     best = np.nanmax([row["dsc"] for row in table])
     (used,) = [row for row in table if row["threshold"] == found["threshold"]]
     assert used["dsc"] == pytest.approx(best, abs=1e-12)
@@ -125,6 +126,50 @@ def test_what_the_run_has_seen_is_said(run, capsys):
     assert evaluate(run, "--split", "validation") == 0
     said = "the run's own splits; 4 images chose the checkpoint"
     assert summary(run / "validation")["leakage"] == said
+
+
+def started_from(run, first, **num_slices):
+    """`run` as if it had started from a run in `first` with these numbers of slices."""
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps(config | {"init_from": str(first)}))
+    first.mkdir()
+    config["dataset"]["options"] |= num_slices
+    data = ml_collections.ConfigDict(config).dataset
+    builder = prepare(data.name, data.data_dir, **data.options)
+    about = {
+        "records": builder.info.full_name,
+        "split_manifest_sha256": splits_hash(open_splits(builder, data)),
+    }
+    (first / "config.json").write_text(json.dumps(config))
+    (first / "provenance.json").write_text(json.dumps(about))
+
+
+def test_what_the_run_started_from_has_seen_counts_too(run, tmp_path, capsys):
+    """A run of an earlier version, which kept no record of its start."""
+    first = tmp_path / "first"
+    started_from(run, first, num_slices=[4, 4, 8])  # slices 0-3 train, 4-7 validate
+    assert evaluate(run) == 0
+    said = summary(run / "test")["leakage"]
+    assert said.startswith(f"the run's own splits; start from {first}: no patient and no image in")
+
+    # Slices 20 to 22 are in the test split of other data. The first run is now said to be of
+    # another length, so that they were trained on.
+    other = ("--option", "num_slices=18,2,3")
+    assert evaluate(run, *other) == 0
+    shutil.rmtree(first)
+    started_from(run, first, num_slices=[23, 2, 2])
+    assert evaluate(run, *other) == 2
+    assert f"is in two splits, train split of {first} and test of lung" in capsys.readouterr().err
+    assert evaluate(run) == 2
+    assert f"is in the train split of {first}, where the weights of" in capsys.readouterr().err
+
+    shutil.rmtree(first)
+    assert evaluate(run) == 0
+    said = f"the run's own splits; start from {first}: not known: {first} is not a run directory"
+    assert summary(run / "test")["leakage"].startswith(said)
+    assert evaluate(run, *other) == 0
+    (folder,) = run.glob("lung_phantom-*_test")
+    assert f"; start from {first}: not known: " in summary(folder)["leakage"]
 
 
 def own_images(folder, seed, marked=True):

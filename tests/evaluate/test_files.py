@@ -12,7 +12,7 @@ from prnet_jax.data.pipeline import Slices
 from prnet_jax.data.prepare import prepare
 from prnet_jax.evaluate.files import write_evaluation
 from prnet_jax.evaluate.run import score_split
-from prnet_jax.evaluate.scores import SplitScores, ThresholdTable
+from prnet_jax.evaluate.scores import SplitScores, ThresholdTable, validate
 from prnet_jax.figures.gallery import Gallery
 from prnet_jax.metrics import HIGHER_IS_BETTER, METRICS, counts
 from prnet_jax.predictor import Predictor
@@ -176,4 +176,58 @@ def test_threshold_table_equals_scoring_at_each_threshold(tmp_path):
                 mean = summary[name]["mean"]
                 assert value == pytest.approx(np.nan if mean is None else mean, nan_ok=True), name
         best = gathered.best()
-        assert np.nanmax(table["dsc"]) == table["dsc"][table["threshold"] == best]
+        by = table["dsc_same_images"]
+        assert np.nanmax(by) == by[table["threshold"] == best]
+
+
+@pytest.mark.parametrize(
+    ("policy", "best"), [("penalise", 0.5), ("perfect_if_both_empty", 0.5), ("skip_empty", 0.4)]
+)
+def test_thresholds_are_compared_over_the_same_images(policy, best):
+    """Up to 0.4 the marked rows are found, and something in a picture without any: DSC 1 and 0.
+
+    Above, a quarter of them and nothing: DSC 0.4, and a picture that `penalise` leaves out of `dsc`
+    only there.
+    """
+    table = ThresholdTable(policy)
+    table.add(np.float32(0.4) * rows(4) + np.float32(0.4) * rows(1), rows(4))
+    table.add(np.float32(0.4) * rows(1), rows(0))
+    found = table.columns()
+    low, high = 29, 49  # thresholds 0.3 and 0.5
+    means = {
+        "penalise": ((0.5, 0.4), (0.5, 0.7)),
+        "perfect_if_both_empty": ((0.5, 0.7), (0.5, 0.7)),
+        "skip_empty": ((1.0, 0.4), (1.0, 0.4)),
+    }[policy]
+    for name, values in zip(("dsc", "dsc_same_images"), means, strict=True):
+        np.testing.assert_allclose(found[name][[low, high]], values)
+    assert table.best() == best
+
+
+@pytest.mark.parametrize("policy", metrics.POLICIES)
+def test_without_a_marked_image_no_threshold_is_the_best(policy):
+    table = ThresholdTable(policy)
+    for share in (0.2, 0.3):
+        table.add(share * rows(1).astype(np.float32), rows(0))
+    assert np.isnan(table.best())
+
+
+def test_a_validation_that_marks_nothing_has_a_loss_alone(slices, tiny_config):
+    class Blank:
+        """The slices without their masks."""
+
+        def __len__(self):
+            return len(slices)
+
+        def __getitem__(self, i):
+            return {**slices[i], "mask": np.zeros((32, 32, 1), np.float32)}
+
+    def constant(batch):
+        return jnp.full(batch["mask"].shape[:3], 0.75)
+
+    network = Predictor(tiny_config, predictor(constant), None, sharding.make_mesh(), "HU")
+    scores, picture = validate(network, Blank())
+    assert scores.pop("loss") == 1.0
+    assert scores.keys() == {"dsc", "iou", "dsc_pooled"} and np.isnan(list(scores.values())).all()
+    assert picture.dtype == np.uint8
+    assert not np.isnan(list(validate(network, slices)[0].values())).any()

@@ -74,7 +74,7 @@ def test_kept_are_the_two_newest_and_the_best():
                 scores[step] = chance.randint(0, 4) / 4
                 checkpoints.save(step, state_at(step), {"epochs": step}, scores[step])
                 checkpoints.wait()
-                best = max(scores, key=lambda s: (scores[s], s))
+                best = max(scores, key=lambda s: (scores[s], -s))
                 kept = sorted({best, *sorted(scores)[-2:]})
                 assert steps_in(workdir / "checkpoints") == kept
                 assert sorted(p.name for p in (workdir / "checkpoints").iterdir()) == sorted(

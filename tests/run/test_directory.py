@@ -51,6 +51,16 @@ def test_other_images_are_refused(tiny_config, tmp_path):
         directory.open_run(tmp_path / "run", tiny_config, other)
 
 
+def test_other_images_under_the_same_names_are_refused(tiny_config, tmp_path):
+    """The hash of the splits knows names alone; the records' name ends in that of their files."""
+    about = {**ABOUT, "records": "image_folder/default-1a2b3c4d/1.0.0"}
+    directory.open_run(tmp_path / "run", tiny_config, about)
+    other = {**about, "records": "image_folder/default-5e6f7a8b/1.0.0"}
+    with pytest.raises(InputError, match=r"\(image_folder/default-1a2.*, now image.*-5e6f7a8b/"):
+        directory.open_run(tmp_path / "run", tiny_config, other)
+    assert directory.open_run(tmp_path / "run", tiny_config, about) == about
+
+
 def test_a_folder_of_other_files_is_refused(tiny_config, tmp_path):
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(InputError, match="holds files but no run"):

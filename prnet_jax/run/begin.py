@@ -1,0 +1,81 @@
+"""The start of a run: what its data share and mark is searched for, printed and kept."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import ml_collections
+
+from prnet_jax.data import foreground, leakage
+from prnet_jax.data.foreground import Foreground
+from prnet_jax.data.pipeline import Slices
+from prnet_jax.progress import progress
+from prnet_jax.run import directory, seen
+from prnet_jax.run.provenance import provenance
+from prnet_jax.run.variables import sha256_of
+
+
+def begin(
+    workdir: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    slices: Mapping[str, Slices],
+    manifest: str,
+    records: str,
+    initial: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The provenance of a run: as it was begun, or new after a search of its data.
+
+    The first process calls this.
+
+    Args:
+        workdir: the run directory.
+        config: the run's.
+        slices: its splits.
+        manifest: their hash.
+        records: the full name of the records.
+        initial: the variables that it starts from; None: those of its seed.
+
+    Raises:
+        InputError: splits share a patient or a picture, the weights to start from have seen one of
+            validation or test, no mask can be learnt from, or the run was begun with other images.
+    """
+    about = provenance(manifest, records, config.seed) | {"unit": slices["train"].unit}
+    if not directory.is_run(workdir):
+        about |= _look_through(config, slices)
+        if initial is not None:
+            origin = seen.origin_of(config.init_from)
+            found, complete = seen.check_start(origin, workdir, config, slices, records, manifest)
+            print(f"leakage    {found}", flush=True)
+            about["init_from"] = origin | {
+                "weights_sha256": sha256_of(initial),
+                "leakage": found,
+                "complete": complete,
+            }
+    return directory.open_run(workdir, config, about)
+
+
+def _look_through(
+    config: ml_collections.ConfigDict, slices: Mapping[str, Slices]
+) -> dict[str, Any]:
+    """Reads every record once, for leaks and for what the masks mark."""
+    data = config.dataset
+    marks = {split: Foreground(data.image_size, data.resize) for split in slices}
+    with progress(sum(map(len, slices.values())), desc="leakage", unit="images") as bar:
+
+        def passing(split: str):
+            part = slices[split]
+            for item, mask in zip(part.stored(), part.stored_masks(), strict=True):
+                marks[split].add(mask)
+                yield item
+                bar.update(1)
+
+        leaks = leakage.check({split: passing(split) for split in slices})
+    rows = [f"foreground {split}: {found}" for split, found in marks.items()]
+    print("\n".join([f"leakage    {leaks}", *rows]), flush=True)
+    for doubt in foreground.check(marks, lambda split: slices[split].stored_masks()):
+        print(f"warning    {doubt}", flush=True)
+    return {
+        "leakage": str(leaks),
+        "foreground": {split: found.facts() for split, found in marks.items()},
+        "checkpoint_chosen_by": f"validation {'DSC' if marks['validation'].marked else 'loss'}",
+    }
