@@ -132,7 +132,7 @@ def _template(name: str, fields: Mapping[str, Any]) -> dict[tuple[str, ...], jax
         raise
     except Exception as error:  # a field of another type fails in as many ways as it is used
         raise InputError(
-            f"there is no {name} with {', '.join(f'{k}={v}' for k, v in fields.items())} "
+            f"there is no {name} with {', '.join(f'{k}={v!r}' for k, v in fields.items())} "
             f"({type(error).__name__}): see the fields of the class in prnet_jax/models/{name}.py"
         ) from None
 

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from prnet_jax.data.untrusted import printable
 from prnet_jax.errors import InputError
 from prnet_jax.run.files import write_whole
 from prnet_jax.torch_weights.entries import pick_weights
@@ -52,7 +53,10 @@ def read_state_dict(
         raise InputError(f"{path} is not a file: name a file of weights ({', '.join(_ENDINGS)})")
 
     def pick(content: Any) -> dict[str, Any]:
-        return pick_weights(content, path, entry, tell)
+        weights = pick_weights(content, path, entry, lambda line: tell(printable(line)))
+        if not all(name.isprintable() for name in weights):
+            raise ValueError("a name has control characters")
+        return weights
 
     with _arrays_or_input_error(path):
         if ending in _TORCH:
@@ -142,13 +146,13 @@ def _arrays_or_input_error(path: pathlib.Path) -> Iterator[None]:
     """Turns whatever a parser raises on a damaged or hostile file into one line."""
     try:
         yield
-    except InputError:
-        raise
+    except InputError as error:
+        raise InputError(printable(str(error))) from None
     except Exception as error:
         why = (str(error).splitlines() or [""])[0].split(". ")[0]
         raise InputError(
-            f"{path} cannot be read as a {path.suffix} file ({type(error).__name__}: {why}): "
-            "it is damaged, cut short or of another kind; copy it again"
+            f"{path} cannot be read as a {path.suffix} file ({type(error).__name__}: "
+            f"{printable(why)}): it is damaged, cut short or of another kind; copy it again"
         ) from None
 
 

@@ -81,7 +81,10 @@ def which_network(
     else:
         metadata = read_metadata(path)
         stated = metadata.get(_NAME)
-        stated_fields, about = _parsed(path, metadata) if stated else ({}, {})
+        stated_fields, about = {}, {}
+        if stated:
+            model_fields(stated)  # refuses an unknown network
+            stated_fields, about = _parsed(path, metadata)
     if stated and name not in (None, stated):
         raise InputError(f"{path} holds {stated}, not {name}: correct or omit --model")
     if not (stated or name):

@@ -135,7 +135,7 @@ def test_fields_that_make_no_network_are_named(small, fields):
         InputError, match="there is no prnet with .* see the fields of the class"
     ) as e:
         from_torch("prnet", small, **fields)
-    assert f"{name}={value}" in str(e.value)
+    assert f"{name}={value!r}" in str(e.value)
 
 
 def test_a_network_beside_a_loss_is_pointed_out(small):

@@ -107,6 +107,16 @@ def test_files_without_weights_are_refused(read):
         read(saved.Program(b"](K\x00e"))
 
 
+def test_names_cannot_write_to_the_terminal(read, tmp_path):
+    found, told = read(WEIGHTS | {"\x1b[2Jnote\nerror: none": EPOCH})
+    assert same(found, WEIGHTS) and told == [f"{MISSED} [2Jnote error: none"]
+    with pytest.raises(InputError, match="a name has control characters"):
+        read(WEIGHTS | {"\x1b[2J": LOSS})
+    with pytest.raises(InputError) as caught:
+        read({"\x1b[2J\n": EPOCH})
+    assert str(caught.value).isprintable()
+
+
 def test_a_mapping_inside_itself_ends(read):
     program = saved.Program(b"}q\x01(" + saved.text("self") + b"h\x01" + saved.text("a") + b"Nu")
     with pytest.raises(InputError, match="holds no arrays under self, a"):
