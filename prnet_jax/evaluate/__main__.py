@@ -16,7 +16,7 @@ from prnet_jax.errors import InputError
 from prnet_jax.evaluate.choices import AUTO, SPLITS, TTA, Choices, is_threshold
 
 _PROCESSES = ("distributed", "coordinator", "num_processes", "process_id")
-_OF_WEIGHTS = ("model", "fields", "image_size", "entry")
+_OF_WEIGHTS = ("model", "fields", "image_size", "resize", "entry")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -102,7 +102,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="a new folder for all")
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the run's")
-    weights = parser.add_argument_group("imported weights; the size and --window as in training")
+    weights = parser.add_argument_group("imported weights: as they were trained, and --window")
     weights.add_argument("--model", metavar="NAME", help="needed unless the file says it")
     weights.add_argument(
         "--field",
@@ -116,6 +116,7 @@ def _parser() -> argparse.ArgumentParser:
     weights.add_argument(
         "--image-size", type=int, metavar="PIXELS", help="default: as it says, 256"
     )
+    weights.add_argument("--resize", choices=("pad", "stretch"), help="slices that are not square")
     weights.add_argument("--entry", metavar="NAME", help="where in the file they are, such as ema")
     several = parser.add_argument_group("several processes, see the README")
     several.add_argument("--distributed", choices=("auto", "off"), default="auto")

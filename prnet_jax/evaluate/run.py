@@ -74,6 +74,7 @@ def evaluate_weights(
     model: str | None = None,
     fields: Mapping[str, Any] | None = None,
     image_size: int | None = None,
+    resize: str | None = None,
     entry: str | None = None,
 ) -> dict[str, Any]:
     """Scores imported weights and writes the results into `choices.out`.
@@ -91,6 +92,7 @@ def evaluate_weights(
         model: a name of `list_models()`; None where the weights say it.
         fields: overrides as for `create_model`.
         image_size: side of the images, in pixels; None as the weights say it, else the default.
+        resize: "pad" or "stretch", likewise.
         entry: where in the file the weights are, see `read_state_dict`.
 
     Returns:
@@ -101,9 +103,9 @@ def evaluate_weights(
     """
     if choices.out is None:
         raise InputError("imported weights have no folder for results: name a new one by --out")
-    _check(choices, model, dict(fields or {}), image_size, entry)
+    _check(choices, model, dict(fields or {}), image_size, resize, entry)
     config, variables, unit = load_weights(
-        weights, model, fields, image_size, choices.window, entry, print
+        weights, model, fields, image_size, choices.window, resize, entry, print
     )
     config.dataset.cache = False
     predictor = _predictor(config, variables, unit, choices)

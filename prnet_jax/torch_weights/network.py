@@ -121,6 +121,7 @@ def load_weights(
     fields: Mapping[str, Any] | None = None,
     image_size: int | None = None,
     window: tuple[float, float] | None = None,
+    resize: str | None = None,
     entry: str | None = None,
     tell: Callable[[str], None] = lambda line: None,
 ) -> tuple[ml_collections.ConfigDict, dict[str, Any], str]:
@@ -133,6 +134,7 @@ def load_weights(
         image_size: side of the images that the network sees, in pixels; None: what the weights
             say, else the default of `prnet_jax.config`.
         window: (low, high) that becomes 0..1, likewise.
+        resize: how slices that are not square become square, likewise.
         entry: of the file, see `read_state_dict`.
         tell: gets a line for the user about what is passed over or taken for granted.
 
@@ -150,7 +152,7 @@ def load_weights(
                 f"{weights} is of a {network.name} with {field}={network.fields[field]}; slices "
                 "and masks have one channel, so only weights of one can be used"
             )
-    chosen = {"image_size": image_size, "window_hu": window}
+    chosen = {"image_size": image_size, "window_hu": window, "resize": resize}
     settings = network.image_settings | {k: v for k, v in chosen.items() if v is not None}
     config = default_config(network.name)
     config.init_from = str(weights)
@@ -161,11 +163,12 @@ def load_weights(
         value = settings[key]
         config.dataset[key] = tuple(map(float, value)) if key == "window_hu" else value
     check_config(config)
-    size, (low, high) = config.dataset.image_size, config.dataset.window_hu
+    data = config.dataset
+    size, (low, high) = data.image_size, data.window_hu
     if chosen.keys() - settings.keys():
         tell(
-            f"images     assumed to be {size}x{size}, {low:g} to {high:g}: give --image-size and "
-            "--window as the network was trained"
+            f"images     assumed to be {size}x{size} ({data.resize}), {low:g} to {high:g}: give "
+            "--image-size, --window and --resize as the network was trained"
         )
     variables = read_variables(weights, network, entry, tell)
     variables = jax.tree.map(lambda x: np.asarray(x, np.float32), variables)

@@ -21,6 +21,7 @@ METADATA = {
     "fields": json.dumps({"widths": [4, 8], "heads": 2}),
     "image_size": "64",
     "window_hu": "[-600, 200]",
+    "resize": "stretch",
     "unit": "HU",
 }
 
@@ -70,8 +71,12 @@ def test_a_folder_tells_its_file_and_the_file_its_network(tmp_path, small, descr
 def test_a_run_tells_its_file_how_it_saw_images(run):
     metadata = metadata_of(run)
     expected = {"network": "prnet", "image_size": "32", "window_hu": "[-1000.0, 400.0]"}
-    assert metadata.items() >= (expected | {"unit": "grey", "resize": "stretch"}).items()
+    assert metadata.items() >= (expected | {"unit": "grey", "resize": "pad"}).items()
     assert json.loads(metadata["fields"])["widths"] == [4, 8, 16]
+    config = json.loads((run / "config.json").read_text())
+    del config["dataset"]["resize"]
+    (run / "config.json").write_text(json.dumps(config))
+    assert metadata_of(run)["resize"] == "stretch"  # as runs did before they had the field
 
 
 def test_a_unit_is_what_is_said_or_what_the_window_implies():
@@ -85,7 +90,7 @@ def test_weights_come_with_what_predicts_with_them(small, described):
     assert (config.dataset.image_size, config.dataset.window_hu) == (64, (-600.0, 200.0))
     assert config.model.to_dict() == ALL | {"name": "prnet"} and config.seed is None
     np.testing.assert_equal(variables, small)
-    assert (unit, told) == ("HU", [])
+    assert (unit, told, config.dataset.resize) == ("HU", [], "stretch")
     config, _, unit = load_weights(described(METADATA), image_size=32, window=(0, 255))
     assert (config.dataset.image_size, config.dataset.window_hu) == (32, (0.0, 255.0))
     assert unit == "HU"  # the file says so
@@ -98,7 +103,9 @@ def test_what_is_not_said_is_assumed_aloud(tmp_path, small):
     config, variables, unit = load_weights(path, "prnet", SMALL, window=(0, 255), tell=told.append)
     assert (config.dataset.image_size, unit) == (256, "grey")
     assert variables["params"]["head"]["bias"].dtype == np.float32
-    assert told[0].startswith("images     assumed to be 256x256, 0 to 255: give --image-size and")
+    assert told[0].startswith("images     assumed to be 256x256 (pad), 0 to 255: give --image-size")
+    config, *_ = load_weights(path, "prnet", SMALL, 32, (0, 255), "stretch", tell=told.append)
+    assert config.dataset.resize == "stretch" and len(told) == 1
     with pytest.raises(InputError, match="does not say which network it is of: give --model, one"):
         load_weights(path)
 
@@ -117,6 +124,7 @@ def test_what_is_not_said_is_assumed_aloud(tmp_path, small):
         ({"fields": '{"widths": [4, 8], "heads": 2, "in_channels": 3}'}, "with in_channels=3"),
         ({"image_size": "big"}, "says of itself what cannot be used"),
         ({"image_size": "0"}, "image_size must be 1 or more"),
+        ({"resize": "crop"}, "resize must be pad or stretch"),
         ({"window_hu": "[1]"}, "says of itself what cannot be used"),
         ({"window_hu": "[5, 5]"}, "window_hu must be"),
         ({"unit": "mm"}, r"says of itself what cannot be used \(unit 'mm'\)"),
