@@ -26,7 +26,7 @@ from prnet_jax.data.volumes import read_scan
 from prnet_jax.errors import InputError, Stopped
 from prnet_jax.progress import progress
 from prnet_jax.run.directory import read_run
-from prnet_jax.run.variables import load_variables
+from prnet_jax.run.variables import load_variables, unit_of
 
 EvalStep = Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]
 
@@ -275,13 +275,8 @@ def load(
     mesh = sharding.make_mesh()
     batch_size = batch_size or config.eval_batch_size
     config.eval_batch_size = -(-batch_size // mesh.size) * mesh.size
-    return make_predictor(config, variables, mesh, trained_unit(config, about), flips)
-
-
-def trained_unit(config: ml_collections.ConfigDict, about: dict[str, Any]) -> str:
-    """ "HU" or "grey": as provenance.json says, or in older runs as the window implies."""
-    low, high = config.dataset.window_hu
-    return about.get("unit") or ("grey" if 0 <= low and high <= 255 else "HU")
+    unit = unit_of(config.dataset.window_hu, about)
+    return make_predictor(config, variables, mesh, unit, flips)
 
 
 def _as_volume(array: np.ndarray, axes: str) -> np.ndarray:

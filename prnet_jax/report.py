@@ -78,10 +78,12 @@ def evaluated(summary: Mapping[str, Any], directory: pathlib.Path) -> str:
         how[0] += " (the best on validation)"
     if summary["tta"] != "none":
         how.append(f"test-time augmentation by {summary['tta']}")
+    of = f"of epoch {'?' if epoch is None else epoch} (best {chosen_by})"
+    if "weights" in summary:
+        of = f"with {summary['weights']}"
     lines = [
         f"\n{summary['split'].capitalize()} split of {summary['dataset']} (mask "
-        f"{summary['mask']!r}) at {size}x{size}, {network} of epoch "
-        f"{'?' if epoch is None else epoch} (best {chosen_by}), {', '.join(how)}:\n",
+        f"{summary['mask']!r}) at {size}x{size}, {network} {of}, {', '.join(how)}:\n",
         table(summary, TABLE_1.get(network), comparable),
     ]
     if "readers" in summary:

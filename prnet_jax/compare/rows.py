@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import pathlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -136,7 +137,7 @@ def distinct(run: Run) -> dict[str, Any]:
     if run.trained_on is not None:
         how["trained_on"] = run.trained_on
     if run.settings is None:
-        return how | {"settings": "not known"}
+        return how | {"settings": "not known", "weights": run.summary.get("weights")}
     settings = dict(run.settings)
     how["evaluated with window_hu"] = "as trained"
     if "window_hu" in run.summary:
@@ -147,12 +148,22 @@ def distinct(run: Run) -> dict[str, Any]:
 
 
 def _labels(firsts: Sequence[Run]) -> list[str]:
-    """The label of each row: the network and, if it has several rows, how they differ."""
+    """The label of each row: the network and, if it has several rows, how they differ.
+
+    Imported weights, of which no setting is known, have the name of their file.
+    """
     labels = []
     for run in firsts:
         network = run.summary["network"]
         label = method_of(network)
-        same = [distinct(other) for other in firsts if other.summary["network"] == network]
+        if weights := run.summary.get("weights"):
+            labels.append(f"{label} ({pathlib.PurePath(weights).name})")
+            continue
+        same = [
+            distinct(other)
+            for other in firsts
+            if other.summary["network"] == network and "weights" not in other.summary
+        ]
         mine = distinct(run)
         differ = [
             name.removeprefix("model.")

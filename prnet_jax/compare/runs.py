@@ -38,7 +38,7 @@ class Run:
         folder: that holds summary.json, per_image.csv and overlays/.
         summary: the content of summary.json.
         settings: the fields of the run's config that count, see `prnet_jax.compare.settings`; None
-            if the folder has no config.
+            if the folder has no config, and for imported weights.
         epochs: that the run was trained for; None if not recorded.
         trained_on: the records and the hash of their splits; None if not recorded.
         train_images: how many images it was trained on; None if not recorded.
@@ -135,7 +135,8 @@ def _read_run(folder: pathlib.Path) -> Run:
 
     places = (place for place in (folder, folder.parent) if (place / files.CONFIG).is_file())
     home = next(places, None)
-    settings = None if home is None else settings_of(_read_json(home / files.CONFIG))
+    known = home is not None and "weights" not in summary  # how imported ones were trained is not
+    settings = settings_of(_read_json(home / files.CONFIG)) if known else None
     of_training = _training(summary, home or folder.parent)
     if settings is not None and isinstance(start := of_training.get("init_from"), dict):
         settings["init_from"] = starting_weights(start)

@@ -33,19 +33,19 @@ def one_line(name: str, form: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except InputError as error:
-        line = _printable(str(error))
+        line = printable(str(error))
         if line == str(error):
             raise
         raise InputError(line) from error.__cause__
     except MemoryError as error:
         line = f"{name} needs more memory than this process may take; crop it or save it in parts"
-        raise InputError(_printable(line)) from error
+        raise InputError(printable(line)) from error
     except Exception as error:
         if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
             line = f"{name} cannot be read ({error.strerror}); check the path and its permissions"
         else:
             line = f"{name} cannot be read: it is truncated, damaged or not {form}; export it again"
-        raise InputError(_printable(line)) from error
+        raise InputError(printable(line)) from error
 
 
 def check_number(name: str, shape: Sequence[int], most: int) -> None:
@@ -84,6 +84,6 @@ def check_bytes(name: str, declared: int, found: int, ratio: float = 1) -> None:
         )
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """One line: line breaks and control characters, of names or headers, become spaces."""
     return "".join(character if character.isprintable() else " " for character in text)

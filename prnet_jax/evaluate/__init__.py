@@ -1,8 +1,8 @@
-"""Scores a run on any split of any data set: `evaluate_run`, `Choices`; or as a command."""
+"""Scores a run, or imported weights, on any split of any data set; also as a command."""
 
 from typing import Any
 
-_PUBLIC = ("Choices", "evaluate_run")
+_PUBLIC = ("Choices", "evaluate_run", "evaluate_weights")
 
 
 def __getattr__(name: str) -> Any:

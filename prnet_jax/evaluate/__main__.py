@@ -1,8 +1,9 @@
-"""The command that scores a run on any split of any data set: python -m prnet_jax.evaluate
+"""The command that scores a network on any split of any data set: python -m prnet_jax.evaluate
 
 python -m prnet_jax.evaluate --workdir RUN
 python -m prnet_jax.evaluate --workdir RUN --tta flips --threshold auto-on-validation
 python -m prnet_jax.evaluate --workdir RUN --dataset image_folder --manual-dir DIR --split all
+python -m prnet_jax.evaluate --weights unet.pth --model unet --image-size 512 --out DIR
 """
 
 import argparse
@@ -11,9 +12,11 @@ import signal
 import sys
 
 from prnet_jax.commands import name_and_value, run_command
+from prnet_jax.errors import InputError
 from prnet_jax.evaluate.choices import AUTO, SPLITS, TTA, Choices, is_threshold
 
 _PROCESSES = ("distributed", "coordinator", "num_processes", "process_id")
+_OF_WEIGHTS = ("model", "fields", "image_size", "resize", "entry")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -28,20 +31,29 @@ def _evaluate(arguments: dict) -> None:
 
     from prnet_jax import compiler, processes
     from prnet_jax.config import default_config
-    from prnet_jax.evaluate.run import evaluate_run
+    from prnet_jax.evaluate.run import evaluate_run, evaluate_weights
 
     logging.set_verbosity(logging.ERROR)
     compiler.disable_ynn()
     where = default_config("prnet")  # where the run was trained does not matter here
     for field in _PROCESSES:
         where[field] = arguments.pop(field)
-    run = arguments.pop("workdir")
+    run, weights = arguments.pop("workdir"), arguments.pop("weights")
+    network = {name: arguments.pop(name) for name in _OF_WEIGHTS}
+    if run and (given := [name for name, value in network.items() if value]):
+        flags = ", ".join(
+            f"--{name}".replace("fields", "field").replace("_", "-") for name in given
+        )
+        raise InputError(f"{flags}: only with --weights; a run has its own settings")
     choices = Choices(**arguments | {"options": dict(arguments["options"])})
     with processes.joined(where):
         # JAX's preemption service, which an evaluation does not need, would swallow it.
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         compiler.self_check()
-        evaluate_run(run, choices)
+        if run:
+            evaluate_run(run, choices)
+        else:
+            evaluate_weights(weights, choices, **network | {"fields": dict(network["fields"])})
 
 
 def _threshold(text: str) -> float | str:
@@ -57,13 +69,18 @@ def _threshold(text: str) -> float | str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m prnet_jax.evaluate",
-        description="Scores the best checkpoint of a run: per_image.csv, summary.json, overlays "
-        "(worst first), calibration and threshold curves.",
+        description="Scores the best checkpoint of a run, or imported weights: per_image.csv, "
+        "summary.json, overlays (worst first), calibration and threshold curves.",
         epilog="The files go into RUN/test, or for other choices into a folder of RUN named after "
         "them, such as RUN/test_flips. The same evaluation again replaces its files.",
     )
-    parser.add_argument(
-        "--workdir", type=pathlib.Path, required=True, metavar="RUN", help="a run directory"
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--workdir", type=pathlib.Path, metavar="RUN", help="a run directory")
+    what.add_argument(
+        "--weights",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="of PyTorch weights, or a folder of prnet_jax.torch_weights import; needs --out",
     )
     parser.add_argument("--split", choices=SPLITS, default="test", help="default: test")
     parser.add_argument(
@@ -85,6 +102,22 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="a new folder for all")
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the run's")
+    weights = parser.add_argument_group("imported weights: as they were trained, and --window")
+    weights.add_argument("--model", metavar="NAME", help="needed unless the file says it")
+    weights.add_argument(
+        "--field",
+        dest="fields",
+        type=name_and_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the network, such as bilinear=true; may be repeated",
+    )
+    weights.add_argument(
+        "--image-size", type=int, metavar="PIXELS", help="default: as it says, 256"
+    )
+    weights.add_argument("--resize", choices=("pad", "stretch"), help="slices that are not square")
+    weights.add_argument("--entry", metavar="NAME", help="where in the file they are, such as ema")
     several = parser.add_argument_group("several processes, see the README")
     several.add_argument("--distributed", choices=("auto", "off"), default="auto")
     several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")

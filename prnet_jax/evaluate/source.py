@@ -27,7 +27,8 @@ class Source:
         records: the full name of their records.
         manifest: the hash of their splits.
         leaks: in words, what they share with the images that the run has seen.
-        validation: the validation split of the run's own data; None where those are not here.
+        validation: the validation split of the run's own data; None where those are not here. For
+            imported weights, of the data that are scored.
     """
 
     slices: Slices
@@ -76,19 +77,8 @@ def open_source(
         InputError: the data cannot be used, or hold what the network, or one that it started from,
             was trained or chosen on.
     """
-    options = dict(data.options)
-    if _EVALUATE_ONLY in dataset_options(data.name):
-        options[_EVALUATE_ONLY] = True
-    builder = prepare(data.name, data.data_dir, data.manual_dir, **options)
-    splits = open_splits(builder, data)
-    every = choices.split == "all"
-    slices = Slices(builder, "+".join(splits), data) if every else splits[choices.split]
-    records, manifest = builder.info.full_name, splits_hash(splits)
-    if not len(slices):
-        raise InputError(
-            f"the {choices.split} split of {records} has no images: choose --split all, or one of "
-            f"{', '.join(name for name in splits if len(splits[name]))}"
-        )
+    splits, slices, records = _open(data, choices)
+    manifest = splits_hash(splits)
 
     origin = seen.origin_of_run(config, trained_on)
     if seen.is_own(records, manifest, trained_on):
@@ -162,12 +152,53 @@ def _about_start(
     return seen.check_start(origin, workdir, config, splits, records, manifest)[0]
 
 
-def _seen(splits: Mapping[str, Slices], choices: Choices) -> str:
-    """What the run has seen of a split of its own, in words."""
+def open_for_weights(data: ml_collections.ConfigDict, choices: Choices) -> Source:
+    """Opens what is to be scored with imported weights; what they have seen is not known.
+
+    Args:
+        data: `config.dataset` after `chosen_data`.
+        choices: the options of the evaluation.
+
+    Raises:
+        InputError: the data cannot be used.
+    """
+    splits, slices, records = _open(data, choices)
+    _check_tuning(choices)
+    said = "not known: imported weights"
+    return Source(slices, records, splits_hash(splits), said, splits["validation"])
+
+
+def _open(
+    data: ml_collections.ConfigDict, choices: Choices
+) -> tuple[dict[str, Slices], Slices, str]:
+    """The splits, what of them is scored, and the full name of their records."""
+    options = dict(data.options)
+    if _EVALUATE_ONLY in dataset_options(data.name):
+        options[_EVALUATE_ONLY] = True
+    builder = prepare(data.name, data.data_dir, data.manual_dir, **options)
+    splits = open_splits(builder, data)
+    every = choices.split == "all"
+    slices = Slices(builder, "+".join(splits), data) if every else splits[choices.split]
+    records = builder.info.full_name
+    if not len(slices):
+        raise InputError(
+            f"the {choices.split} split of {records} has no images: choose --split all, or one of "
+            f"{', '.join(name for name in splits if len(splits[name]))}"
+        )
+    return splits, slices, records
+
+
+def _check_tuning(choices: Choices) -> None:
+    """Refuses a threshold tuned on images of these splits that are then scored."""
     if choices.threshold == AUTO and choices.split in ("validation", "all"):
         raise InputError(
             f"--threshold {AUTO} would be tuned on images that it scores: choose --split test"
         )
+
+
+def _seen(splits: Mapping[str, Slices], choices: Choices) -> str:
+    """What the run has seen of a split of its own, in words."""
+    _check_tuning(choices)
     roles = {
         "train": f"{len(splits['train'])} images were trained on",
         "validation": f"{len(splits['validation'])} images chose the checkpoint",

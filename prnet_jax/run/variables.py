@@ -1,13 +1,14 @@
 """A network's variables on disk: in a run's checkpoints, or imported ones without a run.
 
-Imported variables are a folder with network.json (name and fields of the network) and variables/.
+Imported variables are a folder with network.json (name and fields of the network, and as far as it
+is known how it saw images) and variables/.
 """
 
 import hashlib
 import json
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,9 +18,15 @@ from prnet_jax.errors import InputError
 from prnet_jax.run import checksums, files
 from prnet_jax.run.checkpoint import read_arrays, read_rank, write_arrays
 
+_IMAGE_SETTINGS = ("image_size", "window_hu", "resize")  # of config.dataset
+
 
 def save_variables(
-    folder: str | os.PathLike, name: str, fields: Mapping[str, Any], variables: Mapping[str, Any]
+    folder: str | os.PathLike,
+    name: str,
+    fields: Mapping[str, Any],
+    variables: Mapping[str, Any],
+    image_settings: Mapping[str, Any] | None = None,
 ) -> None:
     """Writes a network's variables as a folder that `load_variables` reads.
 
@@ -28,6 +35,7 @@ def save_variables(
         name: a name of `list_models()`.
         fields: overrides as for `create_model`, of types that JSON has, and tuples.
         variables: {"params": ..., "batch_stats": ...}.
+        image_settings: what `image_settings_of` is to give.
 
     Raises:
         InputError: the folder exists.
@@ -37,7 +45,8 @@ def save_variables(
         raise InputError(f"{folder} exists and is not overwritten: name a new folder")
     write_arrays(folder / files.VARIABLES, jax.tree.map(np.asarray, dict(variables)))
     # Last: a folder that has this file is complete.
-    files.write_json(folder / files.NETWORK, {"name": name, "fields": dict(fields)})
+    about = {"name": name, "fields": dict(fields), **(image_settings or {})}
+    files.write_json(folder / files.NETWORK, about)
 
 
 def load_variables(folder: str | os.PathLike, step: int | None = None) -> dict[str, Any]:
@@ -114,3 +123,32 @@ def network_of(folder: str | os.PathLike) -> tuple[str, dict[str, Any]]:
             "prnet_jax.torch_weights import"
         ) from None
     return name, {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+
+
+def image_settings_of(folder: str | os.PathLike) -> dict[str, Any]:
+    """How the network of a folder that `network_of` reads was trained to see an image.
+
+    Returns:
+        As far as they are known, `image_size`, `window_hu` and `resize` as in `config.dataset`, and
+        `unit`, "HU" or "grey".
+    """
+    folder = pathlib.Path(folder)
+
+    def read(name: str) -> dict[str, Any]:
+        path = folder / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+    if about := read(files.NETWORK):
+        return {key: about[key] for key in (*_IMAGE_SETTINGS, "unit") if key in about}
+    data = read(files.CONFIG).get("dataset", {})
+    found = {key: data[key] for key in _IMAGE_SETTINGS if key in data}
+    if data:
+        found.setdefault("resize", "stretch")  # all that there was before the field
+        found["unit"] = unit_of(found["window_hu"], read(files.PROVENANCE))
+    return found
+
+
+def unit_of(window_hu: Sequence[float], about: Mapping[str, Any]) -> str:
+    """ "HU" or "grey": as `about` says under "unit", else as the window implies."""
+    low, high = window_hu
+    return about.get("unit") or ("grey" if 0 <= low and high <= 255 else "HU")

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from prnet_jax import compiler
 from prnet_jax.commands import name_and_value, run_command
 from prnet_jax.errors import InputError
-from prnet_jax.models import list_models
+from prnet_jax.models import list_models, model_fields
 
 _OWN_REFERENCE = {"prnet": "prnet_jax.torch_weights.reference:PRNet"}
 
@@ -32,19 +32,19 @@ def import_weights(arguments: argparse.Namespace) -> int:
     import jax
     import numpy as np
 
-    from prnet_jax.models import model_fields
     from prnet_jax.run.variables import save_variables
-    from prnet_jax.torch_weights import from_torch
-    from prnet_jax.torch_weights.files import read_state_dict
+    from prnet_jax.torch_weights.network import read_variables, which_network
 
-    name, fields = arguments.model, dict(arguments.field)
-    variables = from_torch(name, read_state_dict(arguments.weights), **fields)
+    network = which_network(arguments.weights, arguments.model, dict(arguments.field))
+    variables = read_variables(arguments.weights, network, arguments.entry, print)
     found = {str(x.dtype) for x in jax.tree.leaves(variables)} - {"float32"}
     variables = jax.tree.map(lambda x: x.astype(np.float32), variables)
-    save_variables(arguments.folder, name, model_fields(name) | fields, variables)
+    save_variables(
+        arguments.folder, network.name, network.fields, variables, network.image_settings
+    )
     count = sum(x.size for x in jax.tree.leaves(variables["params"]))
     converted = f", {' and '.join(sorted(found))} converted to float32" if found else ""
-    print(f"{name}, {count:,} parameters{converted}: {arguments.folder}")
+    print(f"{network.name}, {count:,} parameters{converted}: {arguments.folder}")
     print(f"To train from it: --config.init_from={arguments.folder}")
     return 0
 
@@ -56,6 +56,7 @@ def export_weights(arguments: argparse.Namespace) -> int:
     from prnet_jax.run.variables import load_variables, network_of
     from prnet_jax.torch_weights import to_torch
     from prnet_jax.torch_weights.files import write_state_dict
+    from prnet_jax.torch_weights.network import metadata_of
 
     logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that a run does not need
     name, fields = network_of(arguments.folder)
@@ -64,26 +65,29 @@ def export_weights(arguments: argparse.Namespace) -> int:
             f"{arguments.folder} holds {name}, not {arguments.model}: correct or omit --model"
         )
     state_dict = to_torch(name, load_variables(arguments.folder), **fields)
-    write_state_dict(arguments.weights, state_dict)
+    write_state_dict(arguments.weights, state_dict, metadata_of(arguments.folder))
     print(f"{name}, {len(state_dict)} arrays: {arguments.weights}")
     return 0
 
 
 def compare_weights(arguments: argparse.Namespace) -> int:
     """Flax against a torch module with the same weights, layer by layer."""
-    name, fields = arguments.model, dict(arguments.field)
+    from prnet_jax.torch_weights import layers
+    from prnet_jax.torch_weights.network import read_variables, which_network
+
+    network = which_network(arguments.weights, arguments.model, dict(arguments.field))
+    name, fields = network.name, network.fields
     where, reference_fields = arguments.reference, dict(arguments.reference_field)
     if where is None:
         if name not in _OWN_REFERENCE:
             raise InputError(
                 f"there is no PyTorch module of {name} here: name one by --reference MODULE:CLASS"
             )
-        where, reference_fields = _OWN_REFERENCE[name], fields | reference_fields
+        defaults = model_fields(name)
+        changed = {k: v for k, v in fields.items() if v != defaults.get(k)}
+        where, reference_fields = _OWN_REFERENCE[name], changed | reference_fields
 
-    from prnet_jax.torch_weights import from_torch, layers
-    from prnet_jax.torch_weights.files import read_state_dict
-
-    variables = from_torch(name, read_state_dict(arguments.weights), **fields)
+    variables = read_variables(arguments.weights, network, arguments.entry, print)
     print(f"{arguments.weights} has the names and shapes of {name}; all values are finite.")
     reference = layers.load_reference(where, reference_fields)
     size = arguments.size
@@ -96,7 +100,8 @@ def compare_weights(arguments: argparse.Namespace) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m prnet_jax.torch_weights",
-        description="Moves weights between PyTorch and Flax: .pth, .pt, .safetensors and .npz.",
+        description="Moves weights between PyTorch and Flax: files of torch.save (nothing in them "
+        "is executed), .safetensors and .npz.",
     )
     commands = parser.add_subparsers(required=True, metavar="import | export | compare")
 
@@ -110,13 +115,15 @@ def _parser() -> argparse.ArgumentParser:
             flag, metavar="NAME=VALUE", type=name_and_value, action="append", default=[], help=what
         )
 
-    models = f"one of {', '.join(list_models())}"
-    endings = ".pth, .pt, .safetensors or .npz"
+    models = f"one of {', '.join(list_models())}; needed unless the file says it"
+    endings = ".pth, .pt, .pth.tar, .ckpt, .bin, .safetensors or .npz"
     field_help = "a field of the network, such as bilinear=true; may be repeated"
+    entry_help = "where in the file the weights are, such as ema; or what their names begin with"
 
     sub = command("import", import_weights, "A file of PyTorch weights -> a folder to start from.")
-    sub.add_argument("--model", required=True, help=models)
+    sub.add_argument("--model", help=models)
     add_fields(sub, "--field", field_help)
+    sub.add_argument("--entry", metavar="NAME", help=entry_help)
     sub.add_argument("weights", type=pathlib.Path, help=endings)
     sub.add_argument("folder", type=pathlib.Path, metavar="OUT", help="a new folder")
 
@@ -130,8 +137,9 @@ def _parser() -> argparse.ArgumentParser:
         compare_weights,
         "Flax against PyTorch, layer by layer with the same weights; exit code 1 if they differ.",
     )
-    sub.add_argument("--model", required=True, help=models)
+    sub.add_argument("--model", help=models)
     add_fields(sub, "--field", field_help)
+    sub.add_argument("--entry", metavar="NAME", help=entry_help)
     sub.add_argument("weights", type=pathlib.Path, help=endings)
     own = ", ".join(_OWN_REFERENCE)
     sub.add_argument(

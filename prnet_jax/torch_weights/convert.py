@@ -15,6 +15,7 @@ the reference never uses. `models/<name>.py` lists the latter as `UNUSED_TORCH`,
 
 import functools
 import importlib
+import os
 from collections.abc import Collection, Mapping, Set
 from typing import Any
 
@@ -30,7 +31,6 @@ _LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var":
 _TO_TORCH = (3, 2, 0, 1)
 _TO_FLAX = (2, 3, 1, 0)
 _COUNTER = "num_batches_tracked"
-_PARALLEL = "module."  # the prefix of all names in a state_dict saved from DataParallel
 
 
 def from_torch(name: str, state_dict: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
@@ -38,8 +38,8 @@ def from_torch(name: str, state_dict: Mapping[str, Any], **fields: Any) -> dict[
 
     Args:
         name: a name of `list_models()`.
-        state_dict: name -> array (NumPy, JAX or a torch tensor) in PyTorch's layout. A prefix
-            `module.` that all names have is removed.
+        state_dict: name -> array (NumPy, JAX or a torch tensor) in PyTorch's layout. A prefix that
+            all names share, as `module._orig_mod.`, is removed.
         **fields: overrides as for `create_model`.
 
     Returns:
@@ -52,14 +52,15 @@ def from_torch(name: str, state_dict: Mapping[str, Any], **fields: Any) -> dict[
     """
     template = _template(name, fields)
     names = {_torch_name(path): path for path in template}
-    if state_dict and all(k.startswith(_PARALLEL) for k in state_dict):
-        state_dict = {k.removeprefix(_PARALLEL): v for k, v in state_dict.items()}
     dropped = _unused(name)
-    state_dict = {
-        k: v for k, v in state_dict.items() if not k.endswith(_COUNTER) and k not in dropped
-    }
-    if state_dict.keys() != names.keys():
-        raise InputError(_explain_names(name, set(names), set(state_dict)))
+    forms = [
+        {k: v for k, v in form.items() if not k.endswith(_COUNTER) and k not in dropped}
+        for form in (state_dict, _without_prefix(state_dict))
+    ]
+    fitting = [form for form in forms if form.keys() == names.keys()]
+    if not fitting:
+        raise InputError(_explain_names(name, set(names), *map(set, forms)))
+    state_dict = fitting[0]
 
     flat, misfits = {}, []
     for torch_name, path in names.items():
@@ -121,9 +122,19 @@ def to_torch(name: str, variables: Mapping[str, Any], **fields: Any) -> dict[str
 def _template(name: str, fields: Mapping[str, Any]) -> dict[tuple[str, ...], jax.ShapeDtypeStruct]:
     """Path -> shape and dtype of every variable of a network, without computing any."""
     model = create_model(name, **fields)
-    image = jnp.zeros((1, 64, 64, model.in_channels))
-    shapes = jax.eval_shape(lambda key: model.init(key, image, train=False), jax.random.key(0))
-    return _flatten(shapes)
+
+    def init(key):
+        return model.init(key, jnp.zeros((1, 64, 64, model.in_channels)), train=False)
+
+    try:
+        return _flatten(jax.eval_shape(init, jax.random.key(0)))
+    except InputError:
+        raise
+    except Exception as error:  # a field of another type fails in as many ways as it is used
+        raise InputError(
+            f"there is no {name} with {', '.join(f'{k}={v!r}' for k, v in fields.items())} "
+            f"({type(error).__name__}): see the fields of the class in prnet_jax/models/{name}.py"
+        ) from None
 
 
 def _torch_name(path: tuple[str, ...]) -> str:
@@ -154,13 +165,37 @@ def _check_finite(name: str, array: np.ndarray) -> None:
         )
 
 
-def _explain_names(name: str, expected: set[str], found: set[str]) -> str:
-    """Why a state_dict is not one of `name`, and which network's it may be."""
-    likeness = {other: _likeness(_default_names(other), found) for other in list_models()}
+def _without_prefix(state_dict: Mapping[str, Any]) -> dict[str, Any]:
+    """The same without the parts that all names begin with: wrappers of the network add some."""
+    parts = [name.split(".")[:-1] for name in state_dict]
+    shared = os.path.commonprefix(parts)
+    return {".".join(k.split(".")[len(shared) :]): v for k, v in state_dict.items()}
+
+
+def _explain_names(name: str, expected: set[str], found: set[str], bare: set[str]) -> str:
+    """Why a state_dict is not one of `name`, and which network's it may be.
+
+    Args:
+        name: of the network.
+        expected: the names of its arrays.
+        found: those of the state_dict.
+        bare: the same without a prefix that they share.
+    """
+
+    def likeness_to_networks(names: set[str]) -> dict[str, float]:
+        return {other: _likeness(_default_names(other), names) for other in list_models()}
+
+    likeness = likeness_to_networks(found)
+    without = likeness_to_networks(bare)
+    if max(without.values()) > max(likeness.values()):
+        found, likeness = bare, without
     nearest = max(likeness, key=likeness.get)
     hint = f"is it another variant of {name}, or another network?"
     if nearest != name and likeness[nearest] > max(0.9, _likeness(expected, found)):
         hint = f"it looks like a state_dict of {nearest}"
+    for part in {other.partition(".")[0] for other in found}:
+        if {k.removeprefix(f"{part}.") for k in found if k.startswith(f"{part}.")} == expected:
+            hint = f"what begins with {part} is one (--entry {part})"
     what = _missing_and_unexpected(expected - found, found - expected)
     return f"this is not a state_dict of {name}: {what}; {hint}"
 

@@ -65,10 +65,15 @@ def test_dtypes_are_kept(small):
     assert from_torch("prnet", double, **SMALL)["params"]["head"]["bias"].dtype == np.float64
 
 
-def test_the_prefix_of_a_parallel_network_is_removed(small):
-    parallel = {f"module.{name}": array for name, array in small.items()}
-    back = to_torch("prnet", from_torch("prnet", parallel, **SMALL), **SMALL)
-    assert back.keys() == small.keys()
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module.", "model.unet."])
+def test_a_prefix_that_all_names_share_is_removed(small, prefix):
+    wrapped = {f"{prefix}{name}": array for name, array in small.items()}
+    np.testing.assert_equal(
+        from_torch("prnet", wrapped, **SMALL), from_torch("prnet", small, **SMALL)
+    )
+
+
+def test_a_prefix_that_one_name_has_stays(small):
     one_name = {("module." if name == "head.bias" else "") + name: a for name, a in small.items()}
     with pytest.raises(InputError, match=r"1 missing \(head.bias\), 1 unexpected \(module.head.b"):
         from_torch("prnet", one_name, **SMALL)
@@ -113,6 +118,30 @@ def test_another_network_is_recognised(root):
     state_dict = {"module." + k: v for k, v in golden_of(root, "unetpp").items()}
     with pytest.raises(InputError, match="; it looks like a state_dict of unetpp$"):
         from_torch("prnet", state_dict)
+
+
+def test_a_part_of_a_network_keeps_its_names_in_the_message(small):
+    part = {name: array for name, array in small.items() if name.startswith("encoder.0.")}
+    with pytest.raises(
+        InputError, match=r"missing \(\S*, \S*, \S* and \d+ more\); is it another v"
+    ):
+        from_torch("prnet", part, **SMALL)
+
+
+@pytest.mark.parametrize("fields", [{"widths": "abc"}, {"widths": 5}, {"heads": 0}, {"widths": ()}])
+def test_fields_that_make_no_network_are_named(small, fields):
+    ((name, value),) = fields.items()
+    with pytest.raises(
+        InputError, match="there is no prnet with .* see the fields of the class"
+    ) as e:
+        from_torch("prnet", small, **fields)
+    assert f"{name}={value!r}" in str(e.value)
+
+
+def test_a_network_beside_a_loss_is_pointed_out(small):
+    both = {f"model.{name}": array for name, array in small.items()} | {"loss.weight": np.ones(2)}
+    with pytest.raises(InputError, match=r"; what begins with model is one \(--entry model\)$"):
+        from_torch("prnet", both, **SMALL)
 
 
 def test_another_width_is_refused_with_both_shapes(small):

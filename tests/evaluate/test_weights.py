@@ -1,0 +1,105 @@
+"""python -m prnet_jax.evaluate --weights: imported weights score like the run they came from."""
+
+import json
+
+import pytest
+
+from prnet_jax.compare.__main__ import main as compare
+from prnet_jax.errors import InputError
+from prnet_jax.evaluate import Choices, evaluate_weights
+from prnet_jax.evaluate.__main__ import main
+from prnet_jax.torch_weights.__main__ import main as torch_weights
+
+# As in the run, whose rounding depends on the size of a batch.
+DATA = ("--option", "size=64", "--option", "num_slices=8,4,3", "--batch-size", "4")
+FIELDS = ("--field", "widths=(4,8,16)", "--field", "heads=2")
+
+
+@pytest.fixture(scope="module")
+def exported(finished_run, tmp_path_factory):
+    """The weights of the tiny run in a file that says everything and in one that says nothing."""
+    pytest.importorskip("safetensors")
+    folder = tmp_path_factory.mktemp("exported")
+    for name in ("w.safetensors", "w.npz"):
+        assert torch_weights(["export", str(finished_run), str(folder / name)]) == 0
+    return folder
+
+
+@pytest.fixture
+def evaluate(tmp_path, records_dir):
+    def run(weights, *arguments, out="out"):
+        places = ("--out", str(tmp_path / out), "--data-dir", str(records_dir))
+        return main(["--weights", str(weights), *places, *DATA, *arguments])
+
+    return run
+
+
+def test_a_file_scores_like_its_run(exported, evaluate, finished_run, tmp_path, capsys):
+    assert evaluate(exported / "w.safetensors") == 0
+    printed = capsys.readouterr().out
+    assert "leakage    not known: imported weights" in printed and "assumed" not in printed
+    assert f"at 32x32, prnet with {exported / 'w.safetensors'}, threshold 0.5" in printed
+    bare = (exported / "w.npz", "--model", "prnet", *FIELDS, "--image-size", "32")
+    assert evaluate(*bare, out="bare") == 0
+    expected = (finished_run / "test" / "per_image.csv").read_bytes()
+    for out in ("out", "bare"):
+        assert (tmp_path / out / "per_image.csv").read_bytes() == expected
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["leakage"] == "not known: imported weights"
+    assert summary["weights"] == str(exported / "w.safetensors")
+    assert (summary["seed"], summary["checkpoint_step"], summary["image_size"]) == (None, None, 32)
+
+
+def test_a_folder_of_imported_weights_is_a_row_of_a_comparison(
+    exported, evaluate, finished_run, tmp_path
+):
+    imported = tmp_path / "imported"
+    assert torch_weights(["import", str(exported / "w.safetensors"), str(imported)]) == 0
+    assert evaluate(imported, out="a") == 0
+    assert evaluate(exported / "w.safetensors", "--threshold", "auto-on-validation", out="b") == 0
+    assert (tmp_path / "b" / "thresholds_validation.csv").is_file()
+    config = json.loads((tmp_path / "a" / "config.json").read_text())
+    assert config.keys() == {"seed", "init_from", "model", "dataset", "dtype"}
+    folders = [str(finished_run), str(tmp_path / "a"), str(tmp_path / "b")]
+    assert compare([*folders, "--out", str(tmp_path / "compared")]) == 0
+    table = (tmp_path / "compared" / "table.md").read_text()
+    for label in ("PR-Net ", "PR-Net (imported) ", "PR-Net (w.safetensors) "):
+        assert f"| {label}" in table
+
+
+def test_from_python(exported, records_dir, tmp_path):
+    options = {"size": 64, "num_slices": (8, 4, 3)}
+    choices = Choices(
+        options=options, data_dir=records_dir, split="all", batch_size=4, out=tmp_path / "out"
+    )
+    summary = evaluate_weights(exported / "w.safetensors", choices)
+    assert summary["counts"]["n_images"] == 15
+    with pytest.raises(InputError, match="no folder for results: name a new one by --out"):
+        evaluate_weights(exported / "w.safetensors", Choices())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--model", "unet"), "holds prnet, not unet"),
+        (("--image-size", "30"), "needs sides divisible by"),
+        (("--split", "all", "--threshold", "auto-on-validation"), "tuned on images that it scores"),
+        (("--mask", "lung"), "has no mask 'lung'"),
+        (("--entry", "ema"), "no weights under 'ema'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_writes_nothing(
+    exported, evaluate, tmp_path, capsys, arguments, message
+):
+    assert evaluate(exported / "w.safetensors", *arguments) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1 and message in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_takes_no_options_of_weights(finished_run, capsys):
+    assert main(["--workdir", str(finished_run), *FIELDS, "--image-size", "64"]) == 2
+    assert "--field, --image-size: only with --weights" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["--workdir", str(finished_run), "--weights", "w.npz"])
+    assert "not allowed with argument --workdir" in capsys.readouterr().err
