@@ -24,6 +24,7 @@ from prnet_jax.run import files
 from prnet_jax.run.directory import epoch_of, epochs_run, read_run
 from prnet_jax.run.provenance import provenance
 from prnet_jax.run.variables import best_step, load_variables
+from prnet_jax.working import working
 
 __all__ = ["Choices", "about_test", "evaluate_run", "score_split"]
 
@@ -165,9 +166,11 @@ def score_split(
             readers = {name: slices.mask(index, name) for name in reader_names(slices)}
             row = scores.add(prob, mask, item, readers)
             gallery.add(row, item["image"][..., 0], mask, prob)
-        return processes.on_first(lambda: write_evaluation(scores, gallery, directory, about))
+        with working("intervals and pictures"):
+            return processes.on_first(lambda: write_evaluation(scores, gallery, directory, about))
 
 
+@working("restoring the network")
 def _load(
     workdir: pathlib.Path,
     config: ml_collections.ConfigDict,

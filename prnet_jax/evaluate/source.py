@@ -12,6 +12,7 @@ from prnet_jax.data.pipeline import Slices, open_splits, splits_hash
 from prnet_jax.data.prepare import dataset_options, prepare
 from prnet_jax.errors import InputError
 from prnet_jax.evaluate.choices import AUTO, Choices
+from prnet_jax.working import working
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +98,8 @@ def open_source(
         scored = ((id, f"{here}: {patient}", image) for id, patient, image in scored)
         about_patients = "; patients of another source, their ids are not compared"
     seen = {name: own_splits[name].stored() for name in ("train", "validation")}
-    leaks = f"{leakage.check({**seen, here: scored})}{about_patients}"
+    with working("searching for leaks"):
+        leaks = f"{leakage.check({**seen, here: scored})}{about_patients}"
     return Source(slices, records, manifest, leaks, own_splits["validation"])
 
 
