@@ -13,7 +13,7 @@ def get_config(variant: str = ""):
     narrow = (16, 32, 64, 128)
     config = scaled_config("infnet", variant, quick=narrow, small=narrow)
     config.loss = "infnet"
-    if variant in ("quick", "lungs_small", "nodules_small"):
+    if variant == "quick" or variant.endswith("_small"):
         config.dataset.image_size = 128
         config.model.channels = 16
     if variant == "quick":

@@ -10,6 +10,7 @@ lungs_small    264 CT slices, 128x128, 16-...-128  2 cores: about a quarter of a
 nodules        nodule crops, 128x128, as (none)    for an accelerator
 nodules_small  nodule crops, 64x64, 16-...-128     2 cores: about a quarter of an hour
 own            your images, 256x256, as (none)     for an accelerator
+own_small      your images, 128x128, 16-...-128    for a CPU
 
 All but the first two need --config.dataset.manual_dir=FOLDER. The README.md of finding_lungs,
 lidc_nodules and image_folder in datasets/ says what must be in it.

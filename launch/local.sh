@@ -12,5 +12,6 @@ cd "$(dirname "$0")/.."
 # shellcheck source=launch/environment.sh
 . launch/environment.sh
 make_environment .venv
+echo "The environment is .venv; to use it in your shell: . .venv/bin/activate"
 [ $# -gt 0 ] || set -- --config configs/prnet.py:quick
 exec "$python" -m prnet_jax.main "$@"

@@ -8,7 +8,7 @@ COMMANDS = {
     "evaluate": "scores a run on any split of any data set",
     "compare": "sets evaluated runs side by side: tables, tests and a page",
     "torch_weights": "moves weights between PyTorch and Flax",
-    "models": "lists the networks with their parameters",
+    "models": "lists the networks, or the parameters of one",
     "scaling": "what devices send each other in a training step",
 }
 

@@ -4,6 +4,7 @@ import argparse
 import ast
 import os
 import pathlib
+import shutil
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -37,6 +38,16 @@ def run_command(command: Callable[[], int | None]) -> int:
         line = str(error) if isinstance(error, Stopped) else f"error: {one_line(error)}"
         print(line, file=sys.stderr)
         return exit_code(error)
+
+
+def interpreter() -> str:
+    """This Python as it is typed: `python`, or a path, relative where it is below this folder."""
+    for name in ("python", "python3"):
+        if shutil.which(name) == sys.executable:
+            return name
+    path = pathlib.Path(sys.executable)
+    here = pathlib.Path.cwd()
+    return str(path.relative_to(here) if path.is_relative_to(here) else path)
 
 
 def one_line(error: BaseException) -> str:

@@ -105,11 +105,11 @@ def scaled_config(
         network: a name of `list_models()`.
         variant: as for `make_config`.
         quick: the widths of the variant "quick".
-        small: the widths of "lungs_small" and "nodules_small".
+        small: the widths of the variants "..._small".
     """
     config = make_config(network, variant)
-    widths = {"quick": quick, "lungs_small": small, "nodules_small": small}
-    config.model.widths = widths.get(variant, config.model.widths)
+    if variant == "quick" or variant.endswith("_small"):
+        config.model.widths = quick if variant == "quick" else small
     return config
 
 
@@ -156,6 +156,14 @@ def _own(config: ml_collections.ConfigDict) -> None:
     config.dataset.options = _options("image_folder")
 
 
+def _own_small(config: ml_collections.ConfigDict) -> None:
+    """A person's own images at 128x128."""
+    _own(config)
+    config.dataset.image_size = 128
+    config.num_epochs = 30
+    config.augment = _only_flips(config.augment)
+
+
 def check_config(config: ml_collections.ConfigDict) -> None:
     """Refuses values that are wrong for every network and data set; these check the others.
 
@@ -197,6 +205,7 @@ VARIANTS = {
     "nodules": _nodules,
     "nodules_small": _nodules_small,
     "own": _own,
+    "own_small": _own_small,
 }
 
 

@@ -23,6 +23,7 @@ from prnet_jax import commands
 from prnet_jax.errors import InputError, RunError
 from prnet_jax.preemption import Stop
 from prnet_jax.run.files import flat
+from prnet_jax.working import working
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "The config file, followed by :variant: configs/prnet.py:quick."
@@ -44,9 +45,10 @@ def main(argv: list[str]) -> int:
 def _run(argv: list[str], stop: Stop) -> None:
     _parse(argv)
     # Here, because importing JAX takes a while, which --help need not.
-    from prnet_jax import compiler, processes
-    from prnet_jax.config import check_config
-    from prnet_jax.train import train_and_evaluate
+    with working("starting"):
+        from prnet_jax import compiler, processes
+        from prnet_jax.config import check_config
+        from prnet_jax.train import train_and_evaluate
 
     config = _CONFIG.value
     workdir = pathlib.Path(_WORKDIR.value or _default_workdir())

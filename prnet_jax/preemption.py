@@ -18,8 +18,8 @@ class Stop:
     The first SIGTERM or Ctrl-C asks the run to stop: `reached` returns True from then on, and if
     the process still runs `within_s` seconds later, it is ended with exit code 0, because the last
     checkpoint is kept. A second Ctrl-C ends the process at once, with exit code 130. Until
-    `reached` is called for the first time nothing can be lost, and the first signal ends the
-    process.
+    `reached` is called for the first time there must be nothing to lose, and the first signal ends
+    the process, also in the middle of a compilation.
 
     Under `jax.distributed` SIGTERM belongs to JAX's preemption service, which makes all processes
     stop at the same step, whichever of them was signalled; Ctrl-C is passed on to it. Call
@@ -90,7 +90,10 @@ class Stop:
             if number not in (signal.SIGTERM, signal.SIGINT):
                 continue
             if not self._asked:
-                _say("Stopped before the training began. The same command starts or resumes it.")
+                _say(
+                    "Stopped before the training began, so there was nothing to save. The same "
+                    "command starts or resumes it."
+                )
                 os._exit(0)
             interrupts += number == signal.SIGINT
             if number == signal.SIGINT and (interrupts > 1 or self._requested):

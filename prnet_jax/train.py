@@ -32,6 +32,7 @@ from prnet_jax.run.checkpoint import Checkpoints
 from prnet_jax.run.initial import initial_variables, start_from
 from prnet_jax.run.log import open_writer, read_metrics
 from prnet_jax.run.session import Session, new_clock
+from prnet_jax.working import working
 
 _LONG_HOURS = 1.0  # a training on a CPU that is announced with its time
 
@@ -71,8 +72,8 @@ def train_and_evaluate(
     # ---- data
     data = config.dataset
     builder = prepare(data.name, data.data_dir, data.manual_dir, **data.options)
-    slices = open_splits(builder, data)
-    manifest, records = splits_hash(slices), builder.info.full_name
+    slices, manifest = _open_splits(builder, data)
+    records = builder.info.full_name
     processes.check_same("the images or splits", f"{records} {manifest}")
     steps_per_epoch = _steps_per_epoch(config, slices)
     total_steps = config.num_epochs * steps_per_epoch
@@ -80,9 +81,7 @@ def train_and_evaluate(
     # ---- network and steps
     schedule = optim.make_schedule(config, steps_per_epoch)
     optimizer = optim.make_optimizer(config, schedule)
-    state = sharding.make_state(
-        mesh, lambda: steps.init_state(config, model, optimizer), config.shard_state
-    )
+    state = _make_state(config, model, optimizer, mesh)
     train_step = sharding.jit_train_step(
         mesh, steps.make_train_step(config, model, optimizer, schedule), state
     )
@@ -119,7 +118,8 @@ def train_and_evaluate(
                     if session.step == total_steps or session.stopped_early:
                         break
                     session.save_between_epochs()
-                    if stop():
+                    # Not asked before there is anything to save: until then a signal ends the run.
+                    if (session.step > start or jax.process_count() > 1) and stop():
                         raise Stopped
                     batch = next(batches)
                     arrays = sharding.shard_batch(mesh, step_arrays(batch))
@@ -136,15 +136,16 @@ def train_and_evaluate(
             print(session.why_stopped_early)
 
         # ---- the test split, scored with the checkpoint of the best validation
-        checkpoints.wait()
+        with working("saving"):
+            checkpoints.wait()
         best_step = checkpoints.best_step
         summary = processes.on_first(lambda: _curves_and_summary(workdir, best_step))
         if summary is None:
-            best = predictor.with_variables(checkpoints.restore_best(session.state).eval_variables)
+            best = predictor.with_variables(_best_variables(checkpoints, session.state))
             epoch = best_step // steps_per_epoch
             scored = about_test(best, about, records, best_step, epoch)
             summary = score_split(best, slices["test"], workdir / files.TEST, scored, stop=stop)
-    print(report.end(workdir, summary, clock), flush=True)
+    print(report.end(workdir, summary, clock, trained=session.step > start), flush=True)
     return summary
 
 
@@ -174,6 +175,30 @@ def _check_settings(config: ml_collections.ConfigDict, workdir: pathlib.Path, me
     return model
 
 
+@working("reading the records")
+def _open_splits(builder: Any, data: ml_collections.ConfigDict) -> tuple[dict[str, Slices], str]:
+    """The splits and their hash."""
+    slices = open_splits(builder, data)
+    return slices, splits_hash(slices)
+
+
+@working("making the network")
+def _make_state(
+    config: ml_collections.ConfigDict, model: Any, optimizer: Any, mesh: Mesh
+) -> steps.TrainState:
+    """The state before the first step, on the devices."""
+    return sharding.make_state(
+        mesh, lambda: steps.init_state(config, model, optimizer), config.shard_state
+    )
+
+
+@working("restoring the best checkpoint")
+def _best_variables(checkpoints: Checkpoints, state: steps.TrainState) -> Any:
+    """The variables that are evaluated, of the checkpoint with the best score."""
+    return checkpoints.restore_best(state).eval_variables
+
+
+@working("restoring the checkpoint")
 def _restore(
     checkpoints: Checkpoints, state: steps.TrainState, initial: dict[str, Any] | None
 ) -> tuple[steps.TrainState, dict[str, Any]]:
@@ -200,6 +225,7 @@ def _steps_per_epoch(config: ml_collections.ConfigDict, slices: Mapping[str, Sli
     return number // config.batch_size
 
 
+@working("estimating the time")
 def _warn_if_long(
     config: ml_collections.ConfigDict, train_step, state: steps.TrainState, total_steps: int
 ) -> None:
@@ -215,6 +241,7 @@ def _warn_if_long(
         )
 
 
+@working("drawing the curves")
 def _curves_and_summary(workdir: pathlib.Path, best_step: int) -> dict[str, Any] | None:
     """Draws the curves; returns the summary of the test split if this checkpoint was scored before.
 

@@ -238,7 +238,7 @@ def _strike(process, workdir, where, number, chance) -> str | None:
         time.sleep(chance.uniform(0.0, 1.5))
     if not process.hold(moment):
         return None
-    if "\nevents  " in process.out:  # everything is done and printed
+    if "\nnext:" in process.out:  # everything is done and printed
         process.go_on()
         return None
     if where == "start-up" and begun():

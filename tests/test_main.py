@@ -58,11 +58,12 @@ def test_a_run_its_repetition_and_another_config(tmp_path, records_dir):
     tiny = tiny_flags(tmp_path / "run", records_dir, num_epochs=1)
     first = main(*tiny)
     assert first.returncode == 0, first.stderr
-    for text in ("| IoU %", "paper: PR-Net, not comparable", "curves.png", "worst first"):
+    for text in ("| IoU %", "PR-Net in its Table 1, on other images", "curves.png", "worst first"):
         assert text in first.stdout
     again = main(*tiny)
     assert again.returncode == 0
     assert "Resuming after step 2 of 2" in again.stdout
+    assert "This run is finished: 1 epoch, trained for " in again.stdout
     other = main(*tiny, "--config.num_epochs=2")
     assert other.returncode == 2
     assert "another config (num_epochs was 1, is 2)" in other.stderr

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image
 
 from prnet_jax import train
-from prnet_jax.errors import InputError, RunError
+from prnet_jax.errors import InputError, RunError, Stopped
 from prnet_jax.evaluate import Choices, evaluate_run
 from prnet_jax.run import begin, log
 from prnet_jax.run.checkpoint import Checkpoints, read_arrays
 from prnet_jax.run.variables import load_variables, sha256_of
-from tests.runs import metrics_lines
+from tests.runs import metrics_lines, newest_step
 from tests.runs import tiny_config as tiny_run
 
 
@@ -47,7 +47,7 @@ def no_estimate(monkeypatch):
     monkeypatch.setattr(train.benchmark, "cpu_hours", lambda *_: 0.0)
 
 
-def test_a_run_leaves_what_it_should(straight, tiny):
+def test_a_run_leaves_what_it_should(straight, tiny, capsys):
     workdir, summary, printed = straight
     for name in (
         "config.json",
@@ -84,12 +84,18 @@ def test_a_run_leaves_what_it_should(straight, tiny):
     assert validated == [(2, 1), (4, 2)]
     assert summary["metrics"]["dsc"]["n"] == 3
     assert summary["checkpoint_step"] in (2, 4)
-    for text in ("1 x cpu", "8 train / 4 validation / 3 test", "Total: ", "not comparable"):
+    for text in ("1 x cpu", "8 train, 4 validation, 3 test", "not comparable", "\nTrained for "):
         assert text in printed
+    assert "finished" not in printed
 
-    # The same command again evaluates nothing again and returns the same.
+    # The same command again evaluates nothing again, returns the same and says so.
     before = (workdir / "test" / "summary.json").stat().st_mtime_ns
     assert train.train_and_evaluate(tiny, workdir) == summary
+    again = capsys.readouterr().out
+    assert "\nThis run is finished: 2 epochs, trained for " in again
+    assert f"--config.init_from={workdir}" in again
+    result = printed[printed.index("\nDSC ") :]
+    assert again.endswith(result)
     assert (workdir / "test" / "summary.json").stat().st_mtime_ns == before
 
 
@@ -120,6 +126,17 @@ def test_resume_ends_like_an_undisturbed_run(straight, tiny, tmp_path, monkeypat
     ):
         np.testing.assert_array_equal(a, b)
     assert metrics_lines(stopped) == metrics_lines(workdir)
+
+
+def test_a_stop_is_asked_for_only_when_there_is_something_to_save(straight, tiny, tmp_path):
+    """Until it is, a signal ends the process at once: see `prnet_jax.preemption.Stop`."""
+    workdir = tmp_path / "run"
+    for stood in (1, 2):
+        with pytest.raises(Stopped, match=f"Stopped after step {stood} of 4, saved"):
+            train.train_and_evaluate(tiny, workdir, stop=lambda: True)
+        assert newest_step(workdir) == stood
+    train.train_and_evaluate(tiny, workdir)
+    assert metrics_lines(workdir) == metrics_lines(straight[0])
 
 
 def test_a_loss_that_is_not_finite_names_step_and_images(tiny_config, tmp_path):

@@ -4,6 +4,9 @@ import collections
 import dataclasses
 import hashlib
 import pathlib
+import shutil
+import sys
+import textwrap
 from collections.abc import Iterable
 
 import numpy as np
@@ -179,8 +182,20 @@ def _alike(names: tuple[str, ...], limit: int = 3) -> str:
 
 
 def row(name: str, value: str) -> str:
-    """A row of the report; builders print their decisions (splits, exclusions) as more of them."""
-    return f"  {name:<18}{value}"
+    """A row of the report; builders print their decisions (splits, exclusions) as more of them.
+
+    On a terminal a value that is too long for the line is folded within its column.
+    """
+    text = f"  {name:<18}{value}"
+    if not sys.stdout.isatty():
+        return text
+    fold = textwrap.TextWrapper(
+        shutil.get_terminal_size().columns,
+        subsequent_indent=" " * 20,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+    return "\n".join(part for line in text.splitlines() for part in fold.wrap(line))
 
 
 def size(pixels: np.ndarray) -> str:

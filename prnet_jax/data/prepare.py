@@ -7,7 +7,6 @@ import inspect
 import os
 import pathlib
 import pkgutil
-import sys
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -18,6 +17,7 @@ from absl import logging
 import prnet_jax.datasets
 from prnet_jax import processes
 from prnet_jax.errors import InputError
+from prnet_jax.working import Work, working
 
 MANUAL_DIR_VARIABLE = "PRNET_MANUAL_DIR"
 
@@ -74,7 +74,8 @@ def prepare(
         if not manual_dir:
             return _prepared_before(module, name, data_dir, options)
         manual_dir = _existing(manual_dir)
-        config = module.make_config(manual_dir, **options)
+        with working(f"reading {manual_dir}"):
+            config = module.make_config(manual_dir, **options)
     else:
         config = module.make_config(**options)
     arguments = {"data_dir": data_dir, "config": config, "file_format": "array_record"}
@@ -165,7 +166,9 @@ def _make(
     builder._log_download_bytes = builder._log_download_done = lambda: None  # nothing is downloaded
     config = tfds.download.DownloadConfig(manual_dir=manual_dir, try_download_gcs=False)
     try:
-        builder.download_and_prepare(download_config=config)
+        with working("preparing") as work:
+            _count_examples(builder, work)
+            builder.download_and_prepare(download_config=config)
     except OSError:
         # Another process may have written the same records meanwhile; then those are used.
         if not builder.data_path.exists():
@@ -176,13 +179,26 @@ def _make(
                 folder.rmdir()
 
 
+def _count_examples(builder: tfds.core.DatasetBuilder, work: Work) -> None:
+    """Has `work` count the examples that the builder generates."""
+    make = builder._split_generators
+
+    def counted(examples):
+        for example in examples:
+            work.images += 1
+            yield example
+
+    builder._split_generators = lambda manager: {
+        split: counted(examples) for split, examples in make(manager).items()
+    }
+
+
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silences TFDS's log, and its progress bars where there is no terminal."""
+    """Silences TFDS's log and its progress bars."""
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
-    if not sys.stderr.isatty():
-        tfds.disable_progress_bar()
+    tfds.disable_progress_bar()
     try:
         yield
     finally:

@@ -25,6 +25,7 @@ from prnet_jax.run.directory import epoch_of, epochs_run, read_run
 from prnet_jax.run.provenance import provenance
 from prnet_jax.run.variables import best_step, load_variables, unit_of
 from prnet_jax.torch_weights.network import load_weights
+from prnet_jax.working import working
 
 __all__ = ["Choices", "about_test", "evaluate_run", "evaluate_weights", "score_split"]
 
@@ -256,9 +257,11 @@ def score_split(
             readers = {name: slices.mask(index, name)[inside] for name in reader_names(slices)}
             row = scores.add(prob, mask, item, readers)
             gallery.add(row, item["image"][*inside, 0], mask, prob)
-        return processes.on_first(lambda: write_evaluation(scores, gallery, directory, about))
+        with working("intervals and pictures"):
+            return processes.on_first(lambda: write_evaluation(scores, gallery, directory, about))
 
 
+@working("restoring the network")
 def _load(
     workdir: pathlib.Path,
     config: ml_collections.ConfigDict,

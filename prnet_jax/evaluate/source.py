@@ -14,6 +14,7 @@ from prnet_jax.data.prepare import dataset_options, prepare
 from prnet_jax.errors import InputError
 from prnet_jax.evaluate.choices import AUTO, Choices
 from prnet_jax.run import seen
+from prnet_jax.working import working
 
 _EVALUATE_ONLY = "evaluate_only"  # the option of a data set whose splits may then be empty
 
@@ -105,17 +106,19 @@ def open_source(
     if choices.split == "test":
         known.add((records, manifest))  # an earlier run with the same test split has not seen it
     others = choices.other_patients or data.name != own.name
-    found = processes.on_first(
-        lambda: _search(
-            f"{choices.split} of {data.name}",
-            slices,
-            [
-                seen.Part("", name, own_splits[name], "the run's: " if others else "")
-                for name in ("train", "validation")
-            ],
-            seen.seen_by(origin, data.name, choices.other_patients, known),
+    own_parts = [
+        seen.Part("", name, own_splits[name], "the run's: " if others else "")
+        for name in ("train", "validation")
+    ]
+    with working("searching for leaks"):
+        found = processes.on_first(
+            lambda: _search(
+                f"{choices.split} of {data.name}",
+                slices,
+                own_parts,
+                seen.seen_by(origin, data.name, choices.other_patients, known),
+            )
         )
-    )
     return Source(slices, records, manifest, found, own_splits["validation"])
 
 

@@ -161,8 +161,9 @@ def _drop_after(path: Path, last_step: int, epochs: int) -> None:
 class TrainLog:
     """Logs the results of steps, one step late, so that the device never waits for the host.
 
-    The writer gets means over `config.log_every_steps` steps. A loss or a gradient that is not
-    finite ends the run.
+    Only the first step of a process is waited for, since it takes a compilation: from then on
+    there is something to save. The writer gets means over `config.log_every_steps` steps. A loss or
+    a gradient that is not finite ends the run.
 
     Args:
         writer: of the run's metrics.
@@ -177,6 +178,7 @@ class TrainLog:
         self._config = config
         self._pending: tuple[int, dict[str, jax.Array], Sequence[str]] | None = None
         self._losses = list(losses)
+        self._last: tuple[int, dict[str, jax.Array]] | None = None
 
     def add(self, step: int, results: dict[str, jax.Array], ids: Sequence[str]) -> None:
         """Takes the results of a step, still on the device, and the ids of its images.
@@ -184,8 +186,11 @@ class TrainLog:
         Raises:
             RunError: the results of the step before are not finite.
         """
+        first = self._last is None
         self._read_pending()
         self._pending = step, results, ids
+        if first:
+            self._read_pending()
 
     def settle(self) -> list[float]:
         """Reads the last step's results too; returns the losses that are not written yet."""

@@ -94,7 +94,7 @@ class Session:
         """
         epoch = self.clock["epochs"] + 1
         self._log.flush()
-        with self._bar.paused():
+        with self._bar.paused("validating"):
             scores, picture = validate()
             named = {f"val/{name}": score for name, score in scores.items()}
             self._writer.scalars(self.step, {"epoch": epoch, **named})

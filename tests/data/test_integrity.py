@@ -1,5 +1,7 @@
 """The report: counters, defects, duplicates, text."""
 
+import contextlib
+import io
 import pathlib
 
 import numpy as np
@@ -119,3 +121,26 @@ def test_lists_as_text():
     assert "duplicate images  1: i0 = i1 = i2 = 2 more\n" in str(duplicates(*"ppppp"))
     report = duplicates(None, None)
     assert counted(report.sizes) == "3x4: 2, 4x3: 1"
+
+
+def test_a_row_is_folded_in_its_column_on_a_terminal(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    report = Report(pathlib.Path("folder"))
+    for name in ("a", "b"):
+        report.defect(
+            f"masks/{name}.png holds the labels {{0, 1, 2}}; expected 0 and one other: now"
+        )
+    long, screen = str(report), io.StringIO()
+    assert max(map(len, long.splitlines())) > 80
+    screen.isatty = lambda: True
+    with contextlib.redirect_stdout(screen):
+        folded = str(report)
+    assert max(map(len, folded.splitlines())) <= 80
+    assert folded.endswith(
+        """
+  defects           2: masks/a.png holds the labels {0, 1, 2}; expected 0 and
+                    one other: now
+                    masks/b.png holds the labels {0, 1, 2}; expected 0 and one
+                    other: now"""
+    )
+    assert folded.split() == long.split()

@@ -1,7 +1,9 @@
 """Metrics on disk and in TensorBoard, and the progress bar."""
 
 import io
+import itertools
 import json
+import re
 import struct
 import sys
 import time
@@ -15,6 +17,7 @@ from tensorboardX.proto import event_pb2
 from prnet_jax.errors import InputError
 from prnet_jax.progress import progress
 from prnet_jax.run.log import MetricWriter, read_metrics
+from tests.programs import until
 
 
 def read_events(workdir):
@@ -160,6 +163,32 @@ def test_progress_on_a_terminal_stays_on_one_line():
     assert file.getvalue().count("\n") == 1
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_bar_shows_that_a_long_step_goes_on(monkeypatch, terminal):
+    monkeypatch.setattr("prnet_jax.progress.quiet_s", lambda terminal: 0.0)
+    file = io.StringIO()
+    file.isatty = lambda: terminal
+
+    def says_again(what):
+        """Waits until the bar has been drawn twice more, although nothing is counted."""
+        before = file.getvalue().count(what)
+        assert until(lambda: file.getvalue().count(what) > before + 1)
+
+    with progress(4, desc="train", file=file) as bar:
+        monkeypatch.setattr(bar, "_time", lambda: next(seconds))
+        seconds = itertools.count(bar.start_t + 7200, 60)
+        says_again("left, compiling]")
+        bar.update(1, loss=0.5)
+        says_again("1/4 steps")
+        with bar.paused("validating"):
+            says_again("left, validating, loss 0.5000]")
+        bar.update(3)
+    ended = file.getvalue()
+    last = re.split("[\r\n]+", ended.strip())[-1]
+    assert "4/4 steps" in last and "compiling" not in last and "validating" not in last
+    assert not until(lambda: file.getvalue() != ended, timeout_s=0.02)
+
+
 def test_speed_leaves_out_compilation_and_pauses(monkeypatch):
     seconds = 0.0
     clock = types.SimpleNamespace(perf_counter=lambda: seconds)
@@ -171,7 +200,7 @@ def test_speed_leaves_out_compilation_and_pauses(monkeypatch):
         seconds += 2
         bar.update(1, images=8)
         assert bar.images_per_s == 4.0
-        with bar.paused():
+        with bar.paused("validating"):
             seconds += 100
         seconds += 2
         bar.update(1, images=8)

@@ -1,0 +1,26 @@
+"""The config files of the eight networks and their variants."""
+
+import runpy
+
+import pytest
+
+from prnet_jax.config import VARIANTS, check_config
+from prnet_jax.models import list_models
+from prnet_jax.steps import check_shapes, make_model
+
+
+@pytest.mark.parametrize("network", list_models())
+def test_every_variant_of_every_config(root, network):
+    get_config = runpy.run_path(str(root / "configs" / f"{network}.py"))["get_config"]
+    found = {variant: get_config(variant) for variant in ("", *VARIANTS)}
+    for config in found.values():
+        assert config.model.name == network
+        check_config(config)
+        check_shapes(config, make_model(config))
+    full, small, own = found[""], found["lungs_small"], found["own_small"]
+    assert small.model.widths != full.model.widths
+    # Other data; the rest is that of a training on a CPU.
+    assert own.dataset.name == "image_folder"
+    own.dataset = small.dataset
+    assert own == small
+    assert found["own"].model == full.model and found["own"].num_epochs == full.num_epochs
