@@ -105,7 +105,7 @@ class Predictor:
         Arguments and errors as for `run`. With several processes all must iterate; only the first
         gets anything.
         """
-        with progress(len(slices), desc="predict", unit="images") as bar:
+        with progress(len(slices), desc="predict", unit="images", doing="first batch") as bar:
             for results in self.run(slices, stop):
                 if not processes.is_first():
                     continue

@@ -10,7 +10,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from prnet_jax import processes
-from prnet_jax.working import Ticker, quiet_s
+from prnet_jax.working import Ticker, quiet_s, said
 
 
 class Progress(tqdm):
@@ -39,6 +39,7 @@ class Progress(tqdm):
     def display(self, *args, **options) -> bool:
         """Draws the bar; tqdm calls it."""
         self._drawn = time.perf_counter()
+        said()
         return super().display(*args, **options)
 
     def close(self) -> None:
@@ -100,7 +101,7 @@ def progress(
     initial: int = 0,
     desc: str = "",
     unit: str = "steps",
-    doing: str = "compiling",
+    doing: str = "",
     file: TextIO | None = None,
 ) -> Progress:
     """A progress bar.

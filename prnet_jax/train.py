@@ -107,7 +107,7 @@ def train_and_evaluate(
         )
         with (
             open_writer(workdir, start or None, clock["epochs"]) as writer,
-            progress(total_steps, initial=start, desc="train") as bar,
+            progress(total_steps, initial=start, desc="train", doing="compiling") as bar,
         ):
             session = Session(config, state, clock, checkpoints, writer, bar)
             try:

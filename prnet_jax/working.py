@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TextIO
 
+_last_said = time.monotonic()
 _CLEAR = "\r\x1b[K"  # the line on a terminal, from its beginning
 
 
@@ -34,13 +35,25 @@ def working(what: str) -> Iterator["Work"]:
         Its `images` may be counted up.
     """
     work = Work(what, sys.stdout)
-    ticker = Ticker(quiet_s(work.terminal), work.say)
+    # Several that are short follow each other, so the silence of all of them counts.
+    quiet = quiet_s(work.terminal)
+    ticker = Ticker(min(quiet, 1.0), lambda: work.say() if _silence_s() >= quiet else None)
     try:
         with contextlib.redirect_stdout(_Printed(work, sys.stdout)):
             yield work
     finally:
         ticker.stop()
         work.close()
+
+
+def said() -> None:
+    """Notes that something was shown just now."""
+    global _last_said
+    _last_said = time.monotonic()
+
+
+def _silence_s() -> float:
+    return time.monotonic() - _last_said
 
 
 class Ticker:
@@ -92,9 +105,11 @@ class Work:
             else:
                 self._file.write(f"{self}\n")
             self._file.flush()
+            said()
 
     def write(self, text: str) -> int:
         """Writes what is printed meanwhile in place of the line."""
+        said()
         with self._lock:
             self._hide()
             if text:

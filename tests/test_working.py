@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+import types
 from contextlib import redirect_stdout
 
 import pytest
@@ -86,3 +87,18 @@ def test_no_silence_is_longer_than_ten_seconds(terminal):
     with progress(2, file=file) as bar:
         # A drawn bar is at most so old when the thread looks again.
         assert bar._quiet_s + 1 < 10 and bar.mininterval < 9
+
+
+def test_the_silence_of_short_works_adds_up(monkeypatch):
+    file, clock = io.StringIO(), types.SimpleNamespace(monotonic=lambda: seconds)
+    seconds = 1e9
+    monkeypatch.setattr("prnet_jax.working.time", clock)
+    with redirect_stdout(file):
+        for what in ("reading", "making"):
+            with working(what):
+                print(what)  # ends the silence before
+                seconds += 5
+        assert "00:05" not in file.getvalue()
+        with working("restoring"):
+            seconds += 3
+            assert until(lambda: file.getvalue() == "reading\nmaking\nrestoring: 00:03\n")

@@ -174,7 +174,7 @@ def test_the_bar_shows_that_a_long_step_goes_on(monkeypatch, terminal):
         before = file.getvalue().count(what)
         assert until(lambda: file.getvalue().count(what) > before + 1)
 
-    with progress(4, desc="train", file=file) as bar:
+    with progress(4, desc="train", doing="compiling", file=file) as bar:
         monkeypatch.setattr(bar, "_time", lambda: next(seconds))
         seconds = itertools.count(bar.start_t + 7200, 60)
         says_again("left, compiling]")
