@@ -212,3 +212,28 @@ def test_a_file_from_python_is_turned_and_turned_back(bright, tmp_path):
     result = predictor.predict_file(tmp_path / "a.nii.gz")
     np.testing.assert_array_equal(result.mask, volume == 400)
     assert result.prob.dtype == np.float32 and result.warnings == []
+
+
+def test_pictures_beside_masks(bright, tmp_path):
+    predictor, _ = bright
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    volume = np.stack([slice_hu(0), np.full((SIZE, SIZE), -1000, np.int16), slice_hu(1)], -1)
+    np.save(tmp_path / "in" / "a" / "volume.npy", volume)
+    Image.fromarray(slice_hu(4)).save(tmp_path / "in" / "b.tif")
+    options = Options(preview=True, page=True, keep_largest=1)
+    predict_files([predictor], [tmp_path / "in"], tmp_path / "out", ABOUT, options)
+    names = {file.relative_to(tmp_path / "out").as_posix() for file in tmp_path.rglob("out/**/*.*")}
+    assert names == {
+        *("a/volume.npy", "a/volume_preview.png", "a/volume.html"),
+        *("b.png", "b_preview.png", "b.html", "predictions.csv", "report.json"),
+    }
+    text = (tmp_path / "out" / "a" / "volume.html").read_text()
+    data = json.loads(text.split('id="data">')[1].split("</script>")[0])
+    # The mask is what was written, of its two components one; the probability is the network's.
+    assert sorted(data["areas"]) == [0, 0, 30]
+    assert [uri is not None for uri in data["probs"]] == [True, False, True]
+    assert data["threshold"] == 0.5 and data["windows"][2] == {
+        "name": "network",
+        "low": -1000,
+        "high": 400,
+    }
