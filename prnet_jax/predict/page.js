@@ -211,7 +211,7 @@ document.addEventListener("keydown", (event) => {
 // ---- the page
 
 canvas.style.setProperty("--aspect", data.aspect);
-byId("side").hidden = !data.placed;
+byId("side").hidden = !data.oriented;
 for (const name of ["contour", "prob"]) {
   byId(name).checked = chosen[name]; // a browser may remember another
   byId(name).addEventListener("change", () => switchLayer(name));
@@ -237,7 +237,7 @@ if (last) {
   byId("slider").addEventListener("input", (event) => goTo(event.target.value - 1));
   byId("back").addEventListener("click", () => goTo(chosen.slice - 1));
   byId("on").addEventListener("click", () => goTo(chosen.slice + 1));
-  byId("order").textContent = `${data.placed ? "From feet to head. " : ""}Click the curve to see a slice.`;
+  byId("order").textContent = `${data.oriented ? "From feet to head. " : ""}Click the curve to see a slice.`;
   new ResizeObserver(drawCurve).observe(byId("areas"));
   const jump = (event) => goTo(sliceAt(event));
   byId("areas").addEventListener("pointerdown", jump);

@@ -65,7 +65,7 @@ def write_page(
         "threshold": about["settings"]["threshold"],
         "colour": PRED_COLOUR,
         "start": int(np.argmax(marked)) if any(marked) else depth // 2,
-        "placed": shown.scan.affine is not None,
+        "oriented": shown.oriented,
     }
     text = fill_page(
         pathlib.Path(__file__).parent,

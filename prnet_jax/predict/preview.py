@@ -70,7 +70,7 @@ def _spread(values: np.ndarray, count: int) -> list[int]:
 
 
 def _coronal(shown: Shown) -> Image.Image:
-    """Head up, the patient's right on the left."""
+    """Head up, the patient's right on the left, as far as the file says."""
     row = int(np.argmax(np.count_nonzero(shown.mask, axis=(1, 2))))
     if not shown.mask[row].any():
         row = len(shown.mask) // 2
@@ -93,7 +93,7 @@ def _view(
     large = Image.fromarray(np.uint8(255) * mask).resize(size, Image.Resampling.BILINEAR)
     contour = inner_contour(np.asarray(large) > 127, 1 if longest == _TILE else 2)
     view.paste(PRED_COLOUR, mask=Image.fromarray(contour))
-    if shown.scan.affine is not None:
+    if shown.oriented:
         draw = ImageDraw.Draw(view)
         middle = (4, view.height // 2)
         draw.text(middle, "R", "white", _font(_SMALL_PX), "lm", stroke_width=1, stroke_fill="black")

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from prnet_jax.data.scan import Scan
+from prnet_jax.data.scan import NOT_ORIENTED, Scan
 from prnet_jax.predict.inputs import Input
 
 
@@ -43,6 +43,11 @@ class Shown:
     def pixel_mm(self) -> tuple[float, float]:
         """(row, column); square pixels of 1 mm where the file states no spacing."""
         return self.scan.spacing_mm or (1.0, 1.0)
+
+    @property
+    def oriented(self) -> bool:
+        """Whether the file says which side is the patient's right."""
+        return self.scan.affine is not None and NOT_ORIENTED not in self.scan.notes
 
     def slice(self, z: int) -> tuple[np.ndarray, np.ndarray]:
         """Pixels and mask [H, W]; a picture is slice 0."""

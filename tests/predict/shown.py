@@ -16,10 +16,12 @@ ABOUT = {
 }
 
 
-def shown(pixels, mask, mm=None, stem="chest", warnings=(), unit="HU", window=(-1000, 400)):
+def shown(
+    pixels, mask, mm=None, stem="chest", warnings=(), unit="HU", window=(-1000, 400), notes=()
+):
     """`mm` (row, column, slice) also gives the scan its place."""
     affine = None if mm is None else np.diag([*mm, 1.0])
-    scan = Scan(pixels, None if mm is None else tuple(mm[:2]), affine)
+    scan = Scan(pixels, None if mm is None else tuple(mm[:2]), affine, notes=notes)
     row = {"mask": f"{stem}.nii.gz", "warnings": list(warnings), **measure(scan, mask)}
     source = Input(f"{stem}.nii.gz", stem, (pathlib.Path("chest.nii.gz"),), "NIfTI")
     return Shown(source, scan, mask, row, window, unit)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from prnet_jax.data.scan import NOT_ORIENTED
 from prnet_jax.predict import page
 from prnet_jax.predict.page import embedded_prob, write_page
 from tests.predict.shown import ABOUT, box, shown
@@ -59,7 +60,7 @@ def test_slices_masks_and_areas_can_be_read_back(tmp_path):
     pixels, mask = volume()
     data = written(tmp_path, shown(pixels, mask, (0.8, 0.5, 2.0))).data
     assert data["areas"] == pytest.approx([0, 0, 1.6, 1.6, 1.6, 0])  # 400 pixels of 0.4 mm²
-    assert (data["area_unit"], data["start"], data["placed"]) == ("cm²", 2, True)
+    assert (data["area_unit"], data["start"], data["oriented"]) == ("cm²", 2, True)
     assert data["aspect"] == pytest.approx(50 * 0.5 / (40 * 0.8))
     assert [uri is not None for uri in data["masks"]] == [False, False, True, True, True, False]
     np.testing.assert_array_equal(picture(data["masks"][2]) == 255, mask[..., 2])
@@ -79,10 +80,16 @@ def test_a_grey_picture(tmp_path):
     mask = box(pixels.shape, (0, 3), (0, 5))
     parsed = written(tmp_path, shown(pixels, mask, unit="grey", window=(0, 255)))
     data = parsed.data
-    assert data["windows"] == [] and len(data["slices"]) == 1 and not data["placed"]
+    assert data["windows"] == [] and len(data["slices"]) == 1 and not data["oriented"]
     assert (data["areas"], data["area_unit"]) == ([15], "px")
     np.testing.assert_allclose(picture(data["slices"][0]).astype(int), pixels, atol=6)
     assert "15 pixels" in " ".join(parsed.texts)
+
+
+def test_no_side_is_claimed_of_a_file_without_orientation(tmp_path):
+    pixels, mask = volume()
+    prediction = shown(pixels, mask, (1.0, 1.0, 2.0), notes=[NOT_ORIENTED])
+    assert written(tmp_path, prediction).data["oriented"] is False
 
 
 def test_facts_and_warnings(tmp_path):

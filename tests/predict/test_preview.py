@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from prnet_jax.data.scan import NOT_ORIENTED
 from prnet_jax.figures.slices import PRED_COLOUR
 from prnet_jax.predict.preview import chosen_slices, write_preview
 from tests.predict.shown import box, shown
@@ -54,6 +55,15 @@ def test_a_coronal_view_has_the_lengths_of_the_patient(tmp_path):
     assert extent(axial[:, : 288 + 14])[1] == pytest.approx(144, abs=4)
     first_line = axial[: 40 + 30 * 288 // 60, : 288 + 14]
     assert not first_line.any()  # slice 1 is not marked
+
+
+def test_right_is_named_where_the_file_says_so(tmp_path):
+    pixels, mask = np.full((30, 30), -1000, np.int16), np.zeros((30, 30), bool)
+    (oriented, _), (silent, _) = (
+        drawn(tmp_path, shown(pixels, mask, (1.0, 1.0, 1.0), notes=notes))
+        for notes in ((), (NOT_ORIENTED,))
+    )
+    assert (oriented[40:] > 128).any() and not silent[40:].any()
 
 
 def test_no_place_no_coronal_view(tmp_path):
