@@ -4,7 +4,9 @@
 const last = data.slices.length - 1;
 const canvas = byId("view");
 const chosen = { slice: data.start, contour: true, prob: false, window: 0 };
-const areaText = (z) => `${data.areas[z].toFixed(data.area_unit === "px" ? 0 : 1)} ${data.area_unit}`;
+const digits = data.area_unit === "px" ? 0 : 1;
+const numbers = new Intl.NumberFormat("en", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+const areaText = (z) => `${numbers.format(data.areas[z])} ${data.area_unit}`;
 
 // ---- pictures
 

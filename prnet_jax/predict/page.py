@@ -50,15 +50,15 @@ def write_page(
     masks = [_embedded_mask(shown.slice(z)[1]) for z in range(depth)]
     room = _PAGE_BYTES - sum(len(uri) for uri in [*masks, *probs] if uri)
     marked = [int(np.count_nonzero(shown.slice(z)[1])) for z in range(depth)]
-    pixel_mm2 = None if shown.scan.spacing_mm is None else math.prod(shown.scan.spacing_mm)
+    areas, area_unit = _areas(shown, marked)
     height, width = np.array(shown.mask.shape[:2]) * shown.pixel_mm
     windows = [*_WINDOWS, ("network", *shown.window)] if shown.unit == "HU" else []
     data = {
         "slices": _embedded_slices(shown, room),
         "masks": masks,
         "probs": probs,
-        "areas": marked if pixel_mm2 is None else [n * pixel_mm2 / 100 for n in marked],
-        "area_unit": "px" if pixel_mm2 is None else "cm²",
+        "areas": areas,
+        "area_unit": area_unit,
         "aspect": width / height,
         "windows": [{"name": name, "low": low, "high": high} for name, low, high in windows],
         "levels": _levels(shown),
@@ -87,6 +87,14 @@ def embedded_prob(prob: np.ndarray) -> str | None:
     if not levels.any():
         return None
     return png_uri(Image.fromarray(np.round(levels * 255 / (_PROB_LEVELS - 1)).astype(np.uint8)))
+
+
+def _areas(shown: Shown, marked: Sequence[int]) -> tuple[list[float], str]:
+    """The marked areas of the slices and their unit, which suits the largest."""
+    if shown.scan.spacing_mm is None:
+        return list(marked), "px"
+    areas = [n * math.prod(shown.scan.spacing_mm) for n in marked]
+    return ([area / 100 for area in areas], "cm²") if max(areas) >= 1000 else (areas, "mm²")
 
 
 def _embedded_mask(mask: np.ndarray) -> str | None:

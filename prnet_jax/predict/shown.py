@@ -34,9 +34,9 @@ class Shown:
     def size(self) -> str:
         """How much is marked: a volume, an area, or where the file states no spacing, pixels."""
         if (volume := self.row["volume_ml"]) is not None:
-            return f"{volume:,.{0 if volume >= 100 else 1}f} ml"
+            return f"{volume:,.0f} ml" if volume >= 100 else f"{volume:.3g} ml"
         if (area := self.row["area_mm2"]) is not None:
-            return f"{area / 100:,.1f} cm²" if area >= 1000 else f"{area:,.1f} mm²"
+            return f"{area / 100:,.1f} cm²" if area >= 1000 else f"{area:.3g} mm²"
         return f"{self.row['pixels_marked']:,} pixels"
 
     @property

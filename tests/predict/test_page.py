@@ -59,8 +59,8 @@ def volume(shape=(40, 50, 6)):
 def test_slices_masks_and_areas_can_be_read_back(tmp_path):
     pixels, mask = volume()
     data = written(tmp_path, shown(pixels, mask, (0.8, 0.5, 2.0))).data
-    assert data["areas"] == pytest.approx([0, 0, 1.6, 1.6, 1.6, 0])  # 400 pixels of 0.4 mm²
-    assert (data["area_unit"], data["start"], data["oriented"]) == ("cm²", 2, True)
+    assert data["areas"] == pytest.approx([0, 0, 160, 160, 160, 0])  # 400 pixels of 0.4 mm²
+    assert (data["area_unit"], data["start"], data["oriented"]) == ("mm²", 2, True)
     assert data["aspect"] == pytest.approx(50 * 0.5 / (40 * 0.8))
     assert [uri is not None for uri in data["masks"]] == [False, False, True, True, True, False]
     np.testing.assert_array_equal(picture(data["masks"][2]) == 255, mask[..., 2])
@@ -154,3 +154,24 @@ def test_few_slices_keep_their_pixels(tmp_path):
     pixels, mask = noisy(2)
     data = written(tmp_path, shown(pixels, mask)).data
     assert {picture(uri).shape for uri in data["slices"]} == {(512, 512)}
+
+
+@pytest.mark.parametrize(
+    "mm, area, size",
+    [
+        ((0.1, 0.1, 1.0), (4, "mm²"), "0.012 ml"),
+        ((1.0, 1.0, 1.0), (400, "mm²"), "1.2 ml"),
+        ((2.0, 2.0, 50.0), (16, "cm²"), "240 ml"),
+        ((2.0, 2.0, 500.0), (16, "cm²"), "2,400 ml"),
+        (None, (400, "px"), "1,200 pixels"),
+    ],
+)
+def test_units_suit_the_size(tmp_path, mm, area, size):
+    prediction = shown(*volume(), mm)
+    data = written(tmp_path, prediction).data
+    assert (max(data["areas"]), data["area_unit"]) == (pytest.approx(area[0]), area[1])
+    assert prediction.size == size
+    areas = {4: "4 mm²", 400: "400 mm²", 16: "16.0 cm²"}
+    pixels, mask = (array[..., 2] for array in volume())
+    if mm is not None:
+        assert shown(pixels, mask, mm).size == areas[area[0]]
