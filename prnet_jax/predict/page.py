@@ -19,7 +19,6 @@ from prnet_jax.figures.slices import PRED_COLOUR
 from prnet_jax.predict.shown import Shown
 from prnet_jax.run.files import write_whole
 
-SUFFIX = ".html"
 _PAGE_BYTES = 14_000_000  # about the most that a page has
 # Side of a slice in pixels and quality, the best first: the first that fits is taken.
 _CHOICES = (

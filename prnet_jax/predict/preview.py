@@ -15,7 +15,6 @@ from prnet_jax.figures.slices import PRED_COLOUR, inner_contour
 from prnet_jax.predict.shown import Shown
 from prnet_jax.run.files import write_whole
 
-SUFFIX = "_preview.png"
 _MOST, _COLUMNS = 12, 4  # slices; of the grid
 _TILE, _LARGE = 288, 576  # longest side of a slice, and of a picture, in pixels
 _CORONAL = 720  # likewise

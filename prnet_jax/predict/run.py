@@ -183,17 +183,18 @@ def _too_little(mask: np.ndarray) -> str | None:
 def _open(
     source: Input, out: pathlib.Path, unit: str, report: Report, options: Options
 ) -> tuple[str, Scan | None]:
-    """The digest of an input and what is in it, None where its mask is there already.
+    """The digest of an input and what is in it, None where its results are there already.
 
     Raises:
-        InputError: it cannot be read, or a file of another origin has the name of its mask.
+        InputError: it cannot be read, or a file of another origin has the name of a result.
     """
     digest = digest_of_files(source.files)
-    if report.done(source, digest):
+    files = [out / name for name in _names(source, options).values()]
+    if report.done(source, digest) and all(file.is_file() for file in files):
         return digest, None
-    mask = out / (source.stem + outputs.suffix_of(source))
-    if mask.exists() and not (options.overwrite or report.goes_on):
-        raise InputError(f"{mask} exists and is not overwritten: see --overwrite")
+    existing = [file for file in files if file.exists()]
+    if existing and not (options.overwrite or report.goes_on):
+        raise InputError(f"{existing[0]} exists and is not overwritten: see --overwrite")
     scan = read_scan(source.files, source.name, axes=options.axes)
     check_finite(scan.pixels, source.name)
     normalised = grey_of_normalised(scan.pixels) if unit == "grey" else None
@@ -201,6 +202,20 @@ def _open(
         grey, note = normalised
         scan = dataclasses.replace(scan, pixels=grey, notes=(*scan.notes, note))
     return digest, scan
+
+
+def _names(source: Input, options: Options) -> dict[str, str]:
+    """The files to write for an input, by the option that asks for them, and its mask."""
+    suffix = outputs.suffix_of(source)
+    names = {
+        "prob": f"{source.stem}_prob{suffix}",
+        "preview": f"{source.stem}_preview.png",
+        "page": f"{source.stem}.html",
+    }
+    if source.format == "DICOM":
+        names["dicomseg"] = source.stem + dicomseg.SUFFIX
+    asked = {option: name for option, name in names.items() if getattr(options, option)}
+    return {"mask": source.stem + suffix, **asked}
 
 
 def _write(
@@ -213,22 +228,20 @@ def _write(
 ) -> dict[str, Any]:
     """Writes the files of one input; returns its row."""
     scan, result = growing.scan, growing.result()
-    suffix = outputs.suffix_of(source)
-    name = source.stem + suffix
-    row = {"mask": name, "warnings": result.warnings, **masks.measure(scan, result.mask)}
+    names = _names(source, options)
+    row = {"mask": names["mask"], "warnings": result.warnings, **masks.measure(scan, result.mask)}
     window = tuple(network.config.dataset.window_hu)
     shown = Shown(source, scan, result.mask, row, window, network.unit)
-    if options.preview:
-        preview.write_preview(out / f"{source.stem}{preview.SUFFIX}", shown)
-    if options.page:
-        page.write_page(out / f"{source.stem}{page.SUFFIX}", shown, growing.embedded, about)
-    if options.prob:
-        outputs.write_prob(out / f"{source.stem}_prob{suffix}", source, scan, result.prob)
-    if options.dicomseg and source.format == "DICOM":
-        dicomseg.write_segmentation(
-            out / f"{source.stem}{dicomseg.SUFFIX}", source, scan, result.mask
-        )
-    outputs.write_mask(out / name, source, scan, result.mask)  # last: it says that all is there
+    if "preview" in names:
+        preview.write_preview(out / names["preview"], shown)
+    if "page" in names:
+        page.write_page(out / names["page"], shown, growing.embedded, about)
+    if "prob" in names:
+        outputs.write_prob(out / names["prob"], source, scan, result.prob)
+    if "dicomseg" in names:
+        dicomseg.write_segmentation(out / names["dicomseg"], source, scan, result.mask)
+    # Last: it says that all is there.
+    outputs.write_mask(out / names["mask"], source, scan, result.mask)
     return row
 
 

@@ -107,6 +107,11 @@ def test_nothing_is_overwritten_without_a_word(bright, tmp_path):
     rows = predict_files([predictor], [folder], out, ABOUT)
     assert "exists and is not overwritten" in rows["a"]["error"]
     assert (out / "a.npy").read_text() == "another's"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "a.html").write_text("another's")
+    rows = predict_files([predictor], [folder], elsewhere, ABOUT, Options(page=True))
+    assert "a.html exists and is not overwritten" in rows["a"]["error"]
     overwrite = Options(overwrite=True)
     assert predict_files([predictor], [folder], out, ABOUT, overwrite)["a"]["error"] is None
     # An input that has changed, other settings, other weights
@@ -237,3 +242,21 @@ def test_pictures_beside_masks(bright, tmp_path):
         "low": -1000,
         "high": 400,
     }
+
+
+def test_what_is_asked_for_later_is_added(bright, tmp_path):
+    predictor, calls = bright
+    np.save(tmp_path / "a.npy", slice_hu(0))
+    for options, expected in (
+        ({}, 1),
+        ({"page": True}, 2),
+        ({"page": True, "dicomseg": True}, 2),  # a NumPy file has none
+        ({"page": True, "prob": True}, 3),
+        ({}, 3),
+    ):
+        rows = predict_files(
+            [predictor], [tmp_path / "a.npy"], tmp_path / "out", ABOUT, Options(**options)
+        )
+        assert rows["a"]["error"] is None and len(calls) == expected
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names == {"a.npy", "a.html", "a_prob.npy", "predictions.csv", "report.json"}
