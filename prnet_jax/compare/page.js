@@ -1,25 +1,7 @@
-"use strict";
 // Draws the plots of the comparison from the embedded JSON. All text is inserted as text, never as
 // markup, because ids and labels come from files that others wrote.
 
-const data = JSON.parse(document.getElementById("data").textContent);
 const metricNamed = new Map(data.metrics.map((metric) => [metric.name, metric]));
-const byId = (id) => document.getElementById(id);
-
-function element(tag, attributes = {}, text = null) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  if (text !== null) made.textContent = text;
-  return made;
-}
-
-function shape(parent, tag, attributes = {}, text = null) {
-  const made = document.createElementNS("http://www.w3.org/2000/svg", tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  if (text !== null) made.textContent = text;
-  parent.append(made);
-  return made;
-}
 
 function format(metric, value) {
   return value === null || value === undefined
@@ -83,16 +65,6 @@ function filterTable(id, name) {
 }
 
 // ---- scales
-
-function ticks(low, high, about) {
-  const raw = (high - low) / about;
-  const power = 10 ** Math.floor(Math.log10(raw));
-  const step = [1, 2, 5, 10].map((n) => n * power).find((n) => n >= raw);
-  const found = [];
-  for (let i = Math.ceil(low / step - 1e-9); i * step <= high + step * 1e-9; i += 1) found.push(i * step);
-  const decimals = Math.max(0, -Math.floor(Math.log10(step) + 1e-9));
-  return found.map((value) => ({ value, text: value.toFixed(decimals) }));
-}
 
 function range(values) {
   let [low, high] = [Infinity, -Infinity];

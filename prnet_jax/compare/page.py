@@ -4,32 +4,28 @@ Words and tables are in the page itself; page.js draws the plots from embedded J
 is not trusted: it is escaped here, and page.js inserts it as text.
 """
 
-import base64
 import dataclasses
 import html
-import io
-import json
 import math
 import pathlib
-import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image
 
 from prnet_jax.compare.differences import HEADING
 from prnet_jax.compare.rows import Row
 from prnet_jax.compare.statistics import STATISTICS_NOTE, p_text, signed
 from prnet_jax.compare.tables import BEST, SECOND, Table, n_scored
 from prnet_jax.figures import slices
+from prnet_jax.figures.pages import facts_table, fill_page, photo_uri
 from prnet_jax.metrics.names import Metric
 from prnet_jax.run.files import OVERLAYS
 
 _PANEL_PX = 384  # longest side of an embedded picture
 _MAX_PANELS = 160  # in all: about 20 kB each
 _MAX_IMAGES, _MIN_IMAGES = 24, 8
-_HERE = pathlib.Path(__file__).parent
 
 
 def page(
@@ -76,10 +72,10 @@ def page(
     }
     summary = first.summary
     subject = f"{summary['dataset']}, {summary['split']} split, {len(first.ids)} images"
-    text = (_HERE / "page.html").read_text(encoding="utf-8")
-    return string.Template(text).substitute(
+    return fill_page(
+        pathlib.Path(__file__).parent,
+        data,
         subject=html.escape(f"{subject} at {summary['image_size']}x{summary['image_size']}"),
-        style=(_HERE / "page.css").read_text(encoding="utf-8"),
         differences=_differences(table.differences),
         table=_table(table),
         notes="".join(f"<p>{html.escape(note)}</p>" for note in table.below),
@@ -87,9 +83,6 @@ def page(
         statistics=_statistics(statistics, metrics),
         gallery_note=html.escape(_gallery_note(embedded, len(first.ids))),
         provenance="".join(_provenance(row) for row in rows),
-        # "</script>" and "<!--" end or hide the block even within a string.
-        data=json.dumps(data, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
-        script=(_HERE / "page.js").read_text(encoding="utf-8"),
     )
 
 
@@ -130,10 +123,7 @@ def _pictures(row: Row, indices: Sequence[int]) -> dict[int, str]:
 def _data_uri(picture: Image.Image) -> str:
     picture = picture.copy()
     picture.thumbnail((_PANEL_PX, _PANEL_PX), Image.Resampling.LANCZOS)
-    kind = "webp" if features.check("webp") else "jpeg"
-    file = io.BytesIO()
-    picture.save(file, kind, quality=80)
-    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return photo_uri(picture, quality=80)
 
 
 def _gallery_note(embedded: Sequence[int], images: int) -> str:
@@ -239,25 +229,12 @@ def _provenance(row: Row) -> str:
         }
         facts["provenance"] = run.provenance
         facts["settings"] = "unknown" if run.settings is None else run.settings
-        lines = "".join(
-            f"<tr><th scope='row'>{html.escape(name)}</th><td>{_value(value)}</td></tr>"
-            for name, value in facts.items()
-        )
         seed = "" if run.seed is None else f", seed {run.seed}"
         parts.append(
             f"<details><summary>{html.escape(row.label + seed)}</summary>"
-            f'<div class="scroll"><table class="facts">{lines}</table></div></details>'
+            f"{facts_table(facts)}</details>"
         )
     return "".join(parts)
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        text = "\n".join(
-            f"{k}: {v if isinstance(v, str) else json.dumps(v)}" for k, v in value.items()
-        )
-        return f"<pre>{html.escape(text)}</pre>"
-    return html.escape(value if isinstance(value, str) else json.dumps(value))
 
 
 def _json_numbers(scores: np.ndarray | None) -> list[float | None]:

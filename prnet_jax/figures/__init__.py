@@ -1,1 +1,1 @@
-"""Pictures: slices with contours, the gallery of a split, curves of training and evaluation."""
+"""Pictures of slices, a scored split, a training, an evaluation; and what HTML pages share."""

@@ -101,6 +101,12 @@ def draw_legend(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, x: int,
         x += 2 * size + 8 + round(draw.textlength(text, font))
 
 
+def inner_contour(mask: np.ndarray, width: int) -> np.ndarray:
+    """The pixels of a mask, bool [H, W], that lie within `width` pixels of its border."""
+    block = np.ones((2 * width + 1, 2 * width + 1), bool)
+    return mask & ~ndimage.binary_erosion(mask, block)
+
+
 def caption(row: Mapping) -> str:
     """One line about a scored image: id, DSC, IoU, and HD in px and, if known, in mm.
 
@@ -176,5 +182,5 @@ def _mark(
     width = 1 if zoom == 1 else 2
     block = np.ones((2 * width + 1, 2 * width + 1), bool)
     marked[ndimage.binary_dilation(target, block) & ~target] = TARGET_COLOUR
-    marked[pred & ~ndimage.binary_erosion(pred, block)] = PRED_COLOUR
+    marked[inner_contour(pred, width)] = PRED_COLOUR
     return marked

@@ -89,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--prob", action="store_true", help="write probabilities too")
     parser.add_argument(
+        "--preview", action="store_true", help="a picture of some slices with the mask's contour"
+    )
+    parser.add_argument(
+        "--page", action="store_true", help="an HTML page that shows every slice, without network"
+    )
+    parser.add_argument(
         "--dicomseg",
         action="store_true",
         help="a DICOM segmentation of each DICOM series too (extra: dicomseg)",

@@ -17,6 +17,8 @@ class Options:
         keep_largest: keep this number of connected components, in volumes in 3-D; None: all.
         fill_holes: fill what the mask encloses within a slice.
         prob: write probabilities too.
+        preview: write a PNG with the mask's contour too.
+        page: write an HTML page that shows all slices too.
         dicomseg: write a DICOM segmentation beside the NIfTI file of a DICOM series.
         overwrite: replace results that exist.
         axes: "HWD" or "DHW", which axis of NumPy volumes counts their slices; None: see
@@ -30,6 +32,8 @@ class Options:
     keep_largest: int | None = None
     fill_holes: bool = False
     prob: bool = False
+    preview: bool = False
+    page: bool = False
     dicomseg: bool = False
     overwrite: bool = False
     axes: str | None = None

@@ -18,10 +18,11 @@ from prnet_jax.data.preprocess import check_finite, implausible
 from prnet_jax.data.scan import Scan
 from prnet_jax.data.volumes import read_scan
 from prnet_jax.errors import InputError
-from prnet_jax.predict import dicomseg, masks, outputs
+from prnet_jax.predict import dicomseg, masks, outputs, page, preview
 from prnet_jax.predict.inputs import Input, find_inputs
 from prnet_jax.predict.options import Options
 from prnet_jax.predict.report import Report, digest_of_files
+from prnet_jax.predict.shown import Shown
 from prnet_jax.predict.tiles import tiled_probabilities
 from prnet_jax.predictor import Prediction, Predictor
 from prnet_jax.progress import Progress, progress
@@ -61,7 +62,8 @@ def predict_files(
     if threshold is None:
         threshold = float(np.mean([one.config.threshold for one in predictors]))
     settings = {**options.settings(), "threshold": threshold}
-    report = Report(out, {**about, "settings": settings}, options.overwrite)
+    about = {**about, "settings": settings}
+    report = Report(out, about, options.overwrite)
     report.write()
 
     unit = predictors[0].unit
@@ -99,7 +101,7 @@ def predict_files(
                 bar.update(1)
                 if growing.complete:
                     try:
-                        row = _write(out, source, scan, growing.result(), options)
+                        row = _write(out, source, growing, predictors[0], about, options)
                         report.add(
                             source.stem, {"input": source.name, "input_sha256": digest, **row}
                         )
@@ -121,10 +123,16 @@ def _mean_probabilities(
 
 
 class _Growing:
-    """A result that is completed slice by slice."""
+    """A result that is completed slice by slice.
+
+    Attributes:
+        scan: what is predicted.
+        embedded: where a page is wanted, the probability of each slice as the page holds it.
+    """
 
     def __init__(self, scan: Scan, threshold: float, options: Options, unit: str):
-        self._scan = scan
+        self.scan = scan
+        self.embedded: list[str | None] = []
         self._threshold = threshold
         self._options = options
         self._unit = unit
@@ -138,6 +146,8 @@ class _Growing:
         self._mask[self._next] = prob >= self._threshold
         if self._prob is not None:
             self._prob[self._next] = prob
+        if self._options.page:
+            self.embedded.append(page.embedded_prob(prob))
         self._next += 1
 
     @property
@@ -152,13 +162,13 @@ class _Growing:
         if options.fill_holes:
             mask = masks.fill_holes(mask)
         prob = None if self._prob is None else self._in_place(self._prob)
-        volume = np.moveaxis(np.atleast_3d(self._scan.pixels), -1, 0)
+        volume = np.moveaxis(np.atleast_3d(self.scan.pixels), -1, 0)
         doubts = [implausible(volume, self._unit), _too_little(mask)]
-        return Prediction(mask, prob, [*self._scan.notes, *filter(None, doubts)])
+        return Prediction(mask, prob, [*self.scan.notes, *filter(None, doubts)])
 
     def _in_place(self, array: np.ndarray) -> np.ndarray:
         """[D, H, W] -> the scan's shape."""
-        return np.moveaxis(array, 0, -1).reshape(self._scan.pixels.shape)
+        return np.moveaxis(array, 0, -1).reshape(self.scan.pixels.shape)
 
 
 def _too_little(mask: np.ndarray) -> str | None:
@@ -173,17 +183,18 @@ def _too_little(mask: np.ndarray) -> str | None:
 def _open(
     source: Input, out: pathlib.Path, unit: str, report: Report, options: Options
 ) -> tuple[str, Scan | None]:
-    """The digest of an input and what is in it, None where its mask is there already.
+    """The digest of an input and what is in it, None where its results are there already.
 
     Raises:
-        InputError: it cannot be read, or a file of another origin has the name of its mask.
+        InputError: it cannot be read, or a file of another origin has the name of a result.
     """
     digest = digest_of_files(source.files)
-    if report.done(source, digest):
+    files = [out / name for name in _names(source, options).values()]
+    if report.done(source, digest) and all(file.is_file() for file in files):
         return digest, None
-    mask = out / (source.stem + outputs.suffix_of(source))
-    if mask.exists() and not (options.overwrite or report.goes_on):
-        raise InputError(f"{mask} exists and is not overwritten: see --overwrite")
+    existing = [file for file in files if file.exists()]
+    if existing and not (options.overwrite or report.goes_on):
+        raise InputError(f"{existing[0]} exists and is not overwritten: see --overwrite")
     scan = read_scan(source.files, source.name, axes=options.axes)
     check_finite(scan.pixels, source.name)
     normalised = grey_of_normalised(scan.pixels) if unit == "grey" else None
@@ -193,20 +204,45 @@ def _open(
     return digest, scan
 
 
+def _names(source: Input, options: Options) -> dict[str, str]:
+    """The files to write for an input, by the option that asks for them, and its mask."""
+    suffix = outputs.suffix_of(source)
+    names = {
+        "prob": f"{source.stem}_prob{suffix}",
+        "preview": f"{source.stem}_preview.png",
+        "page": f"{source.stem}.html",
+    }
+    if source.format == "DICOM":
+        names["dicomseg"] = source.stem + dicomseg.SUFFIX
+    asked = {option: name for option, name in names.items() if getattr(options, option)}
+    return {"mask": source.stem + suffix, **asked}
+
+
 def _write(
-    out: pathlib.Path, source: Input, scan: Scan, result: Prediction, options: Options
+    out: pathlib.Path,
+    source: Input,
+    growing: _Growing,
+    network: Predictor,
+    about: dict[str, Any],
+    options: Options,
 ) -> dict[str, Any]:
     """Writes the files of one input; returns its row."""
-    suffix = outputs.suffix_of(source)
-    name = source.stem + suffix
-    if options.prob:
-        outputs.write_prob(out / f"{source.stem}_prob{suffix}", source, scan, result.prob)
-    if options.dicomseg and source.format == "DICOM":
-        dicomseg.write_segmentation(
-            out / f"{source.stem}{dicomseg.SUFFIX}", source, scan, result.mask
-        )
-    outputs.write_mask(out / name, source, scan, result.mask)  # last: it says that all is there
-    return {"mask": name, "warnings": result.warnings, **masks.measure(scan, result.mask)}
+    scan, result = growing.scan, growing.result()
+    names = _names(source, options)
+    row = {"mask": names["mask"], "warnings": result.warnings, **masks.measure(scan, result.mask)}
+    window = tuple(network.config.dataset.window_hu)
+    shown = Shown(source, scan, result.mask, row, window, network.unit)
+    if "preview" in names:
+        preview.write_preview(out / names["preview"], shown)
+    if "page" in names:
+        page.write_page(out / names["page"], shown, growing.embedded, about)
+    if "prob" in names:
+        outputs.write_prob(out / names["prob"], source, scan, result.prob)
+    if "dicomseg" in names:
+        dicomseg.write_segmentation(out / names["dicomseg"], source, scan, result.mask)
+    # Last: it says that all is there.
+    outputs.write_mask(out / names["mask"], source, scan, result.mask)
+    return row
 
 
 def _fail(report: Report, stem: str, name: str, problem: str) -> None:

@@ -1,17 +1,11 @@
-"""The page of compare in a real browser: headless Chromium, driven by selenium."""
-
-import pathlib
+"""The page of compare in a real browser."""
 
 import numpy as np
 import pytest
 
 from prnet_jax.compare.__main__ import main
+from tests.browser import colours, one, set_width, start
 from tests.compare.folders import probs, write_run
-
-webdriver = pytest.importorskip("selenium.webdriver")
-CHROMIUM, DRIVER = pathlib.Path("/usr/bin/chromium"), pathlib.Path("/usr/bin/chromedriver")
-if not (CHROMIUM.exists() and DRIVER.exists()):
-    pytest.skip("needs chromium and chromium-driver", allow_module_level=True)
 
 HOSTILE = "<img src=x onerror=document.title='broken'>"
 
@@ -36,17 +30,7 @@ def page(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = str(CHROMIUM)
-    for flag in (
-        *("headless=new", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run"),
-        *("disable-background-networking", "disable-component-update", "disable-sync"),
-        f"user-data-dir={tmp_path_factory.mktemp('profile')}",
-    ):
-        options.add_argument(f"--{flag}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    service = webdriver.chrome.service.Service(str(DRIVER))
-    driver = webdriver.Chrome(options=options, service=service)
+    driver = start(tmp_path_factory.mktemp("profile"))
     yield driver
     driver.quit()
 
@@ -64,10 +48,6 @@ def opened(browser, page):
 
 def all_of(browser, selector):
     return browser.find_elements("css selector", selector)
-
-
-def one(browser, selector):
-    return browser.find_element("css selector", selector)
 
 
 def pick(browser, id, text):
@@ -209,21 +189,13 @@ def test_provenance_opens(opened):
 
 @pytest.mark.parametrize("width", [360, 1200])
 def test_nothing_is_wider_than_the_window(opened, width):
-    metrics = {"width": width, "height": 800, "deviceScaleFactor": 1, "mobile": width < 600}
-    opened.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    set_width(opened, width)
     opened.refresh()
     assert opened.execute_script("return document.documentElement.scrollWidth") <= width
-    opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    set_width(opened, None)
 
 
 def test_dark_and_light(opened):
-    colours = set()
-    for scheme in ("light", "dark"):
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
-        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-        script = "const s = getComputedStyle(document.body); return [s.backgroundColor, s.color]"
-        background, text = opened.execute_script(script)
-        assert background != text
-        colours.add(background)
-    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
-    assert colours == {"rgb(253, 253, 252)", "rgb(20, 23, 26)"}
+    light, dark = (colours(opened, scheme) for scheme in ("light", "dark"))
+    assert light[0] != light[1] and dark[0] != dark[1]
+    assert (light[0], dark[0]) == ("rgb(253, 253, 252)", "rgb(20, 23, 26)")

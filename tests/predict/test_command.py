@@ -16,8 +16,11 @@ HU = np.random.default_rng(0).integers(-1000, 400, (40, 50, 3)).astype(np.int16)
 def test_a_run_predicts_a_file_as_it_does_an_array(finished_run, tmp_path, capsys):
     np.save(tmp_path / "ct.npy", HU)
     command = [str(tmp_path / "ct.npy"), "--out", str(tmp_path / "out"), "--prob"]
+    command += ["--preview", "--page"]
     assert main([*command, "--workdir", str(finished_run)]) == 0
     assert "1 masks in" in capsys.readouterr().out
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert {"ct.npy", "ct_prob.npy", "ct_preview.png", "ct.html"} < names
     predictor = prnet_jax.load(finished_run)
     expected = predictor.predict(HU, axes="HWD")
     found = np.load(tmp_path / "out" / "ct_prob.npy")

@@ -107,6 +107,11 @@ def test_nothing_is_overwritten_without_a_word(bright, tmp_path):
     rows = predict_files([predictor], [folder], out, ABOUT)
     assert "exists and is not overwritten" in rows["a"]["error"]
     assert (out / "a.npy").read_text() == "another's"
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "a.html").write_text("another's")
+    rows = predict_files([predictor], [folder], elsewhere, ABOUT, Options(page=True))
+    assert "a.html exists and is not overwritten" in rows["a"]["error"]
     overwrite = Options(overwrite=True)
     assert predict_files([predictor], [folder], out, ABOUT, overwrite)["a"]["error"] is None
     # An input that has changed, other settings, other weights
@@ -212,3 +217,46 @@ def test_a_file_from_python_is_turned_and_turned_back(bright, tmp_path):
     result = predictor.predict_file(tmp_path / "a.nii.gz")
     np.testing.assert_array_equal(result.mask, volume == 400)
     assert result.prob.dtype == np.float32 and result.warnings == []
+
+
+def test_pictures_beside_masks(bright, tmp_path):
+    predictor, _ = bright
+    (tmp_path / "in" / "a").mkdir(parents=True)
+    volume = np.stack([slice_hu(0), np.full((SIZE, SIZE), -1000, np.int16), slice_hu(1)], -1)
+    np.save(tmp_path / "in" / "a" / "volume.npy", volume)
+    Image.fromarray(slice_hu(4)).save(tmp_path / "in" / "b.tif")
+    options = Options(preview=True, page=True, keep_largest=1)
+    predict_files([predictor], [tmp_path / "in"], tmp_path / "out", ABOUT, options)
+    names = {file.relative_to(tmp_path / "out").as_posix() for file in tmp_path.rglob("out/**/*.*")}
+    assert names == {
+        *("a/volume.npy", "a/volume_preview.png", "a/volume.html"),
+        *("b.png", "b_preview.png", "b.html", "predictions.csv", "report.json"),
+    }
+    text = (tmp_path / "out" / "a" / "volume.html").read_text()
+    data = json.loads(text.split('id="data">')[1].split("</script>")[0])
+    # The mask is what was written, of its two components one; the probability is the network's.
+    assert sorted(data["areas"]) == [0, 0, 30]
+    assert [uri is not None for uri in data["probs"]] == [True, False, True]
+    assert data["threshold"] == 0.5 and data["windows"][2] == {
+        "name": "network",
+        "low": -1000,
+        "high": 400,
+    }
+
+
+def test_what_is_asked_for_later_is_added(bright, tmp_path):
+    predictor, calls = bright
+    np.save(tmp_path / "a.npy", slice_hu(0))
+    for options, expected in (
+        ({}, 1),
+        ({"page": True}, 2),
+        ({"page": True, "dicomseg": True}, 2),  # a NumPy file has none
+        ({"page": True, "prob": True}, 3),
+        ({}, 3),
+    ):
+        rows = predict_files(
+            [predictor], [tmp_path / "a.npy"], tmp_path / "out", ABOUT, Options(**options)
+        )
+        assert rows["a"]["error"] is None and len(calls) == expected
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names == {"a.npy", "a.html", "a_prob.npy", "predictions.csv", "report.json"}
