@@ -1,7 +1,6 @@
 """From prepared records to batches: windowing, resizing, order, shares of processes (Grain)."""
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -16,6 +15,7 @@ from prnet_jax.data.preprocess import extent, inside, resize_image, resize_mask,
 from prnet_jax.data.splits import SPLITS, manifest_hash
 from prnet_jax.errors import InputError
 
+_ENDLESS = 2**48  # draws of a training; Grain fails near the largest integer
 _ARRAYS = ("image", "mask", "valid", "draw", "index")  # of a batch, those that a step takes
 
 
@@ -174,7 +174,7 @@ def train_batches(
     def read(draw: int) -> dict[str, Any]:
         return {**slices[order[draw]], "draw": np.int32(draw)}
 
-    return _batches(read, sys.maxsize, batch_size, num_threads, start_step)
+    return _batches(read, _ENDLESS, batch_size, num_threads, start_step)
 
 
 def eval_batches(

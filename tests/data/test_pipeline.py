@@ -37,6 +37,12 @@ def test_each_pass_draws_every_slice_once_across_batch_borders():
     np.testing.assert_array_equal(np.concatenate([b["draw"] for b in drawn]), np.arange(21))
 
 
+@pytest.mark.parametrize("batch_size", [1, 2, 64])
+def test_a_training_ends_at_no_batch_size(batch_size):
+    late = pipeline.train_batches(Numbers(7), batch_size, 5, num_threads=1, start_step=10**6)
+    assert len(next(late)["id"]) == batch_size
+
+
 def test_order_follows_from_the_seed_and_can_be_resumed():
     def draws(seed, number=6, iterator=None):
         iterator = iterator or pipeline.train_batches(Numbers(7), 2, seed, num_threads=1)
