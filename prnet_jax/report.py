@@ -96,7 +96,7 @@ def evaluated(summary: Mapping[str, Any], directory: pathlib.Path) -> str:
         directory: the folder that holds it.
     """
     dataset, network = summary["dataset"], summary["network"]
-    size, epoch = summary["image_size"], summary["checkpoint_epoch"]
+    epoch = summary.get("checkpoint_epoch")
     chosen_by = summary.get("checkpoint_chosen_by", "validation DSC")
     # A person's own images have nothing to do with the paper's.
     paper_row = None if dataset == "image_folder" else TABLE_1.get(network)
@@ -107,23 +107,38 @@ def evaluated(summary: Mapping[str, Any], directory: pathlib.Path) -> str:
     if summary["tta"] != "none":
         how.append(f"test-time augmentation by {summary['tta']}")
     of = f"of epoch {'?' if epoch is None else epoch} (best {chosen_by})"
-    if "weights" in summary:
-        of = f"with {summary['weights']}"
+    if source := summary.get("weights") or summary.get("predictions"):
+        of = f"of {source}"
     lines = [
         f"\n{_headline(summary)}",
         _filled(
-            f"{summary['split'].capitalize()} split of {dataset} (mask {summary['mask']!r}) at "
-            f"{size}x{size}, {network} {of}, {', '.join(how)}:"
+            f"{summary['split'].capitalize()} split of {dataset} (mask {summary['mask']!r}) "
+            f"{scored_at(summary)}, {network} {of}, {', '.join(how)}:"
         ),
         "",
         table(summary, paper_row, comparable),
     ]
+    if "volumes" in summary:
+        lines += ["", _volume_line(summary["volumes"])]
     if "readers" in summary:
         lines += ["", *_reader_lines(summary["readers"])]
     drawn = (files.OVERVIEW, f"{files.OVERLAYS}/ (worst first)")
     curves = (f"{files.CALIBRATION}.png", f"{files.THRESHOLDS}.png")
     names = ", ".join([*drawn, files.PER_IMAGE, files.SUMMARY, *curves])
     return "\n".join([*lines, "", _row("files", f"in {directory}: {names}")])
+
+
+def scored_at(summary: Mapping[str, Any]) -> str:
+    """At which size masks were scored: "at 128x128", or "as stored"."""
+    if summary.get("resolution") == "native":
+        return "as stored"
+    return f"at {summary['image_size']}x{summary['image_size']}"
+
+
+def _volume_line(volumes: Mapping[str, Any]) -> str:
+    dice, metric = volumes["dsc_3d"], METRIC_NAMED["dsc"]
+    mean = metric.text_with_unit(dice["mean"])
+    return f"{volumes['n']} volumes: mean 3-D DSC {mean} (all voxels of a volume together)."
 
 
 def table(summary: Mapping, paper_row: Mapping | None = None, comparable: bool = True) -> str:

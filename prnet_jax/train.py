@@ -21,8 +21,9 @@ from prnet_jax.data.pipeline import (
 )
 from prnet_jax.data.prepare import prepare
 from prnet_jax.errors import InputError, Stopped
-from prnet_jax.evaluate.run import about_test, score_split
+from prnet_jax.evaluate.run import about_test
 from prnet_jax.evaluate.scores import validate
+from prnet_jax.evaluate.split import score_split
 from prnet_jax.figures import training
 from prnet_jax.predictor import make_predictor
 from prnet_jax.progress import progress

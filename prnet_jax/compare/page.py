@@ -21,6 +21,7 @@ from prnet_jax.compare.tables import BEST, SECOND, Table, n_scored
 from prnet_jax.figures import slices
 from prnet_jax.figures.pages import facts_table, fill_page, photo_uri
 from prnet_jax.metrics.names import Metric
+from prnet_jax.report import scored_at
 from prnet_jax.run.files import OVERLAYS
 
 _PANEL_PX = 384  # longest side of an embedded picture
@@ -75,7 +76,7 @@ def page(
     return fill_page(
         pathlib.Path(__file__).parent,
         data,
-        subject=html.escape(f"{subject} at {summary['image_size']}x{summary['image_size']}"),
+        subject=html.escape(f"{subject} {scored_at(summary)}"),
         differences=_differences(table.differences),
         table=_table(table),
         notes="".join(f"<p>{html.escape(note)}</p>" for note in table.below),

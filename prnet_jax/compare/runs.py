@@ -21,9 +21,11 @@ from prnet_jax.run.directory import epochs_run
 # Entries of summary.json that must be the same in all runs of a comparison
 SAME = (
     *("dataset", "records", "mask", "split", "split_manifest_sha256"),
-    *("image_size", "empty_policy"),
+    *("resolution", "image_size", "empty_policy"),
 )
-_NEEDED = (*(n for n in SAME if n != "records"), "network", "threshold", "metrics", "counts")
+# Not stated by evaluations of earlier versions, and by those of predictions
+_OPTIONAL = {"records", "resolution", "image_size"}
+_NEEDED = (*(n for n in SAME if n not in _OPTIONAL), "network", "threshold", "metrics", "counts")
 _AGAIN = "evaluate again (python -m prnet_jax.evaluate)"
 _DATA = ("records", "split_manifest_sha256")
 _OWN_SPLITS = "the run's own splits"  # begins `leakage` where a run is scored on its own data
@@ -270,7 +272,7 @@ def _trained_on(of_training: Mapping[str, Any]) -> tuple[str | None, int | None]
 
 def _check_comparable(first: Run, other: Run) -> None:
     for name in SAME:
-        a, b = first.summary.get(name), other.summary.get(name)
+        a, b = _stated(first, name), _stated(other, name)
         if a != b:
             raise InputError(
                 f"{first.folder} and {other.folder} cannot be compared: {name} is {a!r} and "
@@ -286,6 +288,13 @@ def _check_comparable(first: Run, other: Run) -> None:
                 f"({len(a - b)} only in the first, {len(b - a)} only in the second; for example "
                 f"{min(a ^ b)!r}): evaluate both on the same split"
             )
+
+
+def _stated(run: Run, name: str) -> Any:
+    if name == "resolution":  # older evaluations know no other
+        return run.summary.get(name, "network")
+    native = run.summary.get("resolution") == "native"
+    return None if name == "image_size" and native else run.summary.get(name)
 
 
 def _patient_of(run: Run) -> set[tuple[str, str]]:

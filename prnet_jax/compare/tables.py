@@ -11,7 +11,7 @@ from prnet_jax.compare.differences import HEADING, Difference
 from prnet_jax.compare.rows import Row
 from prnet_jax.metrics.names import METRIC_NAMED, PRINTED_METRICS, Metric
 from prnet_jax.paper import TABLE_1, TEST_IMAGES
-from prnet_jax.report import markdown_table
+from prnet_jax.report import markdown_table, scored_at
 from prnet_jax.run.files import csv_text
 
 BEST, SECOND = "best", "second"
@@ -125,8 +125,8 @@ def main_table(rows: Sequence[Row], found: Sequence[Difference], paper: bool) ->
         for row in (paper_rows(rows) if paper else [])
     ]
     return Table(
-        subject=f"{summary['split']} split of {summary['dataset']} (mask {summary['mask']!r}) at "
-        f"{summary['image_size']}x{summary['image_size']}, {images} images",
+        subject=f"{summary['split']} split of {summary['dataset']} (mask {summary['mask']!r}) "
+        f"{scored_at(summary)}, {images} images",
         differences=[str(difference) for difference in found],
         header=header,
         body=body,

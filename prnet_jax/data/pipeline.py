@@ -11,7 +11,14 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from prnet_jax.data import records
-from prnet_jax.data.preprocess import extent, inside, resize_image, resize_mask, window
+from prnet_jax.data.preprocess import (
+    extent,
+    inside,
+    resize_image,
+    resize_mask,
+    resize_prob,
+    window,
+)
 from prnet_jax.data.splits import SPLITS, manifest_hash
 from prnet_jax.errors import InputError
 
@@ -92,14 +99,42 @@ class Slices:
         """The rows and the columns of slice i that are not padding."""
         return inside(self._extents[i], self._size)
 
-    def mask(self, i: int, name: str) -> np.ndarray:
-        """Another mask of slice i, such as that of one reader: bool [S, S].
+    def picture(self, i: int, native: bool = False) -> dict[str, Any]:
+        """Slice i as it is scored and drawn, without padding.
+
+        Args:
+            i: its index.
+            native: as stored, not at the size that the network sees.
+
+        Returns:
+            `image` float32 [H, W] in 0..1, `mask` bool [H, W], `id`, `patient_id` and `spacing_mm`
+            of these pixels.
+        """
+        if native:
+            record = self._source[int(i)]
+            return {
+                "image": window(records.decode_hu(record["image"]), *self._window),
+                "mask": records.decode_mask(record[self.mask_name]),
+                **_about(record),
+            }
+        item, inside = self[i], self.inside(i)
+        image, mask = item["image"][*inside, 0], item["mask"][*inside, 0] > 0.5
+        return {**item, "image": image, "mask": mask}
+
+    def outline(self, i: int, name: str, native: bool = False) -> np.ndarray:
+        """Another mask of slice i, such as that of one reader: bool [H, W] of `picture`.
 
         Raises:
             KeyError: the data set has no such mask.
         """
         mask = records.decode_mask(self._source[int(i)][name])
-        return resize_mask(mask, self._size, self._how)
+        return mask if native else resize_mask(mask, self._size, self._how)[self.inside(i)]
+
+    def prob_of(self, i: int, prob: np.ndarray, native: bool = False) -> np.ndarray:
+        """A network's probability of slice i, [S, S], at the size of `picture`: float32 [H, W]."""
+        if native:
+            return resize_prob(prob, records.shape_of(self._source[int(i)]["image"]), self._how)
+        return prob[self.inside(i)]
 
     def stored(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """(id, patient_id, pixels int16 [H, W] as stored) of every slice, in order."""
@@ -135,10 +170,17 @@ class Slices:
         return {
             "image": resize_image(image, self._size, self._how)[..., None],
             "mask": resize_mask(mask, self._size, self._how)[..., None],
-            "id": record["id"].decode(),
-            "patient_id": record["patient_id"].decode(),
-            "spacing_mm": np.asarray(record["spacing_mm"], np.float64) * scale,
+            **_about(record, scale),
         }
+
+
+def _about(record: Mapping[str, Any], scale: float | np.ndarray = 1.0) -> dict[str, Any]:
+    """`id`, `patient_id` and `spacing_mm` of pixels that are `scale` times as large as stored."""
+    return {
+        "id": record["id"].decode(),
+        "patient_id": record["patient_id"].decode(),
+        "spacing_mm": np.asarray(record["spacing_mm"], np.float64) * scale,
+    }
 
 
 def open_splits(

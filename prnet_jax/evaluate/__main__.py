@@ -4,6 +4,8 @@ python -m prnet_jax.evaluate --workdir RUN
 python -m prnet_jax.evaluate --workdir RUN --tta flips --threshold auto-on-validation
 python -m prnet_jax.evaluate --workdir RUN --dataset image_folder --manual-dir DIR --split all
 python -m prnet_jax.evaluate --weights unet.pth --model unet --image-size 512 --out DIR
+python -m prnet_jax.evaluate --predictions MASKS --name "lungmask 0.2.20" --dataset image_folder \
+    --manual-dir DIR --split all --out SCORES
 """
 
 import argparse
@@ -13,7 +15,7 @@ import sys
 
 from prnet_jax.commands import name_and_value, run_command
 from prnet_jax.errors import InputError
-from prnet_jax.evaluate.choices import AUTO, SPLITS, TTA, Choices, is_threshold
+from prnet_jax.evaluate.choices import AUTO, RESOLUTIONS, SPLITS, TTA, Choices, is_threshold
 
 _PROCESSES = ("distributed", "coordinator", "num_processes", "process_id")
 _OF_WEIGHTS = ("model", "fields", "image_size", "resize", "entry")
@@ -31,6 +33,7 @@ def _evaluate(arguments: dict) -> None:
 
     from prnet_jax import compiler, processes
     from prnet_jax.config import default_config
+    from prnet_jax.evaluate.predictions import evaluate_predictions
     from prnet_jax.evaluate.run import evaluate_run, evaluate_weights
 
     logging.set_verbosity(logging.ERROR)
@@ -38,13 +41,17 @@ def _evaluate(arguments: dict) -> None:
     where = default_config("prnet")  # where the run was trained does not matter here
     for field in _PROCESSES:
         where[field] = arguments.pop(field)
-    run, weights = arguments.pop("workdir"), arguments.pop("weights")
+    run, weights, predictions, name = (
+        arguments.pop(field) for field in ("workdir", "weights", "predictions", "name")
+    )
     network = {name: arguments.pop(name) for name in _OF_WEIGHTS}
-    if run and (given := [name for name, value in network.items() if value]):
+    if not weights and (given := [name for name, value in network.items() if value]):
         flags = ", ".join(
             f"--{name}".replace("fields", "field").replace("_", "-") for name in given
         )
         raise InputError(f"{flags}: only with --weights; a run has its own settings")
+    if name and not predictions:
+        raise InputError("--name: only with --predictions")
     choices = Choices(**arguments | {"options": dict(arguments["options"])})
     with processes.joined(where):
         # JAX's preemption service, which an evaluation does not need, would swallow it.
@@ -52,6 +59,8 @@ def _evaluate(arguments: dict) -> None:
         compiler.self_check()
         if run:
             evaluate_run(run, choices)
+        elif predictions:
+            evaluate_predictions(predictions, choices, name)
         else:
             evaluate_weights(weights, choices, **network | {"fields": dict(network["fields"])})
 
@@ -82,6 +91,14 @@ def _parser() -> argparse.ArgumentParser:
         metavar="FILE",
         help="of PyTorch weights, or a folder of prnet_jax.torch_weights import; needs --out",
     )
+    what.add_argument(
+        "--predictions",
+        type=pathlib.Path,
+        metavar="DIR",
+        help="masks or probabilities of any program, as files named like the images; needs "
+        "--dataset and --out",
+    )
+    parser.add_argument("--name", metavar="NAME", help="of that program, for tables")
     parser.add_argument("--split", choices=SPLITS, default="test", help="default: test")
     parser.add_argument(
         "--tta", choices=TTA, default="none", help="flips: mean over image and mirror images"
@@ -99,6 +116,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="what empty masks count for: penalise (default), perfect_if_both_empty, skip_empty; "
         "see prnet_jax/metrics/policy.py",
+    )
+    parser.add_argument(
+        "--resolution",
+        choices=RESOLUTIONS,
+        default="network",
+        help="at which masks are scored: the network's (default), or native, as the data are "
+        "stored; predictions always are",
     )
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="a new folder for all")
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the run's")

@@ -10,6 +10,7 @@ from prnet_jax.errors import InputError
 AUTO = "auto-on-validation"
 SPLITS = ("test", "validation", "train", "all")
 TTA = ("none", "flips")
+RESOLUTIONS = ("network", "native")
 LOCAL = ("data_dir", "manual_dir")  # each process may have its own
 
 
@@ -26,6 +27,8 @@ class Choices:
         dataset: a folder of `datasets/`.
         options: of that data set.
         mask: which mask of the records is the target.
+        resolution: "network": masks are scored at the size that the network sees; "native": the
+            probability is brought back to the size and spacing of the data as stored.
         window: (low, high), in HU or in grey values of 0 to 255.
         other_patients: the data set has other patients than the run's, even where ids are equal.
         manual_dir: what was downloaded by hand.
@@ -41,6 +44,7 @@ class Choices:
     dataset: str | None = None
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     mask: str | None = None
+    resolution: str = "network"
     window: tuple[float, float] | None = None
     other_patients: bool = False
     manual_dir: str | os.PathLike | None = None
@@ -57,7 +61,11 @@ class Choices:
         # Here, because --help needs this module, and not NumPy.
         from prnet_jax.metrics import find_policy
 
-        for name, allowed in (("split", SPLITS), ("tta", TTA)):
+        for name, allowed in (
+            ("split", SPLITS),
+            ("tta", TTA),
+            ("resolution", RESOLUTIONS),
+        ):
             if getattr(self, name) not in allowed:
                 raise InputError(
                     f"{name} must be one of {', '.join(allowed)}, found {getattr(self, name)!r}"
@@ -90,6 +98,8 @@ class Choices:
             parts.insert(0, f"{name}-{config}")
         if self.mask is not None:
             parts.append(self.mask)
+        if self.resolution != "network":
+            parts.append(self.resolution)
         if self.window is not None:
             parts.append("window{:g}to{:g}".format(*self.window))
         if self.tta != "none":

@@ -22,7 +22,8 @@ def write_evaluation(
     """Writes everything that is known of a scored split. Files of the same names are replaced.
 
     summary.json, per_image.csv, overlays/ (the worst first), overview.png; calibration.csv and
-    .png, thresholds.csv and .png; and readers.csv where the records hold several readers' masks.
+    .png, thresholds.csv and .png; per_volume.csv where slices belong to volumes; and readers.csv
+    where the records hold several readers' masks.
 
     Args:
         scores: of the split.
@@ -45,6 +46,8 @@ def write_evaluation(
     write_thresholds(
         scores.thresholds, about["split"], summary["threshold"], directory / files.THRESHOLDS
     )
+    if volumes := scores.volumes():
+        files.write_whole(directory / files.PER_VOLUME, files.csv_text(volumes))
     if scores.readers:
         files.write_whole(directory / files.READERS, files.csv_text(scores.readers.rows()))
     files.write_json(directory / files.SUMMARY, summary)  # last: it says that all is there

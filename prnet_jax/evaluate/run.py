@@ -1,10 +1,9 @@
 """Scores a run, or imported weights, on any split of any data set."""
 
-import contextlib
 import math
 import os
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -12,22 +11,20 @@ import ml_collections
 
 from prnet_jax import processes, report, sharding, steps
 from prnet_jax.commands import check_new_folder
-from prnet_jax.data.pipeline import Slices
 from prnet_jax.errors import InputError
 from prnet_jax.evaluate.choices import AUTO, Choices
-from prnet_jax.evaluate.files import open_folder, write_evaluation, write_thresholds
-from prnet_jax.evaluate.scores import SplitScores, ThresholdTable, reader_names
-from prnet_jax.evaluate.source import Source, chosen_data, open_for_weights, open_source
-from prnet_jax.figures.gallery import Gallery
+from prnet_jax.evaluate.files import open_folder, write_thresholds
+from prnet_jax.evaluate.scores import ThresholdTable
+from prnet_jax.evaluate.source import Source, chosen_data, open_for_others, open_source
+from prnet_jax.evaluate.split import predicted, score_split
 from prnet_jax.predictor import Predictor, make_predictor
 from prnet_jax.run import files
 from prnet_jax.run.directory import epoch_of, epochs_run, read_run
 from prnet_jax.run.provenance import provenance
 from prnet_jax.run.variables import best_step, load_variables, unit_of
 from prnet_jax.torch_weights.network import load_weights
-from prnet_jax.working import working
 
-__all__ = ["Choices", "about_test", "evaluate_run", "evaluate_weights", "score_split"]
+__all__ = ["Choices", "about_test", "evaluate_run", "evaluate_weights"]
 
 # Of a config, what is known of imported weights
 _KNOWN = ("seed", "init_from", "model", "dataset", "dtype")
@@ -113,7 +110,7 @@ def evaluate_weights(
     predictor = _predictor(config, variables, unit, choices)
     config = predictor.config
     steps.check_shapes(config, steps.make_model(config))
-    source = open_for_weights(config.dataset, choices)
+    source = open_for_others(config.dataset, choices, "imported weights")
     of = ml_collections.ConfigDict({k: config[k] for k in _KNOWN}).to_json(indent=1) + "\n"
     origin = {"checkpoint_step": None, "checkpoint_epoch": None, "weights": str(weights)}
     return _evaluate(predictor, source, choices, pathlib.Path(choices.out), origin, of, {})
@@ -166,11 +163,19 @@ def _evaluate(
         "split_manifest_sha256": source.manifest,
         "leakage": source.leaks,
         **origin,
+        "resolution": choices.resolution,
         "tta": choices.tta,
         "threshold_from": "validation" if choices.threshold == AUTO else "given",
         "provenance": provenance(source.manifest, source.records, predictor.config.seed),
     }
-    summary = score_split(predictor, source.slices, directory, about, choices.empty_policy)
+    summary = score_split(
+        predictor,
+        source.slices,
+        directory,
+        about,
+        choices.empty_policy,
+        choices.resolution == "native",
+    )
     print(report.evaluated(summary, directory), flush=True)
     return summary
 
@@ -192,6 +197,7 @@ def about_test(
         **_about_network(predictor, trained_on),
         "records": records,
         "split": "test",
+        "resolution": "network",
         "split_manifest_sha256": trained_on["split_manifest_sha256"],
         "leakage": "the run's own splits" + (f"; {started['leakage']}" if started else ""),
         "checkpoint_step": step,
@@ -218,50 +224,6 @@ def _about_network(predictor: Predictor, trained_on: Mapping[str, Any]) -> dict[
     }
 
 
-def score_split(
-    predictor: Predictor,
-    slices: Slices,
-    directory: pathlib.Path,
-    about: Mapping[str, Any],
-    policy: str = "penalise",
-    stop: Callable[[], bool] = lambda: False,
-) -> dict[str, Any]:
-    """Predicts a split in all processes; the first scores each image as it comes, and writes.
-
-    Padding is neither scored nor drawn.
-
-    Args:
-        predictor: its `config.threshold` makes the masks.
-        slices: the split.
-        directory: for the files, see `write_evaluation`; made where absent.
-        about: entries for the summary to begin with.
-        policy: what empty masks count for, a name of `prnet_jax.metrics.POLICIES`.
-        stop: asked before every batch.
-
-    Returns:
-        What summary.json holds.
-
-    Raises:
-        Stopped: `stop()` was true.
-    """
-    threshold = predictor.config.threshold
-    scores = SplitScores(threshold, policy, slices.mask_name)
-    with contextlib.ExitStack() as pictures:
-        gallery = None
-        if processes.is_first():
-            open_folder(directory)
-            gallery = pictures.enter_context(Gallery(directory, threshold))
-        for index, prob in predictor.predict_split(slices, stop):
-            item, inside = slices[index], slices.inside(index)
-            prob, mask = prob[inside], item["mask"][*inside, 0] > 0.5
-            readers = {name: slices.mask(index, name)[inside] for name in reader_names(slices)}
-            row = scores.add(prob, mask, item, readers)
-            gallery.add(row, item["image"][*inside, 0], mask, prob)
-        with working("intervals and pictures"):
-            return processes.on_first(lambda: write_evaluation(scores, gallery, directory, about))
-
-
-@working("restoring the network")
 def _load(
     workdir: pathlib.Path,
     config: ml_collections.ConfigDict,
@@ -295,9 +257,9 @@ def _tune(predictor: Predictor, source: Source, choices: Choices) -> ThresholdTa
         InputError: no image of that split marks anything.
     """
     table, slices = ThresholdTable(choices.empty_policy), source.validation
-    for index, prob in predictor.predict_split(slices):
-        inside = slices.inside(index)
-        table.add(prob[inside], slices[index]["mask"][*inside, 0] > 0.5)
+    native = choices.resolution == "native"
+    for index, prob in predicted(predictor, slices, native):
+        table.add(prob, slices.picture(index, native)["mask"])
     best = processes.on_first(table.best)
     if math.isnan(best):
         raise InputError(

@@ -25,13 +25,14 @@ from prnet_jax.metrics.calibration import (
     calibration_error,
 )
 from prnet_jax.metrics.summary import PooledPixels, json_number
+from prnet_jax.metrics.volumes import VolumeCounts, summarize_volumes
 from prnet_jax.predictor import Predictor
 
 SPACING = ("spacing_row_mm", "spacing_column_mm")  # of the pixels that are scored
 _UNITS = (
-    "fractions; _px in pixels of image_size, _mm in mm; hd95 the larger of the two directed 95th "
+    "fractions; _px in pixels {of}, _mm in mm; hd95 the larger of the two directed 95th "
     "percentiles, hd95_pooled the percentile of both directions together; distances, also those in "
-    "mm, are of masks at image_size; padding to a square is left out"
+    "mm, are of masks {at}; padding to a square is left out"
 )
 _THRESHOLD_COLUMNS = ("dsc", "iou", "sen", "ppv")
 _READER = "reader_"  # begins the names of masks that are outlines by several people
@@ -48,9 +49,16 @@ class SplitScores:
         threshold: the predicted mask is `prob >= threshold`.
         policy: what empty masks count for, a name of `prnet_jax.metrics.POLICIES`.
         target_name: what the target is called beside the readers' outlines.
+        native: whether the images are as stored, not at the size that the network sees.
     """
 
-    def __init__(self, threshold: float, policy: str = "penalise", target_name: str = "mask"):
+    def __init__(
+        self,
+        threshold: float,
+        policy: str = "penalise",
+        target_name: str = "mask",
+        native: bool = False,
+    ):
         self.rows: list[dict[str, Any]] = []
         self.thresholds = ThresholdTable(policy)
         self.reliability = Reliability()
@@ -58,6 +66,8 @@ class SplitScores:
         self._threshold = threshold
         self._policy = policy
         self._target_name = target_name
+        self._native = native
+        self._volumes = VolumeCounts()
         self._pooled = PooledPixels()
 
     def add(
@@ -88,24 +98,32 @@ class SplitScores:
         self._pooled.add(prob, mask, self._threshold)
         self.thresholds.add(prob, mask)
         self.reliability.add(prob, mask)
+        self._volumes.add(about, prob >= self._threshold, mask)
         if readers:
             outlines = {"network": prob >= self._threshold, self._target_name: mask, **readers}
             self.readers = self.readers or PairwiseDice()
             self.readers.add(outlines)
         return row
 
+    def volumes(self) -> list[dict[str, Any]]:
+        """One row for each volume of several slices: see `prnet_jax.metrics.volumes`."""
+        return self._volumes.rows()
+
     def summary(self) -> dict[str, Any]:
         """What summary.json says of the scores."""
         pooled = self._pooled.result()
+        size = "as stored" if self._native else "of image_size"
         summary = {
             "threshold": self._threshold,
-            "units": _UNITS,
+            "units": _UNITS.format(of=size, at=size.replace("of", "at")),
             **summarize(self.rows, self._policy),
             "pooled": pooled["pooled"],
             "calibration_error": calibration_error(self.reliability.table()),
         }
         if pooled["auc_error_bound"]:  # too many pixels to be exact
             summary["pooled_auc_error_bound"] = pooled["auc_error_bound"]
+        if volumes := self.volumes():
+            summary["volumes"] = summarize_volumes(volumes)
         if self.readers:
             summary["readers"] = _reader_summary(self.readers.rows())
         return summary

@@ -155,19 +155,20 @@ def _about_start(
     return seen.check_start(origin, workdir, config, splits, records, manifest)[0]
 
 
-def open_for_weights(data: ml_collections.ConfigDict, choices: Choices) -> Source:
-    """Opens what is to be scored with imported weights; what they have seen is not known.
+def open_for_others(data: ml_collections.ConfigDict, choices: Choices, what: str) -> Source:
+    """Opens what is to be scored where it is not known what was trained on.
 
     Args:
         data: `config.dataset` after `chosen_data`.
         choices: the options of the evaluation.
+        what: is scored, such as "imported weights".
 
     Raises:
         InputError: the data cannot be used.
     """
     splits, slices, records = _open(data, choices)
     _check_tuning(choices)
-    said = "not known: imported weights"
+    said = f"not known: {what}"
     return Source(slices, records, splits_hash(splits), said, splits["validation"])
 
 

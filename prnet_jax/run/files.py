@@ -25,6 +25,7 @@ TEST = "test"  # the evaluation of the test split
 # In the folder of an evaluation
 SUMMARY = "summary.json"
 PER_IMAGE = "per_image.csv"
+PER_VOLUME = "per_volume.csv"
 OVERLAYS = "overlays"
 OVERVIEW = "overview.png"
 CALIBRATION = "calibration"  # .csv and .png

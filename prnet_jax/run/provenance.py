@@ -16,13 +16,13 @@ _PACKAGES = (
 ).split()
 
 
-def provenance(split_hash: str, records: str, seed: int) -> dict[str, Any]:
+def provenance(split_hash: str, records: str, seed: int | None) -> dict[str, Any]:
     """A JSON-safe record of code, packages, devices and data.
 
     Args:
         split_hash: `prnet_jax.data.splits.manifest_hash` of the splits.
         records: the full name of the prepared data set.
-        seed: the run's.
+        seed: the run's; None where there is none.
     """
     return {
         **software(),

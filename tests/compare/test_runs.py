@@ -190,6 +190,14 @@ def test_runs_that_cannot_be_compared(make, field, value):
     )
 
 
+def test_sizes_of_networks_may_differ_where_masks_are_scored_as_stored(make):
+    a, b = make("a"), make("b", "unet")
+    change_json(b / "test/summary.json", image_size=64, resolution="native")
+    assert "resolution is 'network' and 'native'" in refusal(a, b)
+    change_json(a / "test/summary.json", resolution="native")
+    assert len(read_runs([a, b])) == 2
+
+
 def test_other_images(make):
     ids = [f"slice_{i:02d}" for i in range(11)] + ["another"]
     message = refusal(make("a"), make("b", "unet", ids=ids))

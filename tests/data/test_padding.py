@@ -109,4 +109,4 @@ def test_only_a_split_with_a_slice_to_pad_has_valid(data):
 def test_other_masks_are_padded_alike(data):
     slices = MadeUp([(np.zeros(SHAPE, int), {"mask": CIRCLE, "reader_1": CIRCLE})])
     slices = Slices(slices, "train", data)
-    np.testing.assert_array_equal(slices.mask(0, "reader_1"), slices[0]["mask"][..., 0] > 0)
+    np.testing.assert_array_equal(slices.outline(0, "reader_1"), slices.picture(0)["mask"])

@@ -11,8 +11,8 @@ from prnet_jax import metrics, sharding
 from prnet_jax.data.pipeline import Slices
 from prnet_jax.data.prepare import prepare
 from prnet_jax.evaluate.files import write_evaluation
-from prnet_jax.evaluate.run import score_split
 from prnet_jax.evaluate.scores import SplitScores, ThresholdTable, validate
+from prnet_jax.evaluate.split import score_split
 from prnet_jax.figures.gallery import Gallery
 from prnet_jax.metrics import HIGHER_IS_BETTER, METRICS, counts
 from prnet_jax.predictor import Predictor

@@ -8,7 +8,7 @@ import pytest
 
 from prnet_jax import sharding
 from prnet_jax.data.pipeline import Slices
-from prnet_jax.evaluate.run import score_split
+from prnet_jax.evaluate.split import score_split
 from prnet_jax.figures.slices import marked_panel
 from prnet_jax.predictor import Predictor
 from tests.data.made_up_records import MadeUp

@@ -1,0 +1,198 @@
+"""Scores masks or probabilities that any program wrote as files."""
+
+import os
+import pathlib
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from prnet_jax import report
+from prnet_jax.commands import check_new_folder
+from prnet_jax.config import default_config
+from prnet_jax.data.folders import files_below
+from prnet_jax.data.pipeline import Slices
+from prnet_jax.data.volumes import format_of, read_scan
+from prnet_jax.errors import InputError
+from prnet_jax.evaluate.choices import AUTO, Choices
+from prnet_jax.evaluate.source import chosen_data, open_for_others
+from prnet_jax.evaluate.split import score
+from prnet_jax.progress import progress
+from prnet_jax.run.provenance import provenance
+
+_SLICE = re.compile(r"(?P<volume>.+)_z(?P<number>\d{4,})")
+_ENDS = ("", "_mask", "_seg", "_segmentation", "_pred", "_prediction", "_label")
+
+
+def evaluate_predictions(
+    folder: str | os.PathLike, choices: Choices, name: str | None = None
+) -> dict[str, Any]:
+    """Scores files of masks or probabilities at the size of the data, into `choices.out`.
+
+        choices = Choices(dataset="image_folder", manual_dir="mine", split="all", out="scores")
+        summary = evaluate_predictions("their_masks", choices, name="lungmask 0.2.20")
+
+    Args:
+        folder: holds a file for every image, at any depth, under the image's name or id; one file
+            for a volume. Floats from 0 to 1 are probabilities; in all others, everything above 0
+            is the mask.
+        choices: what is scored, and the threshold of probabilities (0.5 by default).
+        name: of the program, for tables; the folder's name by default.
+
+    Returns:
+        The content of summary.json.
+
+    Raises:
+        InputError: an option, a missing or unreadable file, or one of another size than its image;
+            nothing was overwritten.
+    """
+    folder = pathlib.Path(folder)
+    choices.check()
+    if choices.threshold == AUTO or choices.tta != "none":
+        raise InputError("predictions are scored as they are: leave out auto threshold and tta")
+    if jax.process_count() > 1:
+        raise InputError("predictions are scored by one process: leave out --num-processes")
+    if choices.dataset is None:
+        raise InputError("predictions of which data? Name the data set by --dataset")
+    if choices.out is None:
+        raise InputError("predictions have no folder for results: name a new one by --out")
+    directory = pathlib.Path(choices.out)
+    check_new_folder("--out", directory)
+    data = chosen_data(default_config("prnet").dataset, choices)
+    data.cache = False
+    source = open_for_others(data, choices, "predictions of another program")
+    found = PredictedFiles(folder, source.slices)
+    threshold = 0.5 if choices.threshold is None else float(choices.threshold)
+    about = {
+        "network": name or folder.resolve().name,
+        "parameters": None,
+        "predictions": str(folder),
+        "dataset": data.name,
+        "mask": data.mask,
+        "resolution": "native",
+        "window_hu": list(data.window_hu),
+        "tta": "none",
+        "threshold_from": "given",
+        "records": source.records,
+        "split": choices.split,
+        "split_manifest_sha256": source.manifest,
+        "leakage": source.leaks,
+        "provenance": provenance(source.manifest, source.records, None),
+    }
+    print(f"leakage    {source.leaks}", flush=True)
+    summary = score(
+        found.probabilities(),
+        source.slices,
+        threshold,
+        directory,
+        about,
+        choices.empty_policy,
+        native=True,
+    )
+    print(report.evaluated(summary, directory), flush=True)
+    return summary
+
+
+class PredictedFiles:
+    """Files of predictions, one for each picture or volume of a split.
+
+    Args:
+        folder: of the files.
+        slices: the split.
+
+    Raises:
+        InputError: the folder holds none, or not one for every image.
+    """
+
+    def __init__(self, folder: pathlib.Path, slices: Slices):
+        by_stem: dict[str, pathlib.Path] = {}
+        for file in files_below(folder):
+            known = format_of(file)
+            if known is not None:
+                stem = file.relative_to(folder).with_name(known[0]).as_posix()
+                by_stem.setdefault(stem, file)
+        if not by_stem:
+            raise InputError(f"{folder} holds no masks: name the folder that a program wrote")
+        by_name = {stem.rpartition("/")[2]: file for stem, file in by_stem.items()}
+        self._slices = slices
+        self._file_of: dict[str, tuple[pathlib.Path, int | None]] = {}
+        missing = []
+        for id in slices.ids:
+            file = _find(id, by_stem, by_name)
+            if file is None:
+                missing.append(id)
+            else:
+                self._file_of[id] = file
+        if missing:
+            raise InputError(
+                f"{folder} has no prediction for {len(missing)} of {len(slices.ids)} images, such "
+                f"as {missing[0]}: a missing mask is no empty one, so write it, or score less data"
+            )
+        self._opened: tuple[pathlib.Path, np.ndarray] | None = None
+
+    def probabilities(self) -> Iterator[tuple[int, np.ndarray]]:
+        """(index, float32 [H, W] in 0..1) of every slice, in order, with a progress bar.
+
+        Raises:
+            InputError: a file cannot be read, or has another size than its image.
+        """
+        with progress(len(self._slices), desc="read", unit="images") as bar:
+            for index, id in enumerate(self._slices.ids):
+                file, z = self._file_of[id]
+                prob = self._read(file)
+                shape = self._slices.picture(index, native=True)["mask"].shape
+                if z is not None and (prob.ndim != 3 or z >= prob.shape[2]):
+                    raise InputError(
+                        f"{file} is {_size(prob)}; expected a volume with a slice {z} for {id}"
+                    )
+                prob = prob if z is None else prob[..., z]
+                if prob.shape != shape:
+                    raise InputError(
+                        f"{file} is {_size(prob)}; expected {shape[0]}x{shape[1]}, the size of the "
+                        f"image {id}: write masks in the size of the data"
+                    )
+                yield index, prob.astype(np.float32)
+                bar.update(1)
+
+    def _read(self, file: pathlib.Path) -> np.ndarray:
+        """The values of a file as probabilities; a volume is kept for its next slice."""
+        if self._opened is None or self._opened[0] != file:
+            self._opened = file, as_probability(read_scan([file], mask=True).pixels, str(file))
+        return self._opened[1]
+
+
+def as_probability(pixels: np.ndarray, name: str) -> np.ndarray:
+    """Floats from 0 to 1 as they are, and of all other values whether they are above 0.
+
+    Raises:
+        InputError: negative values or values that are not finite.
+    """
+    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
+        raise InputError(f"{name} holds NaN or infinities; expected a mask or probabilities")
+    if pixels.min() < 0:
+        raise InputError(f"{name} holds {pixels.min()}; expected values from 0 on")
+    if pixels.dtype.kind == "f" and pixels.max() <= 1:
+        return pixels
+    return pixels > 0
+
+
+def _find(
+    id: str, by_stem: Mapping[str, pathlib.Path], by_name: Mapping[str, pathlib.Path]
+) -> tuple[pathlib.Path, int | None] | None:
+    """The file of an image, and which slice of it, or None."""
+    found = _SLICE.fullmatch(id)
+    wanted: list[tuple[str, int | None]] = [(id, None)]
+    if found:
+        wanted.append((found["volume"], int(found["number"])))
+    for stem, z in wanted:
+        for end in _ENDS:
+            path = by_stem.get(stem + end) or by_name.get(stem.rpartition("/")[2] + end)
+            if path is not None:
+                return path, z
+    return None
+
+
+def _size(array: np.ndarray) -> str:
+    return "x".join(map(str, array.shape))

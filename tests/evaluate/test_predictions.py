@@ -1,0 +1,149 @@
+"""Masks of any program: found by name, scored at the size of the data, compared with runs."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from prnet_jax.commands import MISTAKE
+from prnet_jax.compare.runs import read_runs
+from prnet_jax.errors import InputError
+from prnet_jax.evaluate import Choices, evaluate_predictions
+from prnet_jax.evaluate.__main__ import main
+from prnet_jax.evaluate.predictions import as_probability
+from tests.data.scans import nifti
+
+SHAPE = (40, 30)
+AFFINE = np.diag([-0.5, -0.8, 2.0, 1.0])  # NIfTI's x and y run against rows and columns
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Two pictures and a volume [x, y, z] of three slices, with a disc of 6 px in each."""
+    folder = tmp_path / "data"
+    generator = np.random.default_rng(0)
+    rows, columns = np.indices(SHAPE)
+    disc = (rows - 20) ** 2 + (columns - 15) ** 2 < 36
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    for name in ("a", "b"):
+        grey = generator.integers(0, 255, SHAPE).astype(np.uint8)
+        Image.fromarray(grey).save(folder / "images" / f"{name}.png")
+        Image.fromarray(disc).save(folder / "masks" / f"{name}.png")
+    volume = generator.integers(0, 255, (3, *SHAPE)).astype(np.uint8)
+    stored = volume.transpose(2, 1, 0)
+    nifti(folder / "images" / "v.nii.gz", stored, AFFINE)
+    nifti(folder / "masks" / "v.nii.gz", np.stack([disc.T] * 3, -1).astype(np.uint8), AFFINE)
+    return folder, disc
+
+
+def choices(folder, out, **others):
+    return Choices(
+        dataset="image_folder",
+        manual_dir=folder,
+        data_dir=out.parent / "records",
+        split="all",
+        window=(0.0, 255.0),
+        out=out,
+        **others,
+    )
+
+
+def write_predictions(folder, disc):
+    """`a` is perfect, `b` is one row off, and slice 1 of the volume is empty."""
+    (folder / "deep").mkdir(parents=True)
+    Image.fromarray(disc).save(folder / "deep" / "a_mask.png")
+    np.save(folder / "b.npy", np.roll(disc, 1, axis=0) * np.float32(0.8))
+    volume = np.stack([disc.T] * 3, -1).astype(np.uint8)
+    volume[..., 1] = 0
+    nifti(folder / "v.nii.gz", volume, AFFINE)
+
+
+def dice(a, b):
+    return 2 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def test_scores_by_hand_and_a_row_of_compare(data, tmp_path, capsys):
+    folder, disc = data
+    write_predictions(tmp_path / "theirs", disc)
+    out = tmp_path / "scores"
+    summary = evaluate_predictions(tmp_path / "theirs", choices(folder, out), "lungmask 0.2.20")
+    table = (out / "per_image.csv").read_text().splitlines()
+    header = table[0].split(",")
+    rows = {line.split(",")[0]: dict(zip(header, line.split(","), strict=True)) for line in table}
+    moved = dice(np.roll(disc, 1, axis=0), disc)
+    expected = {"a": 1.0, "b": moved, "v_z0000": 1.0, "v_z0001": 0.0, "v_z0002": 1.0}
+    assert {id: float(rows[id]["dsc"]) for id in expected} == pytest.approx(expected)
+    assert float(rows["b"]["hd_px"]) == 1.0
+    assert float(rows["v_z0000"]["spacing_row_mm"]) == pytest.approx(0.8)
+    # All voxels of the volume together
+    per_volume = (out / "per_volume.csv").read_text().splitlines()
+    assert per_volume[1].split(",")[:4] == ["v", "v", "3", "0.8"]
+    assert summary["volumes"]["dsc_3d"]["mean"] == pytest.approx(0.8)
+    assert summary["resolution"] == "native" and "image_size" not in summary
+    assert summary["leakage"] == "not known: predictions of another program"
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "as stored, lungmask 0.2.20 of" in printed and "1 volumes: mean 3-D DSC 80" in printed
+    (run,) = read_runs([out])
+    assert run.summary["network"] == "lungmask 0.2.20" and run.settings is None
+
+
+def test_the_command(data, tmp_path, capsys):
+    folder, disc = data
+    write_predictions(tmp_path / "theirs", disc)
+    command = ["--predictions", str(tmp_path / "theirs"), "--dataset", "image_folder"]
+    command += ["--manual-dir", str(folder), "--data-dir", str(tmp_path / "records")]
+    command += ["--split", "all", "--window", "0", "255", "--out", str(tmp_path / "scores")]
+    assert main([*command, "--distributed", "off"]) == 0
+    summary = json.loads((tmp_path / "scores" / "summary.json").read_text())
+    assert summary["network"] == "theirs"
+    capsys.readouterr()
+    assert main([*command, "--model", "unet"]) == MISTAKE
+    assert "--model: only with --weights" in capsys.readouterr().err
+
+
+def flat(path):
+    nifti(path, np.zeros((*SHAPE[::-1], 1), np.uint8), AFFINE)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda theirs, disc: (theirs / "b.npy").unlink(), "no prediction for 1 of 5 images, such"),
+        (lambda theirs, disc: np.save(theirs / "b.npy", disc[:9]), "is 9x30; expected 40x30, the"),
+        (lambda theirs, disc: np.save(theirs / "b.npy", disc - 1.0), "expected values from 0 on"),
+        (lambda theirs, disc: flat(theirs / "v.nii.gz"), "expected a volume with a slice 0"),
+    ],
+)
+def test_predictions_that_do_not_fit(data, tmp_path, change, message):
+    folder, disc = data
+    theirs = tmp_path / "theirs"
+    write_predictions(theirs, disc)
+    change(theirs, disc)
+    with pytest.raises(InputError, match=message):
+        evaluate_predictions(theirs, choices(folder, tmp_path / "scores"))
+    assert not (tmp_path / "scores" / "summary.json").exists()
+
+
+def test_what_counts_as_a_probability():
+    floats = np.array([[0.0, 0.2, 1.0]], np.float32)
+    np.testing.assert_array_equal(as_probability(floats, "x"), floats)
+    for values in ([0, 1, 0], [0, 255, 3], [0.0, 2.0, 1.0]):
+        np.testing.assert_array_equal(as_probability(np.array(values), "x"), np.array(values) > 0)
+    with pytest.raises(InputError, match="NaN or infinities"):
+        as_probability(np.array([np.nan]), "x")
+
+
+@pytest.mark.parametrize(
+    "others, message",
+    [
+        ({"tta": "flips"}, "as they are"),
+        ({"out": None}, "by --out"),
+        ({"dataset": None}, "by --dataset"),
+    ],
+)
+def test_options_that_do_not_fit(tmp_path, others, message):
+    given = {"dataset": "image_folder", "out": tmp_path / "out"} | others
+    with pytest.raises(InputError, match=message):
+        evaluate_predictions(tmp_path, Choices(**given))
