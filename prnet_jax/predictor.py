@@ -25,8 +25,10 @@ from prnet_jax.data.scan import AXES
 from prnet_jax.data.volumes import read_scan
 from prnet_jax.errors import InputError, Stopped
 from prnet_jax.progress import progress
+from prnet_jax.run import files
 from prnet_jax.run.directory import read_run
 from prnet_jax.run.variables import load_variables, unit_of
+from prnet_jax.torch_weights.network import load_weights
 
 EvalStep = Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]
 
@@ -254,28 +256,35 @@ def make_predictor(
 
 
 def load(
-    run: str | os.PathLike, *, flips: bool = False, batch_size: int | None = None
+    path: str | os.PathLike, *, flips: bool = False, batch_size: int | None = None, **weights: Any
 ) -> Predictor:
-    """The network of a run, with the weights of its best checkpoint, on the devices at hand.
+    """The network of a run with the weights of its best checkpoint, or imported weights.
 
     Args:
-        run: a run directory.
+        path: a run directory, a file of weights, or a folder of imported ones.
         flips: average over an image and its mirror images.
         batch_size: slices computed at a time, over all devices, which divide it evenly after
             rounding up; None: the run's `eval_batch_size`.
+        weights: only for imported weights, where they do not say it themselves: arguments of
+            `prnet_jax.torch_weights.network.load_weights` such as `name` and `image_size`.
 
     Raises:
-        InputError: not a run directory, or one without a complete checkpoint.
+        InputError: neither, or a run without a complete checkpoint.
         RunError: the compiler of this machine computes wrongly, see `prnet_jax.compiler`.
     """
     compiler.disable_ynn()
     compiler.self_check()
-    config, about = read_run(pathlib.Path(run))
-    variables = load_variables(run)
+    path = pathlib.Path(path)
+    if path.is_file() or (path / files.NETWORK).is_file():
+        config, variables, unit = load_weights(path, **weights)
+    elif weights:
+        raise InputError(f"{path} is no file of weights, so {', '.join(weights)} cannot be chosen")
+    else:
+        config, about = read_run(path)
+        variables, unit = load_variables(path), unit_of(config.dataset.window_hu, about)
     mesh = sharding.make_mesh()
     batch_size = batch_size or config.eval_batch_size
     config.eval_batch_size = -(-batch_size // mesh.size) * mesh.size
-    unit = unit_of(config.dataset.window_hu, about)
     return make_predictor(config, variables, mesh, unit, flips)
 
 

@@ -3,14 +3,17 @@
 python -m prnet_jax.predict ct.nii.gz --out masks --workdir runs/prnet_lungs
 python -m prnet_jax.predict scans/ more.zip "series/*.dcm" --out masks --workdir RUN --prob
 python -m prnet_jax.predict ct/ --out masks --workdir RUN --workdir OTHER_RUN --flips
+python -m prnet_jax.predict ct/ --out masks --weights unet.pth --model unet --image-size 512
 """
 
 import argparse
 import pathlib
 import sys
 
-from prnet_jax.commands import MISTAKE, run_command
+from prnet_jax.commands import MISTAKE, name_and_value, run_command
 from prnet_jax.predict.options import Options
+
+_OF_WEIGHTS = ("name", "fields", "image_size", "window", "resize", "entry")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,10 +33,15 @@ def _predict(arguments: dict) -> int:
 
     logging.set_verbosity(logging.ERROR)
     paths, out, runs = (arguments.pop(name) for name in ("inputs", "out", "workdir"))
+    file = arguments.pop("weights")
+    given = {name: arguments.pop(name) for name in _OF_WEIGHTS}
+    given = {name: value for name, value in given.items() if value}
+    if file is not None:
+        runs, given = [file], given | {"fields": dict(given.get("fields", ())), "tell": print}
     options = Options(**arguments)
     options.check()
     processes.use_cache(default_config("prnet").compilation_cache)
-    predictors, about = load_all(runs, options)
+    predictors, about = load_all(runs, options, **given)
     rows = predict_files(predictors, paths, out, about, options)
     bad = sum(row["error"] is not None for row in rows.values())
     doubted = sum(bool(row["warnings"]) for row in rows.values())
@@ -61,13 +69,19 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=pathlib.Path, required=True, metavar="DIR", help="for the results"
     )
-    parser.add_argument(
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument(
         "--workdir",
         type=pathlib.Path,
         action="append",
-        required=True,
         metavar="RUN",
         help="a run directory; of several the mean probability counts",
+    )
+    network.add_argument(
+        "--weights",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="of PyTorch weights, or a folder of prnet_jax.torch_weights import",
     )
     parser.add_argument(
         "--threshold", type=float, metavar="T", help="of the probability (default: the run's)"
@@ -104,6 +118,26 @@ def _parser() -> argparse.ArgumentParser:
         "--axes", choices=("HWD", "DHW"), help="which axis of NumPy volumes counts their slices"
     )
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the run's")
+    weights = parser.add_argument_group("weights, where they do not say it themselves")
+    weights.add_argument("--model", dest="name", metavar="NAME", help="see prnet_jax.models")
+    weights.add_argument(
+        "--field",
+        dest="fields",
+        type=name_and_value,
+        action="append",
+        metavar="NAME=VALUE",
+        help="of the network, such as bilinear=true; may be repeated",
+    )
+    weights.add_argument("--image-size", type=int, metavar="PIXELS", help="that it sees")
+    weights.add_argument(
+        "--window",
+        type=float,
+        nargs=2,
+        metavar=("LOW", "HIGH"),
+        help="in HU, or in grey values of 0 to 255",
+    )
+    weights.add_argument("--resize", choices=("pad", "stretch"), help="slices that are not square")
+    weights.add_argument("--entry", metavar="NAME", help="where in the file they are, such as ema")
     return parser
 
 

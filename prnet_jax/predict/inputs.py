@@ -15,6 +15,7 @@ from prnet_jax.data.scan import import_library
 from prnet_jax.data.volumes import SUFFIXES, format_of
 from prnet_jax.errors import InputError
 
+_RESULTS = ("", "_prob", "_preview")  # ends of the names of what is written
 _MAX_UNZIPPED = 32 << 30  # bytes that a zip may hold
 
 
@@ -86,14 +87,16 @@ def find_inputs(
 
 def _keep_unique(candidates: Iterable[Input], found: Found) -> None:
     """Moves inputs whose results would have one name to the problems."""
-    of_stem: dict[str, Input] = {}
+    owners: dict[str, Input] = {}
     for one in candidates:
-        first = of_stem.setdefault(one.stem, one)
+        results = [one.stem + end for end in _RESULTS]
+        first = next((owners[stem] for stem in results if stem in owners), one)
         if first is one:
             found.inputs.append(one)
+            owners |= dict.fromkeys(results, one)
         elif first.files != one.files:
             found.problems[one.name] = (
-                f"{one.name} and {first.name} would both be written as {one.stem}: "
+                f"{one.name} and {first.name} would have results of one name: "
                 "predict them into two folders"
             )
 

@@ -11,7 +11,7 @@ from prnet_jax.data.scan import Scan
 def keep_largest(mask: np.ndarray, number: int) -> np.ndarray:
     """The `number` largest components of a mask, bool [H, W] or [H, W, D].
 
-    Components touch by edges or faces, not by corners; of equals the first in memory counts.
+    Components touch by edges or faces, not by corners. Of equals one is kept.
     """
     labels, found = _components(mask)
     if found <= number:

@@ -86,13 +86,17 @@ class Report:
         """Writes report.json and predictions.csv."""
         self._folder.mkdir(parents=True, exist_ok=True)
         write_json(self._folder / REPORT, {**self._about, "inputs": self.rows})
-        flat = [
-            {name: "" if value is None else value for name, value in row.items()}
-            | {"warnings": "; ".join(row["warnings"])}
-            for row in self.rows.values()
-        ]
+        flat = [{name: _cell(value) for name, value in row.items()} for row in self.rows.values()]
         write_whole(self._folder / TABLE, csv_text(flat, COLUMNS))
         self._written_s = time.monotonic()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        value = "; ".join(value)
+    if isinstance(value, str):  # a file's name may hold bytes that are no text
+        return value.encode(errors="replace").decode()
+    return "" if value is None else value
 
 
 def digest_of_files(files: Sequence[pathlib.Path]) -> str:

@@ -13,15 +13,21 @@ from prnet_jax.run.provenance import software
 
 
 def load_all(
-    runs: Sequence[pathlib.Path], options: Options
+    paths: Sequence[pathlib.Path], options: Options, **weights: Any
 ) -> tuple[list[Predictor], dict[str, Any]]:
-    """The predictors of runs, and an entry `weights` and `software` for the report.
+    """The predictors of runs or weights, and entries `weights` and `software` for the report.
+
+    Args:
+        paths: see `prnet_jax.load`.
+        options: of the prediction.
+        weights: of imported weights, see `prnet_jax.load`.
 
     Raises:
-        InputError: one is not a run, or they were trained on different units.
+        InputError: one cannot be loaded, or they were trained on different units.
     """
     predictors = [
-        predictor.load(run, flips=options.flips, batch_size=options.batch_size) for run in runs
+        predictor.load(path, flips=options.flips, batch_size=options.batch_size, **weights)
+        for path in paths
     ]
     units = {one.unit for one in predictors}
     if len(units) > 1:
@@ -31,12 +37,12 @@ def load_all(
         )
     weights = [
         {
-            "from": str(run),
+            "from": str(path),
             "network": one.config.model.name,
             "image_size": one.config.dataset.image_size,
             "window": list(one.config.dataset.window_hu),
             "sha256": digest_of_weights(one.variables),
         }
-        for run, one in zip(runs, predictors, strict=True)
+        for path, one in zip(paths, predictors, strict=True)
     ]
     return predictors, {"weights": weights, "software": software()}

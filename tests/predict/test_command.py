@@ -35,6 +35,23 @@ def test_a_run_predicts_a_file_as_it_does_an_array(finished_run, tmp_path, capsy
     assert captured.err.count("error: ") == 1
 
 
+def test_weights_predict_as_the_run_that_they_are_of(finished_run, tmp_path, capsys):
+    from prnet_jax.torch_weights.__main__ import main as torch_weights
+
+    weights = tmp_path / "w.safetensors"
+    assert torch_weights(["export", str(finished_run), str(weights)]) == 0
+    np.save(tmp_path / "ct.npy", HU)
+    for name, network in (("a", ["--workdir", finished_run]), ("b", ["--weights", weights])):
+        command = [tmp_path / "ct.npy", "--out", tmp_path / name, "--prob", *network]
+        assert main([str(part) for part in command]) == 0
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "a" / "ct_prob.npy"), np.load(tmp_path / "b" / "ct_prob.npy")
+    )
+    command = ["a.npy", "--out", str(tmp_path / "c"), "--workdir", str(finished_run)]
+    assert main([*command, "--model", "unet"]) == MISTAKE
+    assert "is no file of weights, so name cannot be chosen" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [

@@ -64,8 +64,11 @@ def test_two_inputs_with_one_result_are_refused(find, tmp_path):
     found = find(one, two)
     assert [inputs.name for inputs in found.inputs] == [str(one)]
     assert found.problems[str(two)] == (
-        f"{two} and {one} would both be written as a: predict them into two folders"
+        f"{two} and {one} would have results of one name: predict them into two folders"
     )
+    # So would a picture called like another's probability.
+    three = picture(tmp_path / "q" / "a_prob.png")
+    assert "would have results of one name" in find(one, three).problems[str(three)]
 
 
 def test_series_are_told_apart(find, tmp_path):
