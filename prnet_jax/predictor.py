@@ -8,7 +8,7 @@ import dataclasses
 import itertools
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from prnet_jax import compiler, processes, sharding, steps
-from prnet_jax.data import preprocess
+from prnet_jax.data import appearance, preprocess
 from prnet_jax.data.folders import files_below
 from prnet_jax.data.pipeline import Slices, eval_batches, step_arrays
 from prnet_jax.data.scan import AXES
@@ -58,6 +58,7 @@ class Predictor:
         variables: {"params": ..., "batch_stats": ...}, replicated over the mesh.
         mesh: the devices.
         unit: "HU" or "grey", what the network was trained on.
+        seen: what the images of its training looked like, of `Appearance.facts`; {} if unknown.
     """
 
     config: ml_collections.ConfigDict
@@ -65,6 +66,7 @@ class Predictor:
     variables: Any
     mesh: Mesh
     unit: str
+    seen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def with_variables(self, variables: Any) -> Self:
         """The same compiled network with other weights."""
@@ -132,8 +134,8 @@ class Predictor:
         Args:
             array: real numbers [H, W], or a volume whose axes `axes` names; axial slices as they
                 are displayed, in Hounsfield units, or in the unit that the network was trained on.
-            spacing_mm: distance of pixel centres, one number for each axis of `array`; checked
-                only, since the network sees images of one size.
+            spacing_mm: distance of pixel centres, one number for each axis of `array`; only for
+                the warnings, since the network sees images of one size.
             axes: "DHW" or "HWD", which axis of a volume counts its slices.
 
         Raises:
@@ -146,7 +148,10 @@ class Predictor:
             prob = prob[0]
         elif axes == "HWD":
             prob = np.moveaxis(prob, 0, -1)
-        return self._prediction(volume, prob)
+        in_plane = None
+        if spacing_mm is not None:
+            in_plane = spacing_mm[:2] if axes == "HWD" else spacing_mm[-2:]
+        return self._prediction(prob, self.doubts(volume, in_plane))
 
     def predict_file(self, file: str | os.PathLike, axes: str | None = None) -> Prediction:
         """The mask of a file, in the order of its own pixels.
@@ -170,7 +175,8 @@ class Predictor:
         preprocess.check_finite(scan.pixels, str(path))
         volume = np.moveaxis(np.atleast_3d(scan.pixels), -1, 0)
         prob = np.moveaxis(self._predict_volume(volume), 0, -1).reshape(scan.pixels.shape)
-        return self._prediction(volume, scan.as_stored(prob), scan.notes)
+        warnings = [*scan.notes, *self.doubts(volume, scan.spacing_mm)]
+        return self._prediction(scan.as_stored(prob), warnings)
 
     def _predict_volume(self, volume: np.ndarray) -> np.ndarray:
         """[D, H, W] -> its probability."""
@@ -179,13 +185,19 @@ class Predictor:
             prob[z] = found
         return prob
 
-    def _prediction(
-        self, volume: np.ndarray, prob: np.ndarray, notes: Sequence[str] = ()
-    ) -> Prediction:
-        doubt = preprocess.implausible(volume, self.unit)
-        return Prediction(
-            prob >= self.config.threshold, prob, [*notes, *([doubt] if doubt else [])]
-        )
+    def _prediction(self, prob: np.ndarray, warnings: list[str]) -> Prediction:
+        return Prediction(prob >= self.config.threshold, prob, warnings)
+
+    def doubts(self, volume: np.ndarray, spacing_mm: Sequence[float] | None) -> list[str]:
+        """One line for each reason why the network may not be meant for these pixels.
+
+        Args:
+            volume: real numbers [D, H, W], all finite.
+            spacing_mm: of a slice, (row, column); None where it is not known.
+        """
+        if doubt := preprocess.implausible(volume, self.unit):
+            return [doubt]
+        return appearance.unlike(volume, spacing_mm, self.unit, self.seen)
 
     def probabilities(self, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The probability of each slice, float32 [H, W] in 0..1.
@@ -277,15 +289,18 @@ def load(
     path = pathlib.Path(path)
     if path.is_file() or (path / files.NETWORK).is_file():
         config, variables, unit = load_weights(path, **weights)
+        seen: Mapping[str, Any] = {}
     elif weights:
         raise InputError(f"{path} is no file of weights, so {', '.join(weights)} cannot be chosen")
     else:
         config, about = read_run(path)
         variables, unit = load_variables(path), unit_of(config.dataset.window_hu, about)
+        seen = about.get("images") or {}
     mesh = sharding.make_mesh()
     batch_size = batch_size or config.eval_batch_size
     config.eval_batch_size = -(-batch_size // mesh.size) * mesh.size
-    return make_predictor(config, variables, mesh, unit, flips)
+    made = make_predictor(config, variables, mesh, unit, flips)
+    return dataclasses.replace(made, seen=seen)
 
 
 def _as_volume(array: np.ndarray, axes: str) -> np.ndarray:

@@ -147,6 +147,11 @@ class Slices:
         for record in self._source:
             yield records.decode_mask(record[self.mask_name])
 
+    def stored_spacings(self) -> Iterator[np.ndarray]:
+        """The spacing float64 [2] of the stored pixels of every slice, in order, NaN if unknown."""
+        for record in self._source:
+            yield np.asarray(record["spacing_mm"], np.float64)
+
     def _extent(self, shape: tuple[int, int]) -> tuple[int, int]:
         return extent(shape, self._size, self._how)
 

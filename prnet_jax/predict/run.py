@@ -14,7 +14,7 @@ import numpy as np
 
 from prnet_jax.commands import one_line
 from prnet_jax.data.grey import grey_of_normalised
-from prnet_jax.data.preprocess import check_finite, implausible
+from prnet_jax.data.preprocess import check_finite
 from prnet_jax.data.scan import Scan
 from prnet_jax.data.volumes import read_scan
 from prnet_jax.errors import InputError
@@ -96,7 +96,7 @@ def predict_files(
             for prob in _mean_probabilities(predictors, slices(), options):
                 if growing is None:
                     source, digest, scan = opened.popleft()
-                    growing = _Growing(scan, threshold, options, unit)
+                    growing = _Growing(scan, threshold, options, predictors[0])
                 growing.add(prob)
                 bar.update(1)
                 if growing.complete:
@@ -130,12 +130,12 @@ class _Growing:
         embedded: where a page is wanted, the probability of each slice as the page holds it.
     """
 
-    def __init__(self, scan: Scan, threshold: float, options: Options, unit: str):
+    def __init__(self, scan: Scan, threshold: float, options: Options, predictor: Predictor):
         self.scan = scan
         self.embedded: list[str | None] = []
         self._threshold = threshold
         self._options = options
-        self._unit = unit
+        self._predictor = predictor
         rows, columns, depth = np.atleast_3d(scan.pixels).shape
         # Slices first, so that each is written in one piece.
         self._mask = np.empty((depth, rows, columns), bool)
@@ -163,21 +163,21 @@ class _Growing:
             mask = masks.fill_holes(mask)
         prob = None if self._prob is None else self._in_place(self._prob)
         volume = np.moveaxis(np.atleast_3d(self.scan.pixels), -1, 0)
-        doubts = [implausible(volume, self._unit), _too_little(mask)]
-        return Prediction(mask, prob, [*self.scan.notes, *filter(None, doubts)])
+        doubts = self._predictor.doubts(volume, self.scan.spacing_mm) + _too_little(mask)
+        return Prediction(mask, prob, [*self.scan.notes, *doubts])
 
     def _in_place(self, array: np.ndarray) -> np.ndarray:
         """[D, H, W] -> the scan's shape."""
         return np.moveaxis(array, 0, -1).reshape(self.scan.pixels.shape)
 
 
-def _too_little(mask: np.ndarray) -> str | None:
+def _too_little(mask: np.ndarray) -> list[str]:
     marked = np.count_nonzero(mask)
     if marked == 0:
-        return "nothing is marked: it shows none, or differs from what the network was trained on"
+        return ["nothing is marked: it shows none, or differs from what the network was trained on"]
     if marked < _NEARLY_EMPTY * mask.size:
-        return f"only {marked} of {mask.size} pixels are marked: look at the mask"
-    return None
+        return [f"only {marked} of {mask.size} pixels are marked: look at the mask"]
+    return []
 
 
 def _open(

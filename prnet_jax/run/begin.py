@@ -7,6 +7,7 @@ from typing import Any
 import ml_collections
 
 from prnet_jax.data import foreground, leakage
+from prnet_jax.data.appearance import Appearance
 from prnet_jax.data.foreground import Foreground
 from prnet_jax.data.pipeline import Slices
 from prnet_jax.progress import progress
@@ -59,13 +60,17 @@ def _look_through(
 ) -> dict[str, Any]:
     """Reads every record once, for leaks and for what the masks mark."""
     data = config.dataset
+    looks = Appearance(slices["train"].unit)
     marks = {split: Foreground(data.image_size, data.resize) for split in slices}
     with progress(sum(map(len, slices.values())), desc="leakage", unit="images") as bar:
 
         def passing(split: str):
             part = slices[split]
-            for item, mask in zip(part.stored(), part.stored_masks(), strict=True):
+            every = zip(part.stored(), part.stored_masks(), part.stored_spacings(), strict=True)
+            for item, mask, spacing in every:
                 marks[split].add(mask)
+                if split == "train":
+                    looks.add(item[2], spacing)
                 yield item
                 bar.update(1)
 
@@ -76,6 +81,7 @@ def _look_through(
         print(f"warning    {doubt}", flush=True)
     return {
         "leakage": str(leaks),
+        "images": looks.facts(),
         "foreground": {split: found.facts() for split, found in marks.items()},
         "checkpoint_chosen_by": f"validation {'DSC' if marks['validation'].marked else 'loss'}",
     }
