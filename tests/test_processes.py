@@ -13,9 +13,9 @@ import pytest
 from tests.programs import TWO_DEVICES, Starter, free_port, printed_by_us
 from tests.runs import long_flags, metrics_lines, newest_step
 
-# Rounding depends on the number of devices. With a small image, few steps and this seed it pushes no
-# activation over the edge of a ReLU, where gradients jump; and since AdamW makes a full step of a
-# gradient that rounding moves across 0, steps are short.
+# Rounding depends on the number of devices. With a small image, few steps and this seed it pushes
+# no activation over the edge of a ReLU, where gradients jump; and since AdamW makes a full step of
+# a gradient that rounding moves across 0, steps are short.
 FIELDS = {"batch_size": 4, "num_epochs": 2, "log_every_steps": 1, "save_every_steps": 3}
 FIELDS |= {"learning_rate": 1e-4}
 STEPS = 4
