@@ -19,7 +19,8 @@ def set_jaxlib(monkeypatch):
     def pretend(version):
         monkeypatch.setattr(importlib.metadata, "version", {"jaxlib": version}.__getitem__)
 
-    monkeypatch.delenv("XLA_FLAGS", raising=False)
+    monkeypatch.setenv("XLA_FLAGS", "")  # so that it is put back, whatever is set meanwhile
+    monkeypatch.delenv("XLA_FLAGS")
     return pretend
 
 

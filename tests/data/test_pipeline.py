@@ -119,7 +119,7 @@ def test_a_window_of_hu_on_grey_values_is_refused(tiny_config, tmp_path):
     ((id, patient_id, stored),) = slices["test"].stored()
     assert id == patient_id == f"p{number}"
     np.testing.assert_array_equal(stored, pixels + number)
-    np.testing.assert_array_equal(slices["test"].mask(0, "mask"), pixels > 100)
+    np.testing.assert_array_equal(slices["test"].outline(0, "mask"), pixels > 100)
 
 
 def test_slices_of_the_phantom(tiny_config):
