@@ -25,8 +25,8 @@ _TITLE_PX, _SMALL_PX = 20, 14
 def write_preview(path: pathlib.Path, shown: Shown) -> None:
     """Writes the picture: as the network's window shows it, lengths as in the patient.
 
-    A picture is shown twice, plain and with the contour. The coronal view cuts the volume where
-    most is marked; without a place in the patient there is none.
+    A picture is shown twice, plain and with the contour. The coronal view cuts the volume in
+    the middle of what is marked; without a place in the patient there is none.
 
     Args:
         path: the PNG to write; replaced where it exists.
@@ -70,7 +70,8 @@ def _spread(values: np.ndarray, count: int) -> list[int]:
 
 def _coronal(shown: Shown) -> Image.Image:
     """Head up, the patient's right on the left, as far as the file says."""
-    row = int(np.argmax(np.count_nonzero(shown.mask, axis=(1, 2))))
+    marked = np.cumsum(np.count_nonzero(shown.mask, axis=(1, 2)))
+    row = int(np.searchsorted(marked, marked[-1] / 2)) if marked[-1] else len(marked) // 2
     if not shown.mask[row].any():
         row = len(shown.mask) // 2
     pixels, mask = (array[row].T[::-1] for array in (shown.scan.pixels, shown.mask))
