@@ -147,7 +147,7 @@ def _facts(shown: Shown) -> dict[str, str]:
     if scan.pixels.ndim == 3:
         facts["slices marked"] = f"{row['slices_marked']} of {row['slices']}"
     share = 100 * row["pixels_marked"] / shown.mask.size
-    facts["pixels marked"] = f"{row['pixels_marked']:,} ({share:.2g} %)"
+    facts["pixels marked"] = f"{row['pixels_marked']:,} ({share:.3g} %)"
     facts["components"] = f"{row['components']:,}"
     if row["mean_inside"] is not None:
         facts["mean inside"] = f"{row['mean_inside']:.1f} {'HU' * (shown.unit == 'HU')}".strip()
