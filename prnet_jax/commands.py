@@ -71,6 +71,27 @@ def name_and_value(text: str) -> tuple[str, Any]:
     return name, tuple(value) if isinstance(value, list) else value
 
 
+def add_weights_options(group: argparse._ArgumentGroup) -> None:
+    """Adds what a file of weights may not say of itself: model, fields, image_size, resize, entry.
+
+    Args:
+        group: of a parser.
+    """
+    group.add_argument("--model", metavar="NAME", help="needed unless the file says it")
+    group.add_argument(
+        "--field",
+        dest="fields",
+        type=name_and_value,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the network, such as bilinear=true; may be repeated",
+    )
+    group.add_argument("--image-size", type=int, metavar="PIXELS", help="default: as it says, 256")
+    group.add_argument("--resize", choices=("pad", "stretch"), help="slices that are not square")
+    group.add_argument("--entry", metavar="NAME", help="where in the file they are, such as ema")
+
+
 def check_new_folder(flag: str, folder: pathlib.Path) -> None:
     """Refuses a folder that cannot be written to or that already holds something.
 

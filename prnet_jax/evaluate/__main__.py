@@ -13,7 +13,7 @@ import pathlib
 import signal
 import sys
 
-from prnet_jax.commands import name_and_value, run_command
+from prnet_jax.commands import add_weights_options, name_and_value, run_command
 from prnet_jax.errors import InputError
 from prnet_jax.evaluate.choices import AUTO, RESOLUTIONS, SPLITS, TTA, Choices, is_threshold
 
@@ -127,21 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="a new folder for all")
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the run's")
     weights = parser.add_argument_group("imported weights: as they were trained, and --window")
-    weights.add_argument("--model", metavar="NAME", help="needed unless the file says it")
-    weights.add_argument(
-        "--field",
-        dest="fields",
-        type=name_and_value,
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="of the network, such as bilinear=true; may be repeated",
-    )
-    weights.add_argument(
-        "--image-size", type=int, metavar="PIXELS", help="default: as it says, 256"
-    )
-    weights.add_argument("--resize", choices=("pad", "stretch"), help="slices that are not square")
-    weights.add_argument("--entry", metavar="NAME", help="where in the file they are, such as ema")
+    add_weights_options(weights)
     several = parser.add_argument_group("several processes, see the README")
     several.add_argument("--distributed", choices=("auto", "off"), default="auto")
     several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")

@@ -10,10 +10,10 @@ import argparse
 import pathlib
 import sys
 
-from prnet_jax.commands import MISTAKE, name_and_value, run_command
+from prnet_jax.commands import MISTAKE, add_weights_options, run_command
 from prnet_jax.predict.options import Options
 
-_OF_WEIGHTS = ("name", "fields", "image_size", "window", "resize", "entry")
+_OF_WEIGHTS = ("model", "fields", "image_size", "window", "resize", "entry")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -36,6 +36,8 @@ def _predict(arguments: dict) -> int:
     file = arguments.pop("weights")
     given = {name: arguments.pop(name) for name in _OF_WEIGHTS}
     given = {name: value for name, value in given.items() if value}
+    if "model" in given:
+        given["name"] = given.pop("model")
     if file is not None:
         runs, given = [file], given | {"fields": dict(given.get("fields", ())), "tell": print}
     options = Options(**arguments)
@@ -119,16 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the run's")
     weights = parser.add_argument_group("weights, where they do not say it themselves")
-    weights.add_argument("--model", dest="name", metavar="NAME", help="see prnet_jax.models")
-    weights.add_argument(
-        "--field",
-        dest="fields",
-        type=name_and_value,
-        action="append",
-        metavar="NAME=VALUE",
-        help="of the network, such as bilinear=true; may be repeated",
-    )
-    weights.add_argument("--image-size", type=int, metavar="PIXELS", help="that it sees")
+    add_weights_options(weights)
     weights.add_argument(
         "--window",
         type=float,
@@ -136,8 +129,6 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("LOW", "HIGH"),
         help="in HU, or in grey values of 0 to 255",
     )
-    weights.add_argument("--resize", choices=("pad", "stretch"), help="slices that are not square")
-    weights.add_argument("--entry", metavar="NAME", help="where in the file they are, such as ema")
     return parser
 
 
