@@ -22,7 +22,7 @@ from prnet_jax.data import appearance, preprocess
 from prnet_jax.data.folders import files_below
 from prnet_jax.data.pipeline import Slices, eval_batches, step_arrays
 from prnet_jax.data.scan import AXES
-from prnet_jax.data.volumes import read_scan
+from prnet_jax.data.volumes import read_as_trained
 from prnet_jax.errors import InputError, Stopped
 from prnet_jax.progress import progress
 from prnet_jax.run import files
@@ -168,11 +168,10 @@ class Predictor:
             InputError: a file that cannot be read, or a value that is not finite.
         """
         path = pathlib.Path(file)
-        files = files_below(path) if path.is_dir() else [path]
-        if not files:
+        parts = files_below(path) if path.is_dir() else [path]
+        if not parts:
             raise InputError(f"{path} holds no files")
-        scan = read_scan(files, str(path), axes=axes)
-        preprocess.check_finite(scan.pixels, str(path))
+        scan = read_as_trained(parts, str(path), self.unit, axes)
         volume = np.moveaxis(np.atleast_3d(scan.pixels), -1, 0)
         prob = np.moveaxis(self._predict_volume(volume), 0, -1).reshape(scan.pixels.shape)
         warnings = [*scan.notes, *self.doubts(volume, scan.spacing_mm)]

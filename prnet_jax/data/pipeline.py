@@ -139,18 +139,20 @@ class Slices:
     def stored(self) -> Iterator[tuple[str, str, np.ndarray]]:
         """(id, patient_id, pixels int16 [H, W] as stored) of every slice, in order."""
         for record in self._source:
-            pixels = records.decode_hu(record["image"])
-            yield record["id"].decode(), record["patient_id"].decode(), pixels
+            yield _stored(record)
 
     def stored_masks(self) -> Iterator[np.ndarray]:
         """The mask bool [H, W] as stored of every slice, in order."""
         for record in self._source:
             yield records.decode_mask(record[self.mask_name])
 
-    def stored_spacings(self) -> Iterator[np.ndarray]:
-        """The spacing float64 [2] of the stored pixels of every slice, in order, NaN if unknown."""
+    def stored_in_full(
+        self,
+    ) -> Iterator[tuple[tuple[str, str, np.ndarray], np.ndarray, np.ndarray]]:
+        """What `stored` and `stored_masks` give, and the spacing float64 [2], reading once."""
         for record in self._source:
-            yield np.asarray(record["spacing_mm"], np.float64)
+            mask = records.decode_mask(record[self.mask_name])
+            yield _stored(record), mask, _about(record)["spacing_mm"]
 
     def _extent(self, shape: tuple[int, int]) -> tuple[int, int]:
         return extent(shape, self._size, self._how)
@@ -177,6 +179,12 @@ class Slices:
             "mask": resize_mask(mask, self._size, self._how)[..., None],
             **_about(record, scale),
         }
+
+
+def _stored(record: Mapping[str, Any]) -> tuple[str, str, np.ndarray]:
+    """(id, patient_id, pixels int16 [H, W])."""
+    pixels = records.decode_hu(record["image"])
+    return record["id"].decode(), record["patient_id"].decode(), pixels
 
 
 def _about(record: Mapping[str, Any], scale: float | np.ndarray = 1.0) -> dict[str, Any]:

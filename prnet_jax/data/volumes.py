@@ -1,11 +1,14 @@
 """Files of every format as `Scan`s: NIfTI, DICOM, NumPy, PNG, TIFF and JPEG."""
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
 from prnet_jax.data.dicom import read_dicom
+from prnet_jax.data.grey import grey_of_normalised
 from prnet_jax.data.nifti import read_nifti
 from prnet_jax.data.numpy_files import read_numpy
+from prnet_jax.data.preprocess import check_finite
 from prnet_jax.data.readers import JPEG_MASK, read_jpeg, read_png, read_tiff
 from prnet_jax.data.scan import Scan
 from prnet_jax.data.untrusted import one_line
@@ -129,6 +132,30 @@ def read_scan(
                 return read_nifti(file, name)
             case "DICOM":
                 return read_dicom(files, name, not mask, rescale_required)
+
+
+def read_as_trained(
+    files: Sequence[pathlib.Path], name: str, unit: str, axes: str | None = None
+) -> Scan:
+    """Reads what is to be predicted: `read_scan`, with values as `image_folder` stores them.
+
+    Args:
+        files: one, or the DICOM files of a series.
+        name: what messages call them.
+        unit: "HU" or "grey", of the images that the network was trained on; for grey, normalised
+            pictures become grey values.
+        axes: of NumPy volumes.
+
+    Raises:
+        InputError: as for `read_scan`, or a value that is not finite.
+    """
+    scan = read_scan(files, name, axes=axes)
+    check_finite(scan.pixels, name)
+    normalised = grey_of_normalised(scan.pixels) if unit == "grey" else None
+    if normalised is None:
+        return scan
+    grey, note = normalised
+    return dataclasses.replace(scan, pixels=grey, notes=(*scan.notes, note))
 
 
 def _start_of(file: pathlib.Path) -> bytes:

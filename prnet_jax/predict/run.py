@@ -1,7 +1,6 @@
 """Predicts files one after the other; a bad one does not stop the others."""
 
 import collections
-import dataclasses
 import itertools
 import os
 import pathlib
@@ -13,10 +12,8 @@ from typing import Any
 import numpy as np
 
 from prnet_jax.commands import one_line
-from prnet_jax.data.grey import grey_of_normalised
-from prnet_jax.data.preprocess import check_finite
 from prnet_jax.data.scan import Scan
-from prnet_jax.data.volumes import read_scan
+from prnet_jax.data.volumes import read_as_trained
 from prnet_jax.errors import InputError
 from prnet_jax.predict import dicomseg, masks, outputs, page, preview
 from prnet_jax.predict.inputs import Input, find_inputs
@@ -195,13 +192,7 @@ def _open(
     existing = [file for file in files if file.exists()]
     if existing and not (options.overwrite or report.goes_on):
         raise InputError(f"{existing[0]} exists and is not overwritten: see --overwrite")
-    scan = read_scan(source.files, source.name, axes=options.axes)
-    check_finite(scan.pixels, source.name)
-    normalised = grey_of_normalised(scan.pixels) if unit == "grey" else None
-    if normalised:  # as in the images that the network was trained on
-        grey, note = normalised
-        scan = dataclasses.replace(scan, pixels=grey, notes=(*scan.notes, note))
-    return digest, scan
+    return digest, read_as_trained(source.files, source.name, unit, options.axes)
 
 
 def _names(source: Input, options: Options) -> dict[str, str]:

@@ -65,9 +65,7 @@ def _look_through(
     with progress(sum(map(len, slices.values())), desc="leakage", unit="images") as bar:
 
         def passing(split: str):
-            part = slices[split]
-            every = zip(part.stored(), part.stored_masks(), part.stored_spacings(), strict=True)
-            for item, mask, spacing in every:
+            for item, mask, spacing in slices[split].stored_in_full():
                 marks[split].add(mask)
                 if split == "train":
                     looks.add(item[2], spacing)

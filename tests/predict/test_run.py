@@ -206,6 +206,8 @@ def test_doubtful_values_are_said(bright, tmp_path):
         rows = predict_files([network], [tmp_path / f"{name}.npy"], tmp_path / name, ABOUT)
         assert any(warning in text for text in rows[name]["warnings"]), name
     np.testing.assert_array_equal(np.load(tmp_path / "c" / "c.npy"), slice == 40)
+    # From Python as from the command line
+    np.testing.assert_array_equal(grey.predict_file(tmp_path / "c.npy").mask, slice == 40)
 
 
 def test_a_file_from_python_is_turned_and_turned_back(bright, tmp_path):
