@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from prnet_jax.compare.rows import Row, distinct
+from prnet_jax.compare.rows import Row
 from prnet_jax.errors import InputError
 
 HEADING = (
@@ -41,7 +41,7 @@ class Difference:
 
 def differences(rows: Sequence[Row]) -> list[Difference]:
     """The settings in which rows differ, apart from the network and its own fields."""
-    every = [distinct(row.runs[0]) for row in rows]
+    every = [row.runs[0].distinct for row in rows]
     recorded = [row.runs[0].settings is not None for row in rows]
     found = []
     if not all(recorded) and len(rows) > 1:
@@ -115,14 +115,14 @@ def _text(row: Row, name: str, settings: dict[str, Any]) -> str:
 
 def _epochs(rows: Sequence[Row]) -> list[Difference]:
     """How long the runs were trained, unless all were trained alike or as long as they should."""
-    runs = [run for row in rows for run in row.runs]
+    runs = [part for row in rows for part in row.trainings]
     settings = [run.settings or {} for run in runs]
     ran = [run.epochs for run in runs]
     if len(set(ran)) == 1 or ran == [of_run.get("num_epochs") for of_run in settings]:
         return []
     early = all(of_run.get("early_stopping_epochs") for of_run in settings)
     name = "epochs run (early stopping)" if early else "epochs run"
-    values = [_range([run.epochs for run in row.runs]) for row in rows]
+    values = [_range([part.epochs for part in row.trainings]) for row in rows]
     return [Difference(name, _groups(rows, values), chosen=not early)]
 
 

@@ -22,7 +22,6 @@ from prnet_jax.figures import slices
 from prnet_jax.figures.pages import facts_table, fill_page, photo_uri
 from prnet_jax.metrics.names import Metric
 from prnet_jax.report import scored_at
-from prnet_jax.run.files import OVERLAYS
 
 _PANEL_PX = 384  # longest side of an embedded picture
 _MAX_PANELS = 160  # in all: about 20 kB each
@@ -110,9 +109,8 @@ def _number_of_images(rows: int) -> int:
 
 
 def _overlay(row: Row, index: int) -> pathlib.Path | None:
-    run = row.runs[0]
-    path = run.folder / OVERLAYS / run.overlays[index]
-    return path if run.overlays[index] and path.is_file() else None
+    path = row.runs[0].overlays[index]
+    return path if path and path.is_file() else None
 
 
 def _pictures(row: Row, indices: Sequence[int]) -> dict[int, str]:
@@ -223,17 +221,18 @@ def _sortable(id: str, header: Sequence[str], body: str, fixed: str = "") -> str
 
 def _provenance(row: Row) -> str:
     parts = []
-    for run in row.runs:
+    for run in row.trainings:
         facts = {
             "folder": str(run.folder),
             **{k: v for k, v in run.summary.items() if k not in ("metrics", "pooled", "counts")},
         }
         facts["provenance"] = run.provenance
         facts["settings"] = "unknown" if run.settings is None else run.settings
-        seed = "" if run.seed is None else f", seed {run.seed}"
+        fold = (run.settings or {}).get("dataset.options.fold")
+        name = row.label + (f", fold {fold}" if fold else "")
+        name += "" if run.seed is None else f", seed {run.seed}"
         parts.append(
-            f"<details><summary>{html.escape(row.label + seed)}</summary>"
-            f"{facts_table(facts)}</details>"
+            f"<details><summary>{html.escape(name)}</summary>{facts_table(facts)}</details>"
         )
     return "".join(parts)
 

@@ -9,8 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from prnet_jax.compare.runs import Run
-from prnet_jax.compare.settings import plain
+from prnet_jax.compare.evaluation import Run
 from prnet_jax.errors import InputError
 from prnet_jax.metrics import mean_of_scored
 from prnet_jax.paper import TABLE_1
@@ -46,9 +45,16 @@ class Row:
     counts: dict[str, float]
 
     @property
+    def trainings(self) -> list[Run]:
+        """The runs, and in place of a cross-validation its folds."""
+        return [part for run in self.runs for part in run.parts or (run,)]
+
+    @property
     def title(self) -> str:
-        """The label, with the number of seeds if there are several."""
-        return self.label if len(self.runs) == 1 else f"{self.label} ({len(self.runs)} seeds)"
+        """The label, with the number of folds and seeds if there are several."""
+        numbers = ((len(self.runs[0].parts), "folds"), (len(self.runs), "seeds"))
+        several = [f"{number} {what}" for number, what in numbers if number > 1]
+        return f"{self.label} ({', '.join(several)})" if several else self.label
 
     @property
     def tta(self) -> str:
@@ -57,10 +63,10 @@ class Row:
 
     @property
     def threshold(self) -> str:
-        """The threshold, or the range over the seeds, and whether validation chose it."""
-        values = sorted({float(run.summary["threshold"]) for run in self.runs})
+        """The threshold, or the range over the trainings, and whether validation chose it."""
+        values = sorted({float(run.summary["threshold"]) for run in self.trainings})
         text = f"{values[0]:g}" if len(values) == 1 else f"{values[0]:g} to {values[-1]:g}"
-        return text + (" (validation)" if _threshold_from(self.runs[0]) == "validation" else "")
+        return text + (" (validation)" if self.runs[0].threshold_from == "validation" else "")
 
 
 def group(runs: Sequence[Run]) -> list[Row]:
@@ -73,7 +79,7 @@ def group(runs: Sequence[Run]) -> list[Row]:
     """
     groups: dict[str, list[Run]] = {}
     for run in runs:
-        key = json.dumps([run.summary["network"], distinct(run)], sort_keys=True)
+        key = json.dumps([run.summary["network"], run.distinct], sort_keys=True)
         groups.setdefault(key, []).append(run)
     for members in groups.values():
         seeds: dict[Any, Run] = {}
@@ -123,30 +129,6 @@ def method_of(network: str) -> str:
     return TABLE_1.get(network, {"method": network})["method"]
 
 
-def _threshold_from(run: Run) -> str:
-    return run.summary.get("threshold_from") or "given"
-
-
-def distinct(run: Run) -> dict[str, Any]:
-    """The settings that rows are told apart by: the run's and the evaluation's."""
-    how: dict[str, Any] = {"tta": run.summary.get("tta") or "none"}
-    if _threshold_from(run) == "validation":
-        how["threshold"] = "from validation"  # its value differs between seeds
-    else:
-        how["threshold"] = float(run.summary["threshold"])
-    if run.trained_on is not None:
-        how["trained_on"] = run.trained_on
-    if run.settings is None:
-        return how | {"settings": "not known", "weights": run.summary.get("weights")}
-    settings = dict(run.settings)
-    how["evaluated with window_hu"] = "as trained"
-    if "window_hu" in run.summary:
-        window = plain(run.summary["window_hu"])
-        if settings.setdefault("dataset.window_hu", window) != window:
-            how["evaluated with window_hu"] = window
-    return settings | how
-
-
 def _labels(firsts: Sequence[Run]) -> list[str]:
     """The label of each row: the network and, if it has several rows, how they differ.
 
@@ -160,11 +142,11 @@ def _labels(firsts: Sequence[Run]) -> list[str]:
             labels.append(f"{label} ({pathlib.PurePath(weights).name})")
             continue
         same = [
-            distinct(other)
+            other.distinct
             for other in firsts
             if other.summary["network"] == network and "weights" not in other.summary
         ]
-        mine = distinct(run)
+        mine = run.distinct
         differ = [
             name.removeprefix("model.")
             + (f"={_short(mine[name])}" if name in mine else " not known")

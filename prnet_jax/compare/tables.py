@@ -16,6 +16,7 @@ from prnet_jax.run.files import csv_text
 
 BEST, SECOND = "best", "second"
 _PAPER_FAMILIES = ("iou", "hd", "dsc", "mae", "acc", "spe")
+_FEW_IMAGES = 50  # below it a table says how little it shows
 _COUNTS = {"missed": "missed", "false_alarm": "false alarms", "both_empty": "both empty"}
 
 
@@ -152,6 +153,11 @@ def _notes(rows: Sequence[Row], summary: Mapping) -> list[str]:
             "With several seeds: mean of the seeds' means ± their standard deviation, which is the "
             "spread of training, not of the images. Counts are means over the seeds."
         )
+    if any(row.runs[0].parts for row in rows):
+        notes.append(
+            "With several folds: each image is scored once, by the network that was trained "
+            "without its patient."
+        )
     if any(len(row.runs) == 1 for row in rows):
         notes.append("A row without ± is a single seed: its spread of training is unknown.")
     rule = f": {summary['empty_rule']}" if summary.get("empty_rule") else ""
@@ -163,6 +169,12 @@ def _cautions(
     rows: Sequence[Row], metrics: Sequence[Metric], summary: Mapping, paper: bool, how: bool
 ) -> list[str]:
     cautions = []
+    images = len(rows[0].runs[0].ids)
+    if images < _FEW_IMAGES:
+        cautions.append(
+            f"Only {images} images are scored: a difference between two networks may well be one "
+            "of the split. Folds score every image: --config.dataset.options.fold=1/5 to 5/5."
+        )
     uneven = [m.label for m in metrics if len({n_scored(row, m.name) for row in rows}) > 1]
     if uneven:
         cautions.append(

@@ -36,6 +36,7 @@ def write_run(
     prob=None,
     target=None,
     ids=None,
+    patients=None,
     overlays=True,
     config=None,
     spacing_mm=None,
@@ -48,7 +49,7 @@ def write_run(
         network, seed: of the run.
         quality: below 1; see `probs`.
         prob, target: predictions and masks, instead of those of `probs` and `masks`.
-        ids: of the images; every two of them belong to a patient.
+        ids, patients: of the images; by default every two of them belong to a patient.
         overlays: whether to write pictures.
         config: further fields of config.json.
         spacing_mm: of all images.
@@ -62,7 +63,8 @@ def write_run(
     rows = []
     for i, id in enumerate(ids):
         scores = score_image(prob[i], target[i], 0.5, spacing_mm)
-        rows.append({"id": id, "patient_id": f"patient_{i // 2}", **scores})
+        patient = patients[i] if patients else f"patient_{i // 2}"
+        rows.append({"id": id, "patient_id": patient, **scores})
     names = [""] * len(rows)
     if overlays:
         with Gallery(test, 0.5) as gallery:

@@ -9,8 +9,9 @@ import pytest
 
 from prnet_jax.compare.__main__ import main
 from prnet_jax.compare.differences import HEADING, differences
+from prnet_jax.compare.evaluation import Run
 from prnet_jax.compare.rows import group
-from prnet_jax.compare.runs import Run, read_runs
+from prnet_jax.compare.runs import read_runs
 from prnet_jax.compare.settings import EXEMPT, fill_missing, settings_of
 from prnet_jax.config import default_config
 from prnet_jax.run.files import flat
