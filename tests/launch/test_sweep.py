@@ -45,6 +45,20 @@ def test_sweep_continues_after_a_failure_and_skips_what_is_finished(root, fake, 
     assert all(pathlib.Path(word, "test").is_dir() for word in words[3:-2]) and len(words) == 9
 
 
+def test_sweep_over_folds(root, fake, tmp_path):
+    done = sweep(root, fake, tmp_path, "--networks", "unet", "--folds", "1/5,2/5")
+    assert done.returncode == 0, done.stderr
+    assert [line[:31] for line in done.stdout.splitlines()[:4]] == [
+        f"unet            seed {seed} fold {fold}" for seed in (0, 1) for fold in ("1/5", "2/5")
+    ]
+    run = tmp_path / "my sweep" / "unet_1_fold2of5"
+    last = "--config|configs/unet.py|--config.seed=1|--config.dataset.options.fold=2/5|"
+    assert (fake / "mains").read_text().splitlines()[-1] == f"{last}--workdir|{run}|"
+    option = ("--", "--config.dataset.options.fold=1/5")
+    assert "use --folds" in sweep(root, fake, tmp_path, "--folds", "1/5", *option).stderr
+    assert "found '6'" in sweep(root, fake, tmp_path, "--folds", "6").stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_sweep_is_stopped_once_and_saves(root, fake, tmp_path, number):
     names = ("--root", tmp_path / "s", "--networks", "unet,prnet", "--seeds", "0")
