@@ -14,8 +14,11 @@ def get_config(variant: str = ""):
     config = scaled_config("infnet", variant, quick=narrow, small=narrow)
     config.loss = "infnet"
     if variant == "quick" or variant.endswith("_small"):
-        config.dataset.image_size = 128
         config.model.channels = 16
+    if variant in ("quick", "nodules_small"):
+        config.dataset.image_size = 128
+    if variant == "table1_small":
+        config.model.channels = 8
     if variant == "quick":
         config.num_epochs = 8
         config.model.blocks = (1, 1, 1, 1)

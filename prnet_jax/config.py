@@ -135,6 +135,20 @@ def _lungs_small(config: ml_collections.ConfigDict) -> None:
     config.augment = _only_flips(config.augment)
 
 
+def _table1(config: ml_collections.ConfigDict) -> None:
+    """The protocol of launch/table1.sh, the same for all networks, at 256x256."""
+    _lungs(config)
+    config.ema_decay = 0.99
+
+
+def _table1_small(config: ml_collections.ConfigDict) -> None:
+    """The protocol of launch/table1.sh for 2 cores: 96x96."""
+    _table1(config)
+    config.dataset.image_size = 96
+    config.num_epochs = 30
+    config.learning_rate = 2e-3
+
+
 def _nodules(config: ml_collections.ConfigDict) -> None:
     """LIDC-IDRI nodule crops with the readers' consensus. They hold grey values, not HU."""
     config.dataset.name = "lidc_nodules"
@@ -202,6 +216,8 @@ VARIANTS = {
     "quick": _quick,
     "lungs": _lungs,
     "lungs_small": _lungs_small,
+    "table1": _table1,
+    "table1_small": _table1_small,
     "nodules": _nodules,
     "nodules_small": _nodules_small,
     "own": _own,

@@ -24,3 +24,16 @@ def test_every_variant_of_every_config(root, network):
     own.dataset = small.dataset
     assert own == small
     assert found["own"].model == full.model and found["own"].num_epochs == full.num_epochs
+
+
+def test_table_1_has_one_protocol(root):
+    """Whatever differs between the networks is their own: their fields and their loss."""
+    for variant in ("table1", "table1_small"):
+        protocols = []
+        for network in list_models():
+            get_config = runpy.run_path(str(root / "configs" / f"{network}.py"))["get_config"]
+            config = get_config(variant).to_dict()
+            for own in ("model", "loss", "head_weights"):
+                del config[own]
+            protocols.append(config)
+        assert all(protocol == protocols[0] for protocol in protocols)

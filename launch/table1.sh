@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# The paper's Table 1 on all 264 images: trains every network on five folds by patient, so that each image is a test image once,
+# scores the folds at the images' own resolution and compares the networks:
+#   bash launch/table1.sh --manual-dir FOLDER                                     a GPU: 256x256, the networks' full widths
+#   bash launch/table1.sh --manual-dir FOLDER --variant table1_small              2 cores: 96x96, a quarter of the widths
+#   bash launch/table1.sh --manual-dir FOLDER --networks "prnet unet" --seeds "0 1 2" --root runs/seeds
+#
+#   --manual-dir FOLDER   the data set finding_lungs, see datasets/finding_lungs/README.md; required
+#   --variant NAME        the protocol: table1 or table1_small, see prnet_jax/config.py; default: table1
+#   --networks LIST       in the order they are trained; default: prnet unet, then the other six
+#   --seeds LIST          default: 0
+#   --folds LIST          default: 1/5 2/5 3/5 4/5 5/5
+#   --root FOLDER         for the run directories; default: runs/table1
+#   --results FOLDER      where config, provenance, summary and scores of each finished fold are copied to as small text files
+#   -- ARGUMENTS          passed to main, for every run; another protocol needs another --root
+#
+# The same command again resumes the run that was stopped and skips what is finished. The tables are in ROOT/comparison.
+set -euo pipefail
+
+fail() {
+  echo "error: $1" >&2
+  exit 2
+}
+
+manual_dir='' variant=table1 networks='prnet unet attention_unet unetpp anamnet awsnet lightunet infnet'
+seeds=0 folds='1/5 2/5 3/5 4/5 5/5' root=runs/table1 results=''
+while [ $# -gt 0 ]; do
+  case $1 in
+    --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" && exit 0 ;;
+    --manual-dir | --variant | --networks | --seeds | --folds | --root | --results)
+      [ $# -gt 1 ] || fail "$1 needs a value, see bash launch/table1.sh --help"
+      name=${1#--}
+      printf -v "${name//-/_}" %s "$2"
+      shift 2
+      ;;
+    --) shift && break ;;
+    *) fail "unexpected '$1': arguments for main go after --, see bash launch/table1.sh --help" ;;
+  esac
+done
+[ -n "$manual_dir" ] || fail "no data: give --manual-dir, the folder of the data set, see datasets/finding_lungs/README.md"
+[ -d "$manual_dir" ] || fail "--manual-dir $manual_dir is not a folder: see datasets/finding_lungs/README.md"
+manual_dir=$(realpath "$manual_dir") root=$(realpath -m "$root") results=${results:+$(realpath -m "$results")}
+cd "$(dirname "$0")/.."
+if [ -z "${PYTHON:-}" ]; then
+  # shellcheck source=launch/environment.sh
+  . launch/environment.sh
+  make_environment .venv
+  PYTHON=$PWD/.venv/bin/python
+fi
+export PYTHON
+# shellcheck source=launch/forward.sh
+. launch/forward.sh
+
+# score RUN: evaluates a finished fold at native resolution, once, and copies its results.
+score() {
+  local run=$1 to=$results/${1##*/} file
+  if [ ! -e "$run/test_native/summary.json" ]; then
+    "$PYTHON" -m prnet_jax.evaluate --workdir "$run" --resolution native >"$run.evaluation.log" 2>&1 ||
+      { tail -n 3 "$run.evaluation.log" >&2 && return 1; }
+  fi
+  [ -n "$results" ] || return 0
+  mkdir -p "$to/test_native"
+  for file in config.json provenance.json test_native/summary.json test_native/per_image.csv; do
+    cp "$run/$file" "$to/$file"
+  done
+}
+
+scored=()
+failed=''
+for network in ${networks//,/ }; do
+  run_and_forward bash launch/sweep.sh --networks "$network" --seeds "$seeds" --folds "$folds" --variant "$variant" --root "$root" -- \
+    --config.dataset.manual_dir="$manual_dir" "$@" > >(grep -v '^Compare them')
+  [ "$code" -le 1 ] || exit "$code"
+  [ "$code" -eq 0 ] || failed=yes
+  for seed in ${seeds//,/ }; do
+    for fold in ${folds//,/ }; do
+      run=$root/${network}_${seed}_fold${fold/\//of}
+      [ -e "$run/test/summary.json" ] || continue
+      if score "$run"; then scored+=("$run/test_native"); else failed=yes; fi
+    done
+  done
+done
+[ ${#scored[@]} -gt 0 ] || fail "no fold is finished, see the logs in $root"
+rm -rf "$root/comparison"
+"$PYTHON" -m prnet_jax.compare "${scored[@]}" --out "$root/comparison"
+[ -z "$failed" ]
