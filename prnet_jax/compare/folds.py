@@ -40,6 +40,8 @@ def records_without_split(records: str | None) -> str | None:
 
     The options of a split are part of the name of records, see `prnet_jax.data.builder`.
     """
+    if "+" in (records or ""):  # several data sets
+        return "+".join(records_without_split(part) for part in records.split("+"))
     found = re.fullmatch(r"(.+)/(.+?)(-[0-9a-f]{8})?/(.+)", records or "")
     if not found:
         return records

@@ -16,6 +16,7 @@ from absl import logging
 
 import prnet_jax.datasets
 from prnet_jax import processes
+from prnet_jax.data.mixture import Mixture, names_of
 from prnet_jax.errors import InputError
 from prnet_jax.working import Work, working
 
@@ -29,12 +30,15 @@ def available() -> list[str]:
 
 
 def dataset_options(name: str) -> dict[str, Any]:
-    """The options of a data set and their defaults, for a config.
+    """The options of a data set, or of several joined by "+", and their defaults, for a config.
 
     Raises:
         InputError: an unknown name.
     """
-    return _options(_module(name))
+    options: dict[str, Any] = {}
+    for part in names_of(name):
+        options = _options(_module(part)) | options
+    return options
 
 
 def prepare(
@@ -42,7 +46,7 @@ def prepare(
     data_dir: str | os.PathLike | None = None,
     manual_dir: str | os.PathLike | None = None,
     **options: Any,
-) -> tfds.core.DatasetBuilder:
+) -> tfds.core.DatasetBuilder | Mixture:
     """A data set with its records on disk, written now unless they exist.
 
     With several processes all must call this; the first writes the records while the others wait.
@@ -52,21 +56,46 @@ def prepare(
     first and ends the config's name in `-<fingerprint>` of them.
 
     Args:
-        name: one of `available()`.
+        name: one of `available()`, or several joined by "+": then an option is given to each that
+            has it, and `manual_dir` to each that needs it.
         data_dir: where records are kept; by default TFDS_DATA_DIR or ~/tensorflow_datasets.
         manual_dir: a person's download; by default PRNET_MANUAL_DIR. Without either, existing
             records with the same options are used. Ignored by data sets that need no download.
         **options: those of the data set's `make_config`.
 
     Returns:
-        A builder for `as_data_source` (ArrayRecord files).
+        A builder for `as_data_source` (ArrayRecord files); of several data sets a `Mixture`.
 
     Raises:
         InputError: an unknown name or option, no such directory, or files with defects. Nothing is
             written then.
     """
-    module = _module(name)
-    _check_options(module, name, options)
+    modules = {part: _module(part) for part in names_of(name)}
+    known = dataset_options(name)
+    for option in options:
+        if option not in known:
+            raise InputError(f"{name} has no option {option!r}{_hint(option, list(known))}")
+    builders = [
+        _prepare(
+            part,
+            module,
+            data_dir,
+            manual_dir,
+            {k: options[k] for k in _options(module) if k in options},
+        )
+        for part, module in modules.items()
+    ]
+    return builders[0] if len(builders) == 1 else Mixture(builders)
+
+
+def _prepare(
+    name: str,
+    module: types.ModuleType,
+    data_dir: str | os.PathLike | None,
+    manual_dir: str | os.PathLike | None,
+    options: dict[str, Any],
+) -> tfds.core.DatasetBuilder:
+    """`prepare` for one data set."""
     data_dir = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     data_dir = pathlib.Path(data_dir).expanduser()
     if "manual_dir" in inspect.signature(module.make_config).parameters:
@@ -97,13 +126,6 @@ def _module(name: str) -> types.ModuleType:
     if name not in available():
         raise InputError(f"no data set {name!r}{_hint(name, available())}")
     return importlib.import_module(f"prnet_jax.datasets.{name}.{name}_dataset_builder")
-
-
-def _check_options(module: types.ModuleType, name: str, options: dict[str, Any]) -> None:
-    known = list(_options(module))
-    for option in options:
-        if option not in known:
-            raise InputError(f"{name} has no option {option!r}{_hint(option, known)}")
 
 
 def _options(module: types.ModuleType) -> dict[str, Any]:

@@ -94,8 +94,8 @@ class Choices:
         """
         parts = [self.split]
         if self.is_other_data(own):
-            name, config = records.split("/")[:2]
-            parts.insert(0, f"{name}-{config}")
+            sets = (part.split("/")[:2] for part in records.split("+"))
+            parts.insert(0, "+".join(f"{name}-{config}" for name, config in sets))
         if self.mask is not None:
             parts.append(self.mask)
         if self.resolution != "network":

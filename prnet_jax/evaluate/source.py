@@ -9,6 +9,7 @@ import ml_collections
 
 from prnet_jax import processes
 from prnet_jax.data import leakage
+from prnet_jax.data.mixture import share_a_source
 from prnet_jax.data.pipeline import Slices, open_splits, splits_hash
 from prnet_jax.data.prepare import dataset_options, prepare
 from prnet_jax.errors import InputError
@@ -105,7 +106,7 @@ def open_source(
     known = {(trained_on["records"], trained_on["split_manifest_sha256"])}
     if choices.split == "test":
         known.add((records, manifest))  # an earlier run with the same test split has not seen it
-    others = choices.other_patients or data.name != own.name
+    others = choices.other_patients or not share_a_source(data.name, own.name)
     own_parts = [
         seen.Part("", name, own_splits[name], "the run's: " if others else "")
         for name in ("train", "validation")

@@ -15,6 +15,7 @@ import ml_collections
 import numpy as np
 
 from prnet_jax.data import leakage
+from prnet_jax.data.mixture import share_a_source
 from prnet_jax.data.pipeline import Slices, open_splits, splits_hash
 from prnet_jax.data.prepare import prepare
 from prnet_jax.errors import InputError
@@ -176,7 +177,7 @@ def seen_by(
                 data = ml_collections.ConfigDict(origin["dataset"])
                 data.cache = False  # each slice is read once
                 splits = own_splits(folder, data, origin)
-                other = other_patients or data.name != name
+                other = other_patients or not share_a_source(data.name, name)
                 parts += [
                     Part(folder, split, splits[split], f"{folder}: " if other else "")
                     for split in ("train", "validation")
