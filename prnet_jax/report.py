@@ -12,11 +12,12 @@ import jax
 import ml_collections
 
 from prnet_jax.commands import interpreter
-from prnet_jax.metrics.names import METRIC_NAMED, PRINTED_METRICS
+from prnet_jax.metrics.names import METRIC_NAMED, PRINTED_METRICS, VOLUME_METRIC_NAMED
 from prnet_jax.paper import TABLE_1
 from prnet_jax.run import files
 from prnet_jax.run.provenance import describe_devices
 
+_VOLUME_LINE = ("dsc_3d", "hd95_mm_3d", "assd_mm_3d", "surface_dice_2mm_3d")
 _WIDTH = 80  # of a terminal; only paths may be longer
 
 
@@ -136,9 +137,19 @@ def scored_at(summary: Mapping[str, Any]) -> str:
 
 
 def _volume_line(volumes: Mapping[str, Any]) -> str:
-    dice, metric = volumes["dsc_3d"], METRIC_NAMED["dsc"]
-    mean = metric.text_with_unit(dice["mean"])
-    return f"{volumes['n']} volumes: mean 3-D DSC {mean} (all voxels of a volume together)."
+    """Means over the volumes, and why some have no distances; evaluations before had only Dice."""
+    number = volumes["n"]
+    means = [
+        f"{VOLUME_METRIC_NAMED[name].title} "
+        f"{VOLUME_METRIC_NAMED[name].text_with_unit(volumes[name]['mean'])}"
+        for name in _VOLUME_LINE
+        if volumes.get(name, {}).get("n")
+    ]
+    line = f"{number} volume{'s' if number != 1 else ''}: mean {', '.join(means) or '-'} (all "
+    line += "voxels of a volume together)."
+    for why, without in volumes.get("no_distances", {}).items():
+        line += f" Distances of {without} of {number} not measured: {why}."
+    return _filled(line)
 
 
 def table(summary: Mapping, paper_row: Mapping | None = None, comparable: bool = True) -> str:

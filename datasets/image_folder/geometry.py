@@ -3,9 +3,13 @@
 import numpy as np
 
 from prnet_jax.data.integrity import size
-from prnet_jax.data.scan import NOT_ORIENTED, Scan, distance_mm, tilt_degrees
-
-_TILTED = 0.5  # degrees
+from prnet_jax.data.scan import (
+    NOT_ORIENTED,
+    TILTED_DEGREES,
+    Scan,
+    distance_mm,
+    tilt_degrees,
+)
 
 
 def misfit(image_name: str, image: Scan, mask_name: str, mask: Scan) -> str:
@@ -52,8 +56,8 @@ def _mend(image_name: str, image: Scan, mask_name: str, mask: Scan) -> str:
                 f"{lost_name} seems to have lost its header on the way; if the mask was drawn on "
                 f"this image, copy the affine of {sound_name} into {lost_name}"
             )
-    tilt = max(tilt_degrees(image), tilt_degrees(mask))
-    if tilt > _TILTED:
+    tilt = max(tilt_degrees(image.affine), tilt_degrees(mask.affine))
+    if tilt > TILTED_DEGREES:
         return (
             f"the slices are tilted by {tilt:.3g} degrees (gantry tilt), which converters treat "
             "differently: convert image and mask with the same tool"

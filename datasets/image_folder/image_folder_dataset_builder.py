@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
-from prnet_jax.data import records, splits
+from prnet_jax.data import records, splits, stacks
 from prnet_jax.data.builder import SliceBuilder, config_name, split_names
 from prnet_jax.data.folders import read_bytes
 from prnet_jax.data.integrity import row
@@ -139,6 +139,7 @@ class Builder(SliceBuilder):
         }
         print(row("split", f"{_split_text(cases)}; {source}"), flush=True)
         unit = found.report.unit
+        stacks.keep(self.info, {case.pair.id: case.placed for case in found.cases if case.placed})
         return {  # TFDS refuses empty ones
             name: self._generate_examples(cases[name], found.choices, unit)
             for name in splits.SPLITS

@@ -14,6 +14,7 @@ from prnet_jax.data.hounsfield import rounded_hu
 from prnet_jax.data.hu_check import HuCheck
 from prnet_jax.data.integrity import Report, counted, listed
 from prnet_jax.data.scan import Scan
+from prnet_jax.data.stacks import Placed
 from prnet_jax.errors import InputError
 
 from . import labels, patients
@@ -43,6 +44,7 @@ class Case:
     patient_id: str
     spacing_mm: tuple[float, float] | None
     slices: tuple[int, ...] | None  # the slices of a volume to keep; None: a picture
+    placed: Placed | None = None  # where the slices of a volume are; None: a picture
 
     @property
     def ids(self) -> list[str]:
@@ -228,7 +230,9 @@ def _inspect_pair(pair: Pair, entry: Entry, report: Report, facts: _Facts) -> Ca
     if not kept:
         return None
     spacing_mm = entry.spacing_mm or image.spacing_mm
-    return Case(pair, patient_id, spacing_mm, None if values.ndim == 2 else tuple(kept))
+    if values.ndim == 2:
+        return Case(pair, patient_id, spacing_mm, None)
+    return Case(pair, patient_id, spacing_mm, tuple(kept), Placed.of(image))
 
 
 def _other_spacing(pair: Pair, image: Scan, entry: Entry) -> str:

@@ -28,7 +28,9 @@ class SliceBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
-            features=records.features(self.MASKS), supervised_keys=("image", self.MASKS[0])
+            features=records.features(self.MASKS),
+            supervised_keys=("image", self.MASKS[0]),
+            metadata=tfds.core.MetadataDict(),  # see `prnet_jax.data.stacks`
         )
 
 

@@ -19,6 +19,7 @@ _UNSCALED = {"RescaleIntercept": 0.0, "RescaleSlope": 1.0}  # what their absence
 _DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 _RATIOS = {"1.2.840.10008.1.2.5": 64}  # RLE makes data at most so many times smaller
 _SAME_PLACE_MM = 1e-3  # slices closer than this have one position
+_ROUNDING_MM = 0.05  # of positions that a header gives in tenths
 
 
 @dataclasses.dataclass(eq=False)
@@ -87,7 +88,17 @@ def read_dicom(
         notes.add(f"{len(slices) - volume.shape[2]} slices are stored twice and count once")
     if gaps.size and gaps.max() > 1.5 * np.median(gaps):
         notes.add(f"slices lie {gaps.min():.3g} to {gaps.max():.3g} mm apart: are some missing?")
-    return upright(volume, affine, name, first.patient, tuple(sorted(notes)))
+    scan = upright(volume, affine, name, first.patient, tuple(sorted(notes)))
+    return dataclasses.replace(scan, evenly_spaced=_are_even(gaps))
+
+
+def _are_even(gaps: np.ndarray) -> bool:
+    """Whether every slice is where equal gaps put it, to 1 % of a gap or to its rounding."""
+    if not gaps.size:
+        return True
+    places, mean = np.cumsum(gaps), gaps.mean()
+    off = np.abs(places - mean * np.arange(1, gaps.size + 1)).max()
+    return bool(off <= max(_ROUNDING_MM, 0.01 * mean))
 
 
 def _check_series(slices: list[_Slice]) -> None:

@@ -20,6 +20,7 @@ from prnet_jax.data.preprocess import (
     window,
 )
 from prnet_jax.data.splits import SPLITS, manifest_hash
+from prnet_jax.data.stacks import KeptVolumes
 from prnet_jax.errors import InputError
 
 _ENDLESS = 2**48  # draws of a training; Grain fails near the largest integer
@@ -40,6 +41,7 @@ class Slices:
         mask_names: the masks that the data set has.
         mask_name: the one in use.
         unit: of the stored pixels, one of `records.UNITS`.
+        volumes: where their slices are, as far as the records keep it.
 
     Args:
         builder: a prepared TFDS builder of `datasets/`.
@@ -64,6 +66,7 @@ class Slices:
         there = [name for name in split.split("+") if name in builder.info.splits]  # not the empty
         self._source = builder.as_data_source("+".join(there), decoders=decoders) if there else ()
         self.mask_name = config.mask
+        self.volumes = KeptVolumes(builder.info)
         # A data set has one unit.
         self.unit = self._source[0]["unit"].decode() if len(self._source) else records.UNITS[0]
         self._size, self._how = config.image_size, config.resize

@@ -18,6 +18,8 @@ from prnet_jax.errors import InputError
 NOT_ORIENTED = "the header states no orientation"  # a note
 SPACING_MM = (0.01, 100.0)  # smallest and largest plausible pixel of a person's scan
 
+TILTED_DEGREES = 0.5  # more than this is a tilted gantry, not rounding
+
 AXES = ("DHW", "HWD")  # which axis of an array counts its slices
 
 _WORLD_OF_AXIS = (1, 0, 2)  # rows along y (posterior), columns along x (left), slices along z
@@ -38,6 +40,7 @@ class Scan:
     flipped: tuple[int, ...] = ()  # axes of `pixels` that run the other way than in the file
     patient: str = ""  # DICOM's PatientID
     notes: tuple[str, ...] = ()  # what a person should know, without the file's name
+    evenly_spaced: bool = True  # whether slices lie where the affine says, not only on average
 
     @property
     def turned(self) -> bool:
@@ -122,9 +125,9 @@ def distance_mm(a: Scan, b: Scan) -> float:
     return float(np.linalg.norm((corners @ (a.affine - b.affine).T)[:, :3], axis=1).max())
 
 
-def tilt_degrees(scan: Scan) -> float:
+def tilt_degrees(affine: np.ndarray) -> float:
     """By how much the axes of a scan are not perpendicular, as those of a tilted gantry."""
-    axes = scan.affine[:3, :3] / np.linalg.norm(scan.affine[:3, :3], axis=0)
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     return float(np.degrees(np.arcsin(np.abs(np.triu(axes.T @ axes, 1)).max().clip(0, 1))))
 
 

@@ -1,11 +1,14 @@
 """The files of an evaluation: tables, summary, pictures."""
 
+import contextlib
 import pathlib
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from prnet_jax import processes
 from prnet_jax.evaluate.scores import SPACING, SplitScores, ThresholdTable
 from prnet_jax.figures.evaluation import draw_calibration, draw_thresholds
 from prnet_jax.figures.gallery import Gallery
@@ -58,6 +61,25 @@ def open_folder(directory: pathlib.Path) -> None:
     """Makes the folder of an evaluation, or takes the summary away from one that exists."""
     directory.mkdir(parents=True, exist_ok=True)
     (directory / files.SUMMARY).unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def emptied_on_failure(directory: pathlib.Path) -> Iterator[None]:
+    """Removes what a block that fails leaves in a folder that was absent or empty before it.
+
+    The same command can then be given again. With several processes the first one removes.
+    """
+    existed = directory.exists()
+    held = existed and any(directory.iterdir())
+    try:
+        yield
+    except BaseException:
+        if processes.is_first() and not held and directory.exists():
+            for path in directory.iterdir():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if not existed:
+                directory.rmdir()
+        raise
 
 
 def write_thresholds(table: ThresholdTable, split: str, used: float, stem: pathlib.Path) -> None:

@@ -1,9 +1,10 @@
 """Scores masks or probabilities that any program wrote as files."""
 
+import collections
+import dataclasses
 import os
 import pathlib
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -14,15 +15,17 @@ from prnet_jax.commands import check_new_folder
 from prnet_jax.config import default_config
 from prnet_jax.data.folders import files_below
 from prnet_jax.data.pipeline import Slices
+from prnet_jax.data.scan import Scan, distance_mm
 from prnet_jax.data.volumes import format_of, read_scan
 from prnet_jax.errors import InputError
 from prnet_jax.evaluate.choices import AUTO, Choices
+from prnet_jax.evaluate.files import emptied_on_failure
 from prnet_jax.evaluate.source import chosen_data, open_for_others
 from prnet_jax.evaluate.split import score
+from prnet_jax.metrics.volumes import volume_and_number
 from prnet_jax.progress import progress
 from prnet_jax.run.provenance import provenance
 
-_SLICE = re.compile(r"(?P<volume>.+)_z(?P<number>\d{4,})")
 _ENDS = ("", "_mask", "_seg", "_segmentation", "_pred", "_prediction", "_label")
 
 
@@ -63,7 +66,7 @@ def evaluate_predictions(
     data = chosen_data(default_config("prnet").dataset, choices)
     data.cache = False
     source = open_for_others(data, choices, "predictions of another program")
-    found = PredictedFiles(folder, source.slices)
+    found = PredictedFiles(folder, source.slices, data.options.get("axes"))
     threshold = 0.5 if choices.threshold is None else float(choices.threshold)
     about = {
         "network": name or folder.resolve().name,
@@ -82,15 +85,16 @@ def evaluate_predictions(
         "provenance": provenance(source.manifest, source.records, None),
     }
     print(f"leakage    {source.leaks}", flush=True)
-    summary = score(
-        found.probabilities(),
-        source.slices,
-        threshold,
-        directory,
-        about,
-        choices.empty_policy,
-        native=True,
-    )
+    with emptied_on_failure(directory):
+        summary = score(
+            found.probabilities(),
+            source.slices,
+            threshold,
+            directory,
+            about,
+            choices.empty_policy,
+            native=True,
+        )
     print(report.evaluated(summary, directory), flush=True)
     return summary
 
@@ -101,22 +105,23 @@ class PredictedFiles:
     Args:
         folder: of the files.
         slices: the split.
+        axes: which axis of a NumPy volume counts its slices, as for `read_scan`.
 
     Raises:
         InputError: the folder holds none, or not one for every image.
     """
 
-    def __init__(self, folder: pathlib.Path, slices: Slices):
-        by_stem: dict[str, pathlib.Path] = {}
+    def __init__(self, folder: pathlib.Path, slices: Slices, axes: str | None = None):
+        by_stem: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
+        by_name: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
         for file in files_below(folder):
             known = format_of(file)
             if known is not None:
-                stem = file.relative_to(folder).with_name(known[0]).as_posix()
-                by_stem.setdefault(stem, file)
+                by_stem[file.relative_to(folder).with_name(known[0]).as_posix()].append(file)
+                by_name[known[0]].append(file)
         if not by_stem:
             raise InputError(f"{folder} holds no masks: name the folder that a program wrote")
-        by_name = {stem.rpartition("/")[2]: file for stem, file in by_stem.items()}
-        self._slices = slices
+        self._slices, self._axes = slices, axes
         self._file_of: dict[str, tuple[pathlib.Path, int | None]] = {}
         missing = []
         for id in slices.ids:
@@ -130,37 +135,72 @@ class PredictedFiles:
                 f"{folder} has no prediction for {len(missing)} of {len(slices.ids)} images, such "
                 f"as {missing[0]}: a missing mask is no empty one, so write it, or score less data"
             )
-        self._opened: tuple[pathlib.Path, np.ndarray] | None = None
+        self._opened: tuple[pathlib.Path, Scan, np.ndarray] | None = None
 
     def probabilities(self) -> Iterator[tuple[int, np.ndarray]]:
-        """(index, float32 [H, W] in 0..1) of every slice, in order, with a progress bar.
+        """(index, float32 [H, W] in 0..1) of every slice, file by file, with a progress bar.
 
         Raises:
-            InputError: a file cannot be read, or has another size than its image.
+            InputError: a file cannot be read, or has another size or place than its image.
         """
-        with progress(len(self._slices), desc="read", unit="images") as bar:
-            for index, id in enumerate(self._slices.ids):
-                file, z = self._file_of[id]
-                prob = self._read(file)
+        ids = self._slices.ids
+        with progress(len(ids), desc="read", unit="images") as bar:
+            # Records are in no order, and each volume is to be read once.
+            for index in sorted(range(len(ids)), key=lambda i: self._place(ids[i])):
+                file, z = self._file_of[ids[index]]
+                scan, prob = self._read(file)
                 shape = self._slices.picture(index, native=True)["mask"].shape
                 if z is not None and (prob.ndim != 3 or z >= prob.shape[2]):
                     raise InputError(
-                        f"{file} is {_size(prob)}; expected a volume with a slice {z} for {id}"
+                        f"{file} is {_size(prob)}; expected a volume with a slice {z} for "
+                        f"{ids[index]}"
                     )
                 prob = prob if z is None else prob[..., z]
                 if prob.shape != shape:
                     raise InputError(
                         f"{file} is {_size(prob)}; expected {shape[0]}x{shape[1]}, the size of the "
-                        f"image {id}: write masks in the size of the data"
+                        f"image {ids[index]}: write masks in the size of the data"
                     )
+                if z is not None:
+                    self._check_place(file, scan, volume_and_number(ids[index])[0])
                 yield index, prob.astype(np.float32)
                 bar.update(1)
 
-    def _read(self, file: pathlib.Path) -> np.ndarray:
-        """The values of a file as probabilities; a volume is kept for its next slice."""
+    def _place(self, id: str) -> tuple[str, int]:
+        """Sorts slices by volume, then from the lowest on."""
+        return volume_and_number(id) or (id, 0)
+
+    def _read(self, file: pathlib.Path) -> tuple[Scan, np.ndarray]:
+        """A file and its values as probabilities; a volume is kept for its next slice."""
         if self._opened is None or self._opened[0] != file:
-            self._opened = file, as_probability(read_scan([file], mask=True).pixels, str(file))
-        return self._opened[1]
+            self._opened = None  # frees the last one first
+            scan = read_scan([file], mask=True, axes=self._axes)
+            self._opened = file, scan, as_probability(scan.pixels, str(file))
+        return self._opened[1:]
+
+    def _check_place(self, file: pathlib.Path, scan: Scan, volume: str) -> None:
+        """Refuses a volume that lies elsewhere in the patient, as far as records and file say."""
+        placed = self._slices.volumes.placed(volume)
+        if placed is None:
+            return
+        if (placed.affine is None) != (scan.affine is None):
+            raise InputError(
+                f"{file} may be oriented otherwise than its image {volume}, since only one of them "
+                "states its orientation in the patient: write masks in the format of the images"
+            )
+        if scan.pixels.shape[2] != placed.slices:
+            raise InputError(
+                f"{file} has {scan.pixels.shape[2]} slices; expected {placed.slices}, as its image "
+                f"{volume} has: write masks in the size of the data"
+            )
+        if placed.affine is None:
+            return
+        away = distance_mm(scan, dataclasses.replace(scan, affine=np.array(placed.affine)))
+        if away > 0.5 * min(scan.spacing_mm):
+            raise InputError(
+                f"{file} is up to {away:.3g} mm away from its image {volume}: write masks with the "
+                "image's header, or resample them to the image"
+            )
 
 
 def as_probability(pixels: np.ndarray, name: str) -> np.ndarray:
@@ -179,18 +219,28 @@ def as_probability(pixels: np.ndarray, name: str) -> np.ndarray:
 
 
 def _find(
-    id: str, by_stem: Mapping[str, pathlib.Path], by_name: Mapping[str, pathlib.Path]
+    id: str,
+    by_stem: Mapping[str, Sequence[pathlib.Path]],
+    by_name: Mapping[str, Sequence[pathlib.Path]],
 ) -> tuple[pathlib.Path, int | None] | None:
-    """The file of an image, and which slice of it, or None."""
-    found = _SLICE.fullmatch(id)
+    """The file of an image, and which slice of it, or None.
+
+    Raises:
+        InputError: several files fit equally well.
+    """
     wanted: list[tuple[str, int | None]] = [(id, None)]
-    if found:
-        wanted.append((found["volume"], int(found["number"])))
+    if found := volume_and_number(id):
+        wanted.append(found)
     for stem, z in wanted:
         for end in _ENDS:
-            path = by_stem.get(stem + end) or by_name.get(stem.rpartition("/")[2] + end)
-            if path is not None:
-                return path, z
+            files = by_stem.get(stem + end) or by_name.get(stem.rpartition("/")[2] + end)
+            if files:
+                if len(files) > 1:
+                    raise InputError(
+                        f"{files[0]} and {files[1]} could both be the prediction for {id}: keep "
+                        "one, or put them into folders as the images lie"
+                    )
+                return files[0], z
     return None
 
 

@@ -13,7 +13,7 @@ from prnet_jax import processes, report, sharding, steps
 from prnet_jax.commands import check_new_folder
 from prnet_jax.errors import InputError
 from prnet_jax.evaluate.choices import AUTO, Choices
-from prnet_jax.evaluate.files import open_folder, write_thresholds
+from prnet_jax.evaluate.files import emptied_on_failure, open_folder, write_thresholds
 from prnet_jax.evaluate.scores import ThresholdTable
 from prnet_jax.evaluate.source import Source, chosen_data, open_for_others, open_source
 from prnet_jax.evaluate.split import predicted, score_split
@@ -153,7 +153,6 @@ def _evaluate(
         whose = "the same" if "weights" in origin else "the run's own"
         print(f"threshold  from the validation split of {whose} data", flush=True)
         table = _tune(predictor, source, choices)
-    processes.on_first(lambda: _begin(directory, of, table, predictor.config.threshold))
 
     # ---- scores
     about = {
@@ -168,14 +167,16 @@ def _evaluate(
         "threshold_from": "validation" if choices.threshold == AUTO else "given",
         "provenance": provenance(source.manifest, source.records, predictor.config.seed),
     }
-    summary = score_split(
-        predictor,
-        source.slices,
-        directory,
-        about,
-        choices.empty_policy,
-        choices.resolution == "native",
-    )
+    with emptied_on_failure(directory):
+        processes.on_first(lambda: _begin(directory, of, table, predictor.config.threshold))
+        summary = score_split(
+            predictor,
+            source.slices,
+            directory,
+            about,
+            choices.empty_policy,
+            choices.resolution == "native",
+        )
     print(report.evaluated(summary, directory), flush=True)
     return summary
 

@@ -25,7 +25,7 @@ from prnet_jax.metrics.calibration import (
     calibration_error,
 )
 from prnet_jax.metrics.summary import PooledPixels, json_number
-from prnet_jax.metrics.volumes import VolumeCounts, summarize_volumes
+from prnet_jax.metrics.volumes import UNKNOWN, Stack, VolumeScores, summarize_volumes
 from prnet_jax.predictor import Predictor
 
 SPACING = ("spacing_row_mm", "spacing_column_mm")  # of the pixels that are scored
@@ -50,6 +50,7 @@ class SplitScores:
         policy: what empty masks count for, a name of `prnet_jax.metrics.POLICIES`.
         target_name: what the target is called beside the readers' outlines.
         native: whether the images are as stored, not at the size that the network sees.
+        stack_of: from the name of a volume to how its slices lie.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class SplitScores:
         policy: str = "penalise",
         target_name: str = "mask",
         native: bool = False,
+        stack_of: Callable[[str], Stack] = lambda volume: UNKNOWN,
     ):
         self.rows: list[dict[str, Any]] = []
         self.thresholds = ThresholdTable(policy)
@@ -67,7 +69,7 @@ class SplitScores:
         self._policy = policy
         self._target_name = target_name
         self._native = native
-        self._volumes = VolumeCounts()
+        self._volumes = VolumeScores(policy, stack_of)
         self._pooled = PooledPixels()
 
     def add(

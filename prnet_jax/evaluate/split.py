@@ -72,7 +72,7 @@ def score(
         probabilities: (index, float32 [H, W] in 0..1) of every slice in the first process.
         threshold: of the probability.
     """
-    scores = SplitScores(threshold, policy, slices.mask_name, native)
+    scores = SplitScores(threshold, policy, slices.mask_name, native, slices.volumes.stack)
     with contextlib.ExitStack() as pictures:
         gallery = None
         if processes.is_first():

@@ -96,6 +96,18 @@ PRINTED_METRICS = tuple(sorted(ALL_METRICS, key=lambda m: _PRINTED_FAMILIES.inde
 
 METRIC_NAMED = {metric.name: metric for metric in ALL_METRICS}
 METRICS = tuple(METRIC_NAMED)
+
+# Of all voxels of a volume together: columns of per_volume.csv, such as "hd95_mm_3d"
+_OF_VOLUMES = (
+    *("dsc", "iou", "sen", "ppv"),
+    *("hd_mm", "hd95_mm", "hd95_pooled_mm", "assd_mm", f"surface_dice_{TOLERANCE_MM}mm"),
+)
+VOLUME_METRIC_NAMED = {
+    f"{name}_3d": dataclasses.replace(
+        METRIC_NAMED[name], name=f"{name}_3d", title=f"3-D {METRIC_NAMED[name].title}"
+    )
+    for name in _OF_VOLUMES
+}
 PIXEL_METRICS = tuple(metric.name for metric in _PIXEL)
 DISTANCES = tuple(_DISTANCES)  # families
 HIGHER_IS_BETTER = {metric.name: metric.higher_is_better for metric in ALL_METRICS}

@@ -156,16 +156,24 @@ def auc_of_sorted(foreground: np.ndarray, background: np.ndarray) -> float:
     return float((below + not_above) / (2 * foreground.size * background.size))
 
 
-def mask_pair(pred: ArrayLike, target: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
-    """Both masks as bool [H, W].
+def mask_pair(
+    pred: ArrayLike, target: ArrayLike, axes: tuple[int, ...] = (2,)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Both masks as bool, of one shape.
+
+    Args:
+        pred: bool, or 0 and 1.
+        target: likewise.
+        axes: how many axes they may have: 2 is [H, W], 3 is [H, W, D].
 
     Raises:
-        ValueError: shapes that differ or are not [H, W], or values other than 0 and 1.
+        ValueError: shapes that differ or have other axes, or values other than 0 and 1.
     """
     pred, target = as_mask(pred, "pred"), as_mask(target, "target")
-    if pred.shape != target.shape or pred.ndim != 2:
+    if pred.shape != target.shape or pred.ndim not in axes:
+        shapes = " or ".join({2: "[H, W]", 3: "[H, W, D]"}[number] for number in axes)
         raise ValueError(
-            "masks must have the same shape [H, W], found "
+            f"masks must have the same shape {shapes}, found "
             f"pred {pred.shape} and target {target.shape}"
         )
     return pred, target

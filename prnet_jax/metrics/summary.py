@@ -38,6 +38,8 @@ from prnet_jax.metrics.surface import (
 RESAMPLES = 10_000
 SEED = 0
 
+_UNKNOWN_IN_MM = dict.fromkeys((name for name in METRICS if name.endswith("mm")), math.nan)
+
 
 def score_image(
     prob: np.ndarray,
@@ -73,7 +75,7 @@ def score_image(
     mm = None
     if spacing_mm is not None and not np.isnan(spacing_mm).any():
         mm = tuple(map(float, spacing_mm))
-        check_spacing(mm)
+        check_spacing(mm, axes=2)
     empty = empty_state(pred, target)
     if empty:
         scores = getattr(policy, empty)
@@ -218,38 +220,13 @@ def json_number(value: float) -> float | None:
     return None if math.isnan(value) else float(value)
 
 
-def _empty_distances(
-    scores: EmptyScores, shape: tuple[int, int], spacing_mm: tuple[float, float] | None
-) -> dict[str, float]:
-    """What the policy gives for the surface metrics, in px and, NaN if unknown, in mm."""
-    row = {}
-    for unit, spacing in (("px", (1.0, 1.0)), ("mm", spacing_mm)):
-        diagonal = share = math.nan
-        if spacing is not None:
-            diagonal = math.hypot(shape[0] * spacing[0], shape[1] * spacing[1])
-            share = float(scores.surface_dice)
-        row |= {f"{name}_{unit}": scores.distance * diagonal for name in DISTANCES}
-        row[f"surface_dice_{TOLERANCES[unit]}{unit}"] = share
-    return row
+def surface_metrics(both_ways: tuple[np.ndarray, np.ndarray], unit: str) -> dict[str, float]:
+    """The surface metrics by name, such as "hd_mm".
 
-
-def _distances(
-    pred: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, float] | None
-) -> dict[str, float]:
-    """The surface metrics of two masks that are not empty, in px and, NaN if unknown, in mm."""
-    in_px = surface_distances(pred, target)
-    row = _surface_metrics(in_px, "px")
-    if spacing_mm is None:
-        return row | dict.fromkeys((name for name in METRICS if name.endswith("mm")), math.nan)
-    if spacing_mm[0] == spacing_mm[1]:
-        in_mm = tuple(spacing_mm[0] * distance for distance in in_px)  # saves a transform
-    else:
-        in_mm = surface_distances(pred, target, spacing_mm)
-    return row | _surface_metrics(in_mm, "mm")
-
-
-def _surface_metrics(both_ways: tuple[np.ndarray, np.ndarray], unit: str) -> dict[str, float]:
-    """The surface metrics from the two results of `surface_distances`."""
+    Args:
+        both_ways: the two results of `surface_distances`, in this unit.
+        unit: "px" or "mm".
+    """
     tolerance = TOLERANCES[unit]
     return {
         f"hd_{unit}": percentile_distance(*both_ways, 100, "max"),
@@ -258,6 +235,48 @@ def _surface_metrics(both_ways: tuple[np.ndarray, np.ndarray], unit: str) -> dic
         f"assd_{unit}": mean_distance(*both_ways),
         f"surface_dice_{tolerance}{unit}": share_within(*both_ways, tolerance),
     }
+
+
+def empty_surface_metrics(
+    scores: EmptyScores, shape: Sequence[int], spacing: Sequence[float], unit: str
+) -> dict[str, float]:
+    """What a policy gives for `surface_metrics` where a mask is empty.
+
+    Args:
+        scores: of the policy for this case.
+        shape: of the picture or volume.
+        spacing: of its pixels along each axis, in this unit.
+        unit: "px" or "mm".
+    """
+    diagonal = math.hypot(*(n * step for n, step in zip(shape, spacing, strict=True)))
+    return {f"{name}_{unit}": scores.distance * diagonal for name in DISTANCES} | {
+        f"surface_dice_{TOLERANCES[unit]}{unit}": float(scores.surface_dice)
+    }
+
+
+def _empty_distances(
+    scores: EmptyScores, shape: tuple[int, int], spacing_mm: tuple[float, float] | None
+) -> dict[str, float]:
+    """What the policy gives for the surface metrics, in px and, NaN if unknown, in mm."""
+    in_px = empty_surface_metrics(scores, shape, (1.0, 1.0), "px")
+    if spacing_mm is None:
+        return in_px | _UNKNOWN_IN_MM
+    return in_px | empty_surface_metrics(scores, shape, spacing_mm, "mm")
+
+
+def _distances(
+    pred: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, float] | None
+) -> dict[str, float]:
+    """The surface metrics of two masks that are not empty, in px and, NaN if unknown, in mm."""
+    in_px = surface_distances(pred, target)
+    row = surface_metrics(in_px, "px")
+    if spacing_mm is None:
+        return row | _UNKNOWN_IN_MM
+    if spacing_mm[0] == spacing_mm[1]:
+        in_mm = tuple(spacing_mm[0] * distance for distance in in_px)  # saves a transform
+    else:
+        in_mm = surface_distances(pred, target, spacing_mm)
+    return row | surface_metrics(in_mm, "mm")
 
 
 def _statistics(values: np.ndarray, low: float, high: float) -> dict[str, float | int | None]:

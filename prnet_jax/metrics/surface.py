@@ -1,10 +1,11 @@
 """Distances between the surfaces of masks, from SciPy's exact Euclidean distance transform.
 
-`surface_distances` measures them once; `percentile_distance`, `mean_distance` and `share_within`
-reduce them to the metrics.
+A mask is a picture [H, W] or a volume [H, W, D]. `surface_distances` measures them once;
+`percentile_distance`, `mean_distance` and `share_within` reduce them to the metrics.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,51 +19,50 @@ TOLERANCE_SLACK = 1e-6
 
 
 def surface(mask: ArrayLike) -> np.ndarray:
-    """The surface of a mask: its pixels that have one of their four neighbours outside it.
+    """The surface of a mask: its pixels that have one of their neighbours outside it.
 
-    Everything beyond the picture is outside, so mask pixels on the picture's edge are surface.
+    A pixel of a picture has four neighbours, a voxel six. Everything beyond the picture or volume
+    is outside, so mask pixels on its edge are surface.
 
     Args:
-        mask: bool [H, W].
+        mask: bool [H, W] or [H, W, D].
 
     Returns:
-        bool [H, W].
+        bool of the same shape.
     """
     mask = as_mask(mask)
     inside = mask.copy()
-    inside[[0, -1]] = False
-    inside[:, [0, -1]] = False
-    inside[1:] &= mask[:-1]
-    inside[:-1] &= mask[1:]
-    inside[:, 1:] &= mask[:, :-1]
-    inside[:, :-1] &= mask[:, 1:]
+    for axis in range(mask.ndim):
+        here, there = np.moveaxis(inside, axis, 0), np.moveaxis(mask, axis, 0)
+        here[[0, -1]] = False
+        here[1:] &= there[:-1]
+        here[:-1] &= there[1:]
     return mask & ~inside
 
 
 def surface_distances(
-    pred: ArrayLike, target: ArrayLike, spacing: tuple[float, float] = (1.0, 1.0)
+    pred: ArrayLike, target: ArrayLike, spacing: Sequence[float] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """The distance from each surface pixel of one mask to the nearest one of the other.
 
     Args:
-        pred: bool [H, W], not empty.
-        target: bool [H, W], not empty.
-        spacing: (row, column) distance of pixel centres; the result has its unit.
+        pred: bool [H, W] or [H, W, D], not empty.
+        target: bool, of the same shape, not empty.
+        spacing: (row, column) or (row, column, slice) distance of pixel centres; the result has
+            its unit. None: 1 along each axis.
 
     Returns:
         float64 [P] from pred to target and float64 [T] from target to pred.
 
     Raises:
-        ValueError: an empty mask, masks that are not of the same shape [H, W], or a spacing
-            that is not two positive numbers.
+        ValueError: an empty mask, masks that are not of the same shape, or a spacing that is not
+            a positive number for each axis.
     """
-    pred, target = mask_pair(pred, target)
-    check_spacing(spacing)
+    pred, target, spacing = _checked(pred, target, spacing)
     if not pred.any() or not target.any():
         raise ValueError("masks must not be empty: an empty mask has no surface")
     # Cropping to the box around both masks changes no surface, and saves most of the transform.
-    rows, columns = (np.flatnonzero((pred | target).any(axis=axis)) for axis in (1, 0))
-    box = np.s_[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    box = _box(pred | target)
     pred, target = surface(pred[box]), surface(target[box])
     return _distances_to(target, pred, spacing), _distances_to(pred, target, spacing)
 
@@ -70,16 +70,16 @@ def surface_distances(
 def hausdorff(
     pred: ArrayLike,
     target: ArrayLike,
-    spacing: tuple[float, float] = (1.0, 1.0),
+    spacing: Sequence[float] | None = None,
     percentile: float = 100,
     definition: str = "max",
 ) -> float:
     """Hausdorff distance of the surfaces (Zhou & Wang 2023, eqs. 3-4), or a percentile like HD95.
 
     Args:
-        pred: bool [H, W].
-        target: bool [H, W].
-        spacing: (row, column) distance of pixel centres; the result has its unit.
+        pred: bool [H, W] or [H, W, D].
+        target: bool, of the same shape.
+        spacing: as for `surface_distances`.
         percentile: in [0, 100], interpolated linearly; 100 is the Hausdorff distance.
         definition: "max", the larger of the two directed percentiles (MONAI), or "pooled", the
             percentile of both directions' distances together (MedPy). They are equal at 100.
@@ -101,16 +101,16 @@ def hausdorff(
     return percentile_distance(*surface_distances(pred, target, spacing), percentile, definition)
 
 
-def assd(pred: ArrayLike, target: ArrayLike, spacing: tuple[float, float] = (1.0, 1.0)) -> float:
+def assd(pred: ArrayLike, target: ArrayLike, spacing: Sequence[float] | None = None) -> float:
     """Average symmetric surface distance: the mean over the surface pixels of both masks.
 
     The distances of both directions are averaged together, as in MONAI, so the longer surface
     weighs more. MedPy's `assd` is the mean of the two directed means instead.
 
     Args:
-        pred: bool [H, W].
-        target: bool [H, W].
-        spacing: (row, column) distance of pixel centres; the result has its unit.
+        pred: bool [H, W] or [H, W, D].
+        target: bool, of the same shape.
+        spacing: as for `surface_distances`.
 
     Returns:
         A distance in the unit of `spacing`; NaN if both masks are empty, infinity if one is.
@@ -128,7 +128,7 @@ def surface_dice(
     pred: ArrayLike,
     target: ArrayLike,
     tolerance: float,
-    spacing: tuple[float, float] = (1.0, 1.0),
+    spacing: Sequence[float] | None = None,
 ) -> float:
     """Surface Dice: the share of both masks' surface pixels within `tolerance` of the other.
 
@@ -138,10 +138,10 @@ def surface_dice(
     little, and more where the spacing is not isotropic.
 
     Args:
-        pred: bool [H, W].
-        target: bool [H, W].
+        pred: bool [H, W] or [H, W, D].
+        target: bool, of the same shape.
         tolerance: in the unit of `spacing`, 0 or more; a distance equal to it is within.
-        spacing: (row, column) distance of pixel centres.
+        spacing: as for `surface_distances`.
 
     Returns:
         In [0, 1]; NaN if both masks are empty, 0 if one is.
@@ -181,14 +181,25 @@ def share_within(pred_to_target: np.ndarray, target_to_pred: np.ndarray, toleran
     return float(within / (pred_to_target.size + target_to_pred.size))
 
 
-def check_spacing(spacing: tuple[float, float]) -> None:
-    """Raises a ValueError unless `spacing` is two positive, finite numbers."""
-    if len(spacing) != 2 or not all(math.isfinite(step) and step > 0 for step in spacing):
-        raise ValueError(f"spacing must be two positive numbers (row, column), found {spacing}")
+def check_spacing(spacing: Sequence[float], axes: int) -> None:
+    """Raises a ValueError unless `spacing` is a positive, finite number for each of the axes."""
+    if len(spacing) != axes or not all(math.isfinite(step) and step > 0 for step in spacing):
+        names = ", ".join(("row", "column", "slice")[:axes])
+        raise ValueError(f"spacing must be {axes} positive numbers ({names}), found {spacing}")
 
 
-def _distances_to(goal: np.ndarray, start: np.ndarray, spacing: tuple[float, float]) -> np.ndarray:
-    """From each True pixel of `start` to the nearest one of `goal`; both bool [H, W].
+def _box(mask: np.ndarray) -> tuple[slice, ...]:
+    """The smallest box around a mask that is not empty."""
+    box = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        where = np.flatnonzero(mask.any(axis=others))
+        box.append(slice(where[0], where[-1] + 1))
+    return tuple(box)
+
+
+def _distances_to(goal: np.ndarray, start: np.ndarray, spacing: Sequence[float]) -> np.ndarray:
+    """From each True pixel of `start` to the nearest one of `goal`; both bool, of one shape.
 
     The transform finds the nearest pixel everywhere, but only the distances of `start` are
     computed: a full map of distances would take a quarter longer.
@@ -196,20 +207,28 @@ def _distances_to(goal: np.ndarray, start: np.ndarray, spacing: tuple[float, flo
     nearest = ndimage.distance_transform_edt(
         ~goal, sampling=spacing, return_distances=False, return_indices=True
     )
-    pixels = np.flatnonzero(start)
-    rows, columns = np.divmod(pixels, start.shape[1])
-    nearest_rows, nearest_columns = (index.ravel()[pixels] for index in nearest)
-    return np.sqrt(
-        np.square((nearest_rows - rows) * spacing[0])
-        + np.square((nearest_columns - columns) * spacing[1])
-    )
+    pixels = np.nonzero(start)
+    squares = [
+        np.square((to[pixels] - at) * step)
+        for to, at, step in zip(nearest, pixels, spacing, strict=True)
+    ]
+    return np.sqrt(sum(squares))
 
 
-def _empty_masks(pred: ArrayLike, target: ArrayLike, spacing: tuple[float, float]) -> int:
+def _empty_masks(pred: ArrayLike, target: ArrayLike, spacing: Sequence[float] | None) -> int:
     """Checks masks and spacing; returns how many of the masks are empty."""
-    pred, target = mask_pair(pred, target)
-    check_spacing(spacing)
+    pred, target, _ = _checked(pred, target, spacing)
     return int(not pred.any()) + int(not target.any())
+
+
+def _checked(
+    pred: ArrayLike, target: ArrayLike, spacing: Sequence[float] | None
+) -> tuple[np.ndarray, np.ndarray, Sequence[float]]:
+    """The masks as bool, and the spacing of each axis."""
+    pred, target = mask_pair(pred, target, axes=(2, 3))
+    spacing = (1.0,) * pred.ndim if spacing is None else spacing
+    check_spacing(spacing, pred.ndim)
+    return pred, target, spacing
 
 
 def _check_tolerance(tolerance: float) -> None:

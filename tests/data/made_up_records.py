@@ -24,7 +24,7 @@ class MadeUp:
             record = records.example(f"s{number}", f"p{number}", pixels, spacing_mm, **masks)
             self._records.append({name: _stored(value) for name, value in record.items()})
         features = records.features(tuple(slices[0][1]))
-        self.info = types.SimpleNamespace(features=features, splits=SPLITS)
+        self.info = types.SimpleNamespace(features=features, splits=SPLITS, metadata=None)
 
     def as_data_source(self, split, decoders):
         return self._records

@@ -13,6 +13,7 @@ from PIL import Image
 
 from prnet_jax.config import make_config
 from prnet_jax.data.prepare import prepare
+from prnet_jax.data.stacks import KeptVolumes
 from prnet_jax.datasets.image_folder import image_folder_dataset_builder as module
 from prnet_jax.datasets.image_folder.inspection import Case, Choices, inspect
 from prnet_jax.datasets.image_folder.metadata import Entry
@@ -85,7 +86,14 @@ def test_volumes_become_axial_slices(tmp_path, images, masks, slices, capsys):
             save_series(tmp_path / "own/masks" / name, mask.astype(np.int16) - 1024, prefix="SEG")
         else:
             save(tmp_path / f"own/masks/{name}.{masks}", mask)
-    found = read(build(tmp_path / "own", slices=slices))
+    builder = build(tmp_path / "own", slices=slices)
+    found = read(builder)
+    # Slices that are left out belong to the volume all the same.
+    spacing = None if images == "npy" else pytest.approx(3.0)
+    stack = KeptVolumes(builder.info).stack("case_1")
+    assert (stack.slices, stack.spacing_mm) == (DEPTH, spacing)
+    again = prepare("image_folder", data_dir=tmp_path / "data", slices=slices)  # no manual_dir
+    assert KeptVolumes(again.info).stack("case_1") == stack
     first = 0 if slices == "all" else 1
     assert sorted(found) == [
         f"case_{number}_z{z:04d}" for number in range(3) for z in range(first, DEPTH)

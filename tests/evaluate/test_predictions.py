@@ -1,15 +1,18 @@
 """Masks of any program: found by name, scored at the size of the data, compared with runs."""
 
+import csv
 import json
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from prnet_jax.commands import MISTAKE
 from prnet_jax.compare.runs import read_runs
+from prnet_jax.data.volumes import read_scan
 from prnet_jax.errors import InputError
-from prnet_jax.evaluate import Choices, evaluate_predictions
+from prnet_jax.evaluate import Choices, evaluate_predictions, predictions
 from prnet_jax.evaluate.__main__ import main
 from prnet_jax.evaluate.predictions import as_probability
 from tests.data.scans import nifti
@@ -60,6 +63,16 @@ def write_predictions(folder, disc):
     nifti(folder / "v.nii.gz", volume, AFFINE)
 
 
+def assd_without_the_middle(disc):
+    """Of a disc in three slices and in the outer two, 2 mm apart: means of distances by hand.
+
+    All voxels of the outer slices are surface in both; the middle one's rim lies 2 mm away.
+    """
+    rim = disc & ~ndimage.binary_erosion(disc)
+    whole, rim = disc.sum(), rim.sum()
+    return 2.0 * rim / (2 * whole + 2 * whole + rim)
+
+
 def dice(a, b):
     return 2 * (a & b).sum() / (a.sum() + b.sum())
 
@@ -81,10 +94,16 @@ def test_scores_by_hand_and_a_row_of_compare(data, tmp_path, capsys):
     per_volume = (out / "per_volume.csv").read_text().splitlines()
     assert per_volume[1].split(",")[:4] == ["v", "v", "3", "0.8"]
     assert summary["volumes"]["dsc_3d"]["mean"] == pytest.approx(0.8)
+    (volume,) = csv.DictReader(per_volume)
+    spacing = [float(volume[f"spacing_{axis}_mm"]) for axis in ("row", "column", "slice")]
+    assert spacing == pytest.approx([0.8, 0.5, 2.0])
+    # The empty slice lies between marked ones, 2 mm away, and their insides are surface now.
+    assert [float(volume[name]) for name in ("hd_mm_3d", "surface_dice_2mm_3d")] == [2.0, 1.0]
+    assert float(volume["assd_mm_3d"]) == pytest.approx(assd_without_the_middle(disc))
     assert summary["resolution"] == "native" and "image_size" not in summary
     assert summary["leakage"] == "not known: predictions of another program"
     printed = " ".join(capsys.readouterr().out.split())
-    assert "as stored, lungmask 0.2.20 of" in printed and "1 volumes: mean 3-D DSC 80" in printed
+    assert "as stored, lungmask 0.2.20 of" in printed and "1 volume: mean 3-D DSC 80" in printed
     (run,) = read_runs([out])
     assert run.summary["network"] == "lungmask 0.2.20" and run.settings is None
 
@@ -103,8 +122,21 @@ def test_the_command(data, tmp_path, capsys):
     assert "--model: only with --weights" in capsys.readouterr().err
 
 
-def flat(path):
-    nifti(path, np.zeros((*SHAPE[::-1], 1), np.uint8), AFFINE)
+def volume(path, slices=3, move_mm=0.0):
+    affine = AFFINE.copy()
+    affine[2, 3] = move_mm
+    nifti(path, np.zeros((*SHAPE[::-1], slices), np.uint8), affine)
+
+
+def as_numpy(theirs):
+    (theirs / "v.nii.gz").unlink()
+    np.save(theirs / "v.npy", np.arange(3) * np.ones((*SHAPE, 1), np.int16))  # no colours
+
+
+def in_two_folders(theirs, disc):
+    (theirs / "other").mkdir()
+    (theirs / "deep" / "a_mask.png").rename(theirs / "deep" / "a.png")
+    Image.fromarray(disc).save(theirs / "other" / "a.png")
 
 
 @pytest.mark.parametrize(
@@ -113,7 +145,11 @@ def flat(path):
         (lambda theirs, disc: (theirs / "b.npy").unlink(), "no prediction for 1 of 5 images, such"),
         (lambda theirs, disc: np.save(theirs / "b.npy", disc[:9]), "is 9x30; expected 40x30, the"),
         (lambda theirs, disc: np.save(theirs / "b.npy", disc - 1.0), "expected values from 0 on"),
-        (lambda theirs, disc: flat(theirs / "v.nii.gz"), "expected a volume with a slice 0"),
+        (lambda theirs, disc: volume(theirs / "v.nii.gz", 1), "expected a volume with a slice 0"),
+        (lambda theirs, disc: volume(theirs / "v.nii.gz", 4), "has 4 slices; expected 3, as its"),
+        (lambda theirs, disc: volume(theirs / "v.nii.gz", 3, 7), "up to 7 mm away from its image"),
+        (lambda theirs, disc: as_numpy(theirs), "since only one of them states its orientation"),
+        (in_two_folders, "could both be the prediction for a"),
     ],
 )
 def test_predictions_that_do_not_fit(data, tmp_path, change, message):
@@ -123,7 +159,65 @@ def test_predictions_that_do_not_fit(data, tmp_path, change, message):
     change(theirs, disc)
     with pytest.raises(InputError, match=message):
         evaluate_predictions(theirs, choices(folder, tmp_path / "scores"))
-    assert not (tmp_path / "scores" / "summary.json").exists()
+    assert not (tmp_path / "scores").exists()
+
+
+def test_the_same_command_after_a_mistake(data, tmp_path):
+    folder, disc = data
+    theirs, out = tmp_path / "theirs", tmp_path / "scores"
+    write_predictions(theirs, disc)
+    np.save(theirs / "b.npy", disc[:9])
+    out.mkdir()  # an empty folder is taken, and left
+    with pytest.raises(InputError, match="expected 40x30"):
+        evaluate_predictions(theirs, choices(folder, out))
+    assert list(out.iterdir()) == []
+    np.save(theirs / "b.npy", disc)
+    assert evaluate_predictions(theirs, choices(folder, out))["metrics"]["dsc"]["n"] == 5
+
+
+def test_a_volume_is_read_once(data, tmp_path, monkeypatch):
+    folder, disc = data
+    write_predictions(tmp_path / "theirs", disc)
+    read = []
+    monkeypatch.setattr(
+        predictions,
+        "read_scan",
+        lambda files, *rest, **how: read.append(files[0].name) or read_scan(files, *rest, **how),
+    )
+    evaluate_predictions(tmp_path / "theirs", choices(folder, tmp_path / "scores"))
+    assert sorted(read) == ["a_mask.png", "b.npy", "v.nii.gz"]
+
+
+def test_records_of_an_earlier_version_have_no_distances_in_3d(data, tmp_path, capsys):
+    folder, disc = data
+    write_predictions(tmp_path / "theirs", disc)
+    evaluate_predictions(tmp_path / "theirs", choices(folder, tmp_path / "scores"))
+    (kept,) = (tmp_path / "records").rglob("metadata.json")
+    kept.unlink()
+    capsys.readouterr()
+    summary = evaluate_predictions(tmp_path / "theirs", choices(folder, tmp_path / "old"))
+    assert summary["volumes"]["dsc_3d"]["mean"] == pytest.approx(0.8)
+    assert summary["volumes"]["hd_mm_3d"]["mean"] is None
+    (why,) = summary["volumes"]["no_distances"]
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "earlier version" in why and f"Distances of 1 of 1 not measured: {why}." in printed
+    (volume,) = csv.DictReader((tmp_path / "old" / "per_volume.csv").read_text().splitlines())
+    assert volume["assd_mm_3d"] == "" and volume["no_distances"] == why
+
+
+def test_numpy_volumes_lie_as_the_data_set_says(tmp_path):
+    generator = np.random.default_rng(0)
+    masks = generator.random((3, *SHAPE)) < 0.3  # slices first
+    grey = generator.integers(0, 255, masks.shape).astype(np.uint8)
+    for name, array in (("images", grey), ("masks", masks), ("theirs", masks)):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        np.save(tmp_path / "data" / name / "v.npy", array)
+    summary = evaluate_predictions(
+        tmp_path / "data" / "theirs",
+        choices(tmp_path / "data", tmp_path / "scores", options={"axes": "DHW"}),
+    )
+    assert summary["volumes"]["dsc_3d"]["mean"] == 1.0
+    assert "the file does not state how far apart" in str(summary["volumes"]["no_distances"])
 
 
 def test_what_counts_as_a_probability():

@@ -44,6 +44,27 @@ def test_surface_is_what_an_erosion_takes_away(mask):
     np.testing.assert_array_equal(surface(mask), mask & ~ndimage.binary_erosion(mask))
 
 
+@settings(deadline=None)
+@given(
+    pred=hnp.arrays(bool, (4, 5, 3)),
+    target=hnp.arrays(bool, (4, 5, 3)),
+    spacing=st.tuples(*[st.floats(0.25, 4)] * 3),
+)
+def test_a_volume_has_the_surface_of_an_erosion_and_scipys_distances(pred, target, spacing):
+    edges = [mask & ~ndimage.binary_erosion(mask) for mask in (pred, target)]
+    np.testing.assert_array_equal(surface(pred), edges[0])
+    assume(pred.any() and target.any())
+    there, back = (
+        ndimage.distance_transform_edt(~goal, sampling=spacing)[start]
+        for start, goal in (edges, edges[::-1])
+    )
+    found = surface_distances(pred, target, spacing)
+    for distances, expected in zip(found, (there, back), strict=True):
+        np.testing.assert_allclose(distances, expected, atol=1e-9)
+    expected = max(there.max(), back.max())
+    assert metrics.hausdorff(pred, target, spacing) == pytest.approx(expected, abs=1e-9)
+
+
 def test_surface_by_hand():
     mask = np.zeros((5, 6), bool)
     mask[0:4, 0:4] = True
@@ -186,7 +207,9 @@ def test_empty_masks():
         ({"spacing": (1.0,)}, "spacing"),
         ({"percentile": 101}, "percentile"),
         ({"definition": "mean"}, "definition"),
+        ({"spacing": (1.0, 1.0, 1.0)}, "2 positive numbers"),
         ({"pred": np.ones((5, 4), bool)}, "same shape"),
+        ({"pred": np.ones((4, 5, 1), bool)}, "same shape"),
         ({"pred": np.full((4, 5), 0.5)}, "0 and 1"),
     ],
 )
