@@ -86,7 +86,8 @@ class Run:
         if self.trained_on is not None:
             how["trained_on"] = self.trained_on
         if self.settings is None:
-            return how | {"settings": "not known", "weights": self.summary.get("weights")}
+            known = {name: self.summary.get(name) for name in ("weights", "predictions")}
+            return how | {"settings": "not known", **known}
         settings = dict(self.settings)
         how["evaluated with window_hu"] = "as trained"
         if "window_hu" in self.summary:
@@ -136,10 +137,11 @@ def read_run(folder: pathlib.Path) -> Run:
             paired[name] = np.where(filled, _perfect(name), scores[name])
 
     places = (place for place in (folder, folder.parent) if (place / files.CONFIG).is_file())
-    home = next(places, None)
+    foreign = "predictions" in summary  # of another program, wherever the folder lies
+    home = None if foreign else next(places, None)
     known = home is not None and "weights" not in summary  # how imported ones were trained is not
     settings = settings_of(_read_json(home / files.CONFIG)) if known else None
-    of_training = _training(summary, home or folder.parent)
+    of_training = {} if foreign else _training(summary, home or folder.parent)
     if settings is not None and isinstance(start := of_training.get("init_from"), dict):
         settings["init_from"] = starting_weights(start)
     provenance = summary.get("provenance")

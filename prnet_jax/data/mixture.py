@@ -35,7 +35,7 @@ class Mixture:
     Attributes:
         name: of the data sets, joined by "+".
         info: `full_name`, the records' names joined by "+"; `splits`, the names of those that any
-            of them has; `features`, those that all of them have.
+            of them has; `features`, those that all of them have; `metadata`, that of all.
 
     Args:
         builders: at least two.
@@ -53,6 +53,8 @@ class Mixture:
             full_name="+".join(builder.info.full_name for builder in builders),
             splits=dict.fromkeys(itertools.chain(*(builder.info.splits for builder in builders))),
             features=features,
+            # Only one of them holds volumes.
+            metadata=dict(itertools.chain(*(b.info.metadata.items() for b in builders))),
         )
 
     def as_data_source(self, split: str, decoders: Any = None) -> "Joined":

@@ -9,6 +9,7 @@ from PIL import Image
 from scipy import ndimage
 
 from prnet_jax.commands import MISTAKE
+from prnet_jax.compare.rows import group
 from prnet_jax.compare.runs import read_runs
 from prnet_jax.data.volumes import read_scan
 from prnet_jax.errors import InputError
@@ -106,6 +107,25 @@ def test_scores_by_hand_and_a_row_of_compare(data, tmp_path, capsys):
     assert "as stored, lungmask 0.2.20 of" in printed and "1 volume: mean 3-D DSC 80" in printed
     (run,) = read_runs([out])
     assert run.summary["network"] == "lungmask 0.2.20" and run.settings is None
+
+
+def test_rows_of_compare(data, tmp_path):
+    """Two sets of masks under one name; nothing is said of a run whose folder holds the scores."""
+    folder, disc = data
+    write_predictions(tmp_path / "theirs", disc)
+    write_predictions(tmp_path / "again", disc)
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("config.json", "provenance.json"):
+        (run / name).write_text('{"records": "r", "split_manifest_sha256": "m", "model": {}}')
+    places = {"theirs": run / "theirs", "again": tmp_path / "again_scored"}
+    for name, out in places.items():
+        evaluate_predictions(tmp_path / name, choices(folder, out), "lungmask 0.2.20")
+    rows = group(read_runs(list(places.values())))
+    assert all(row.runs[0].settings is None for row in rows)
+    assert all(row.runs[0].trained_on is None for row in rows)
+    labels = [row.label for row in rows]
+    assert len(set(labels)) == 2 and all("lungmask 0.2.20 (predictions=" in at for at in labels)
 
 
 def test_the_command(data, tmp_path, capsys):
