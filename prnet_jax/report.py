@@ -125,7 +125,8 @@ def evaluated(summary: Mapping[str, Any], directory: pathlib.Path) -> str:
         lines += ["", *_reader_lines(summary["readers"])]
     drawn = (files.OVERVIEW, f"{files.OVERLAYS}/ (worst first)")
     curves = (f"{files.CALIBRATION}.png", f"{files.THRESHOLDS}.png")
-    names = ", ".join([*drawn, files.PER_IMAGE, files.SUMMARY, *curves])
+    per_volume = [files.PER_VOLUME] if "volumes" in summary else []
+    names = ", ".join([*drawn, files.PER_IMAGE, *per_volume, files.SUMMARY, *curves])
     return "\n".join([*lines, "", _row("files", f"in {directory}: {names}")])
 
 

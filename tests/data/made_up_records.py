@@ -6,6 +6,7 @@ import numpy as np
 
 from prnet_jax.data import records
 from prnet_jax.data.splits import SPLITS
+from prnet_jax.data.stacks import Placed, keep
 
 
 class MadeUp:
@@ -14,17 +15,22 @@ class MadeUp:
     Args:
         slices: (pixels [H, W] in HU, {name: bool [H, W]} with equal names for all).
         spacing_mm: (row, column) of every slice.
+        slice_mm: where given, the slices are those of one volume `v`, so far apart.
     """
 
     name = "made_up"
 
-    def __init__(self, slices, spacing_mm=(0.75, 0.75)):
+    def __init__(self, slices, spacing_mm=(0.75, 0.75), slice_mm=None):
         self._records = []
         for number, (pixels, masks) in enumerate(slices):
-            record = records.example(f"s{number}", f"p{number}", pixels, spacing_mm, **masks)
+            id = f"s{number}" if slice_mm is None else f"v_z{number:04d}"
+            record = records.example(id, f"p{number}", pixels, spacing_mm, **masks)
             self._records.append({name: _stored(value) for name, value in record.items()})
         features = records.features(tuple(slices[0][1]))
-        self.info = types.SimpleNamespace(features=features, splits=SPLITS, metadata=None)
+        self.info = types.SimpleNamespace(features=features, splits=SPLITS, metadata={})
+        if slice_mm is not None:
+            affine = np.diag([*spacing_mm, slice_mm, 1.0]).tolist()
+            keep(self.info, {"v": Placed(len(slices), affine, evenly_spaced=True)})
 
     def as_data_source(self, split, decoders):
         return self._records

@@ -56,6 +56,24 @@ def test_scores_by_hand(slices, down, tmp_path, native):
     assert agreement == pytest.approx(0.8)  # 16 of 20 rows
 
 
+@pytest.mark.parametrize("native", [False, True])
+def test_a_volume_by_hand(tiny_config, down, tmp_path, native):
+    """A cuboid of three slices that lies 1 mm lower; a pixel of the network is two stored ones."""
+    mask = np.zeros((64, 48), bool)
+    mask[10:30, 20:32] = True
+    tiny_config.dataset.image_size = SIZE
+    picture = (np.where(mask, 0, -1000), {"mask": mask})
+    made_up = MadeUp([picture] * 3, spacing_mm=(0.5, 0.25), slice_mm=3.0)
+    slices = Slices(made_up, "test", tiny_config.dataset)
+    summary = score_split(down, slices, tmp_path, {"split": "test"}, native=native)
+    assert summary["volumes"]["hd_mm_3d"]["mean"] == pytest.approx(1.0)
+    assert summary["volumes"]["dsc_3d"]["mean"] == pytest.approx(0.9)
+    with open(tmp_path / "per_volume.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    spacing = [float(row[f"spacing_{axis}_mm"]) for axis in ("row", "column", "slice")]
+    assert spacing == ([0.5, 0.25, 3.0] if native else [1.0, 0.5, 3.0])
+
+
 def test_a_threshold_is_tuned_where_masks_are_scored(slices, down):
     table = ThresholdTable()
     for index, prob in predicted(down, slices, native=True):
