@@ -47,7 +47,8 @@ def _predict(arguments: dict) -> int:
     rows = predict_files(predictors, paths, out, about, options)
     bad = sum(row["error"] is not None for row in rows.values())
     doubted = sum(bool(row["warnings"]) for row in rows.values())
-    text = f"{len(rows) - bad} masks in {out}"
+    written = sum(row["mask"] is not None for row in rows.values())
+    text = f"{written} masks in {out}"
     text += f", {doubted} with warnings" * bool(doubted) + f", {bad} inputs failed" * bool(bad)
     print(f"{text}; see predictions.csv there", flush=True)
     return MISTAKE if bad else 0

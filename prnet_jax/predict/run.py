@@ -46,7 +46,7 @@ def predict_files(
         options: how masks are made.
 
     Returns:
-        The report's rows by name; `error` is None where a mask was written.
+        The report's rows by name; `error` is None where all was written, `mask` where no mask was.
 
     Raises:
         InputError: an option that cannot be used, or a folder that holds results of other weights
@@ -230,13 +230,21 @@ def _write(
     if "prob" in names:
         outputs.write_prob(out / names["prob"], source, scan, result.prob)
     if "dicomseg" in names:
-        dicomseg.write_segmentation(out / names["dicomseg"], source, scan, result.mask)
+        try:
+            dicomseg.write_segmentation(out / names["dicomseg"], source, scan, result.mask)
+        except InputError as error:  # the mask is written all the same
+            row["error"] = _said(source.name, one_line(error))
     # Last: it says that all is there.
     outputs.write_mask(out / names["mask"], source, scan, result.mask)
     return row
 
 
 def _fail(report: Report, stem: str, name: str, problem: str) -> None:
+    report.add(stem, {"input": name, "error": _said(name, problem)})
+
+
+def _said(name: str, problem: str) -> str:
+    """Prints what is wrong with an input, and returns it."""
     problem = problem if name in problem else f"{name}: {problem}"
     Progress.write(f"error: {problem}", file=sys.stderr)
-    report.add(stem, {"input": name, "error": problem})
+    return problem

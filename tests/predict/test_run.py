@@ -13,6 +13,7 @@ from prnet_jax.errors import InputError
 from prnet_jax.predict.options import Options
 from prnet_jax.predict.run import predict_files
 from prnet_jax.predictor import Predictor
+from tests.data.scans import dicom
 
 ABOUT = {"weights": [{"sha256": "a"}], "software": {}}
 SIZE = 16
@@ -262,3 +263,16 @@ def test_what_is_asked_for_later_is_added(bright, tmp_path):
         assert rows["a"]["error"] is None and len(calls) == expected
     names = {file.name for file in (tmp_path / "out").iterdir()}
     assert names == {"a.npy", "a.html", "a_prob.npy", "predictions.csv", "report.json"}
+
+
+def test_without_a_dicom_segmentation_the_mask_is_written(bright, tmp_path, capsys):
+    """The slice lacks what a segmentation refers to, or highdicom is not installed."""
+    predictor, _ = bright
+    file = dicom(tmp_path / "a.dcm", (slice_hu(0) + 1024).astype(np.uint16))
+    for _ in range(2):  # a second start tries again
+        options = Options(dicomseg=True)
+        (row,) = predict_files([predictor], [file], tmp_path / "out", ABOUT, options).values()
+        assert row["mask"] == "a.nii.gz" and row["pixels_marked"] == 30
+        assert row["error"] in capsys.readouterr().err
+    assert (tmp_path / "out" / "a.nii.gz").is_file()
+    assert rows_of(tmp_path / "out")[str(file)]["error"] == row["error"]
