@@ -145,9 +145,8 @@ def _checked_axes(pixels: np.ndarray, name: str) -> np.ndarray:
 
 
 def _option(axes: str) -> str:
-    return (
-        f'the option axes="{axes}" (--config.dataset.options.axes={axes}, predict: --axes {axes})'
-    )
+    said = f'the option axes="{axes}" (--config.dataset.options.axes={axes})'
+    return f"{said} or predict's --axes {axes}"
 
 
 def _is_fraction(pixels: np.ndarray) -> bool:

@@ -37,8 +37,8 @@ def test_named_axes_are_taken(read):
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (3, 16, 12), (1, 16, 12), (12, 16, 14)])
 def test_an_unclear_order_names_the_option(shape, read):
-    match = r'slices first; expected .* option axes="DHW" \(--config\.dataset\.options\.axes=DHW, '
-    match += r"predict: --axes DHW\)"
+    match = r'slices first; expected .* option axes="DHW" \(--config\.dataset\.options\.axes=DHW\)'
+    match += " or predict's --axes DHW"
     with pytest.raises(InputError, match=match):
         read(np.zeros(shape, np.int16))
     assert read(np.zeros(shape, np.int16), "DHW").shape[:2] == shape[1:]
