@@ -10,7 +10,7 @@ import pytest
 from prnet_jax import metrics, sharding
 from prnet_jax.data.pipeline import Slices
 from prnet_jax.data.prepare import prepare
-from prnet_jax.evaluate.files import write_evaluation
+from prnet_jax.evaluate.files import emptied_on_failure, write_evaluation
 from prnet_jax.evaluate.scores import SplitScores, ThresholdTable, validate
 from prnet_jax.evaluate.split import score_split
 from prnet_jax.figures.gallery import Gallery
@@ -231,3 +231,19 @@ def test_a_validation_that_marks_nothing_has_a_loss_alone(slices, tiny_config):
     assert scores.keys() == {"dsc", "iou", "dsc_pooled"} and np.isnan(list(scores.values())).all()
     assert picture.dtype == np.uint8
     assert not np.isnan(list(validate(network, slices)[0].values())).any()
+
+
+@pytest.mark.parametrize("before", [None, [], ["summary.json"]])
+def test_a_failure_leaves_a_folder_as_it_was_unless_it_held_results(tmp_path, before):
+    """An earlier evaluation's files are never removed; a new folder blocks no second try."""
+    folder = tmp_path / "scores"
+    if before is not None:
+        folder.mkdir()
+        for name in before:
+            (folder / name).touch()
+    with pytest.raises(KeyboardInterrupt), emptied_on_failure(folder):
+        (folder / "overlays").mkdir(parents=True)
+        (folder / "per_image.csv").touch()
+        raise KeyboardInterrupt
+    left = sorted(path.name for path in folder.iterdir()) if folder.exists() else None
+    assert left == (["overlays", "per_image.csv", "summary.json"] if before else before)
