@@ -1,4 +1,7 @@
-"""What saves memory or time and leaves the result alone: remat, accumulation, bfloat16."""
+"""What saves memory or time and leaves the result alone.
+
+Remat, accumulation, blockwise attention, bfloat16.
+"""
 
 import functools
 
@@ -76,6 +79,26 @@ def test_remat_changes_no_result(name):
     assert relative(gradient(state, b[0]), gradient(state, a[0])) < 1e-5
     for x, y in zip(*map(jax.tree.leaves, (a[0].batch_stats, b[0].batch_stats)), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-6, atol=1e-7)
+
+
+def test_blockwise_attention_changes_no_result():
+    """With remat and attention at the finest level too: 1,024 positions, which are two blocks."""
+    config = small_config("prnet")
+    config.model.enhance_skips, config.model.attention = (0,), "dense"
+    state, plain = step_of(config)
+    data = batch(2)
+    images = {**data, "index": data["draw"]}
+    expected = quickly(steps.make_eval_step(config, make_model(config)))
+    config.model.attention, config.remat = "blockwise", True
+    _, again = step_of(config)
+    found = quickly(steps.make_eval_step(config, make_model(config)))
+    scores = [evaluate(state.eval_variables, images) for evaluate in (found, expected)]
+    np.testing.assert_allclose(scores[0]["prob"], scores[1]["prob"], rtol=1e-5)
+    a, b = (quickly(step)(state, data) for step in (plain, again))
+    assert float(b[1]["loss"]) == pytest.approx(float(a[1]["loss"]), rel=1e-6)
+    assert relative(gradient(state, b[0]), gradient(state, a[0])) < 1e-5
+    for x, y in zip(*map(jax.tree.leaves, (a[0].batch_stats, b[0].batch_stats)), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["prnet", pytest.param("unet", marks=pytest.mark.slow)])

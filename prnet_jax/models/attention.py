@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from prnet_jax.errors import InputError
+from prnet_jax.models.attend import attend
 from prnet_jax.models.layers import Conv, ModuleDef
 
 
@@ -12,8 +13,7 @@ class DilatedSelfAttention(nn.Module):
     """Self-attention over all positions, embedded by dilated convolutions (eq. 1).
 
     [N, H, W, C] -> [N, H, W, C]. Eq. (1) normalises B_ij over its first index. The consistent
-    reading is out_j = sum_i B_ij T_i with sum_i B_ij = 1, which is ordinary attention. The map of
-    N x heads x (HW)^2 float32 values is in memory all at once.
+    reading is out_j = sum_i B_ij T_i with sum_i B_ij = 1, which is ordinary attention.
 
     Attributes:
         dilation: of the convolutions that make q, k and v, in pixels.
@@ -23,6 +23,7 @@ class DilatedSelfAttention(nn.Module):
         scale: whether q.k is divided by the root of a head's number of channels.
         residual: whether the input is added to the output.
         projection: whether a 1x1 convolution follows.
+        implementation: as `attend` takes it; all give the same values.
         conv: `Conv`, bound to the network's dtype.
     """
 
@@ -33,6 +34,7 @@ class DilatedSelfAttention(nn.Module):
     scale: bool = False
     residual: bool = False
     projection: bool = False
+    implementation: str = "auto"
     conv: ModuleDef = Conv
 
     @nn.compact
@@ -51,12 +53,8 @@ class DilatedSelfAttention(nn.Module):
             return y.reshape(n, h * w, self.heads, features // self.heads)
 
         q, k, v = embed(qk_width, "q"), embed(qk_width, "k"), embed(width, "v")
-        precise = jnp.promote_types(q.dtype, jnp.float32)
-        logits = jnp.einsum("nqhc,nkhc->nhqk", q, k, preferred_element_type=precise)
-        if self.scale:
-            logits = logits * q.shape[-1] ** -0.5
-        weights = jax.nn.softmax(logits, axis=-1).astype(v.dtype)
-        out = jnp.einsum("nhqk,nkhc->nqhc", weights, v).reshape(n, h, w, width)
+        scale = q.shape[-1] ** -0.5 if self.scale else 1.0
+        out = attend(q, k, v, scale, self.implementation).reshape(n, h, w, width)
         if self.projection:
             out = self.conv(width, 1, name="projection")(out)
         return out + x if self.residual else out

@@ -81,13 +81,16 @@ class PRNet(nn.Module):
             the sum (open).
         enhance_width: channels of the enhancement; None: those of the last stage (open).
         enhance_skips: stages (0 = finest) whose skip connection has an enhancement of its own, in
-            addition to the one after the last pooling (open; attention is quadratic in H x W).
+            addition to the one after the last pooling (open; attention's time is quadratic in
+            H x W).
         heads: attention heads (open; eq. 1 read literally has one).
         qk_width: channels of q and k; None: those of the input (open).
         attention_kernel: kernel of the dilated convolutions (open).
         attention_scale: whether q.k is divided by the root of its length (open; eq. 1 has none).
         attention_residual: whether the input is added to the attention's output (open).
         attention_projection: whether a 1x1 convolution follows the attention (open).
+        attention: how it is computed, "dense", "blockwise" (memory linear in H x W), "cudnn" or
+            "auto", to the same values; see `prnet_jax.models.attend`.
         pam_dilations: dilation rates of the two attentions (stated: 2 and 3).
         pam_norm: whether a BatchNorm follows PAM's 3x3 convolution (open).
         pam_combine: "sum" of f1, g1, g2, or "concat" and a 1x1 convolution (open).
@@ -111,6 +114,7 @@ class PRNet(nn.Module):
     attention_scale: bool = False
     attention_residual: bool = False
     attention_projection: bool = False
+    attention: str = "auto"
     pam_dilations: tuple[int, int] = (2, 3)
     pam_norm: bool = False
     pam_combine: str = "sum"
@@ -170,6 +174,7 @@ class PRNet(nn.Module):
             scale=self.attention_scale,
             residual=self.attention_residual,
             projection=self.attention_projection,
+            implementation=self.attention,
             conv=conv,
         )
         gate_norm = norm if self.gate_norm else None

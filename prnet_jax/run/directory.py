@@ -15,7 +15,7 @@ from prnet_jax.run import files
 from prnet_jax.run.log import read_metrics
 
 # Where and how fast a run is computed: it may resume with other values.
-FREE_FIELDS = {"remat", "shard_state", "save_every_steps"}
+FREE_FIELDS = {"remat", "shard_state", "save_every_steps", "model.attention"}
 # Likewise, and each process of a run may have its own.
 LOCAL_FIELDS = {
     *("dataset.manual_dir", "dataset.data_dir", "dataset.num_threads", "dataset.cache"),

@@ -81,3 +81,7 @@ def test_refusals():
         create_model("prnet").init(KEY, jnp.zeros((1, 100, 100, 1)), train=False)
     with pytest.raises(InputError, match=r"enhance_skips must be among \[0, 1\], found \[2\]"):
         small(enhance_skips=(2,)).init(KEY, jnp.zeros((1, 8, 8, 1)), train=False)
+    with pytest.raises(
+        InputError, match="attention 'cudnn' needs bfloat16 or float16, found float"
+    ):
+        small(attention="cudnn").init(KEY, jnp.zeros((1, 8, 8, 1)), train=False)

@@ -6,6 +6,7 @@ import pytest
 
 from prnet_jax.errors import InputError
 from prnet_jax.run import directory, files
+from prnet_jax.steps import make_model
 
 ABOUT = {"split_manifest_sha256": "aa", "records": "lung_phantom/default/1.0.0"}
 
@@ -42,6 +43,18 @@ def test_fields_that_an_older_run_lacks_have_their_old_meaning(tiny_config, tmp_
         directory.check_run(run, tiny_config)
     tiny_config.dataset.resize = "stretch"
     assert directory.open_run(run, tiny_config, ABOUT) == ABOUT
+
+
+def test_a_run_resumes_whatever_computes_its_attention(tiny_config, tmp_path):
+    """Also one that was begun before this could be chosen."""
+    run = tmp_path / "run"
+    directory.open_run(run, tiny_config, ABOUT)
+    config = json.loads((run / "config.json").read_text())
+    del config["model"]["attention"]
+    (run / "config.json").write_text(json.dumps(config))
+    tiny_config.model.attention = "blockwise"
+    assert directory.open_run(run, tiny_config, ABOUT) == ABOUT
+    assert make_model(directory.read_run(run)[0]).attention == "auto"
 
 
 def test_other_images_are_refused(tiny_config, tmp_path):
