@@ -93,15 +93,16 @@ def _backward(scale, block, kept, d_out):
             d_weights = _dot("nqhd,nkhd->nhqk", d_out, v)
             d_logits = (weights * (d_weights - mean) * scale).astype(q.dtype)
             d_logits = jax.lax.optimization_barrier(d_logits)
-            d_q += _dot("nhqk,nkhc->nqhc", d_logits, k)
+            # Not nqhc, for which jax 0.7.2 has no bfloat16 product on CPU.
+            d_q += _dot("nhqk,nkhc->nhqc", d_logits, k)
             d_k = _add(d_k, j, _dot("nhqk,nqhc->nkhc", d_logits, q))
             d_v = _add(d_v, j, _dot("nhqk,nqhd->nkhd", weights.astype(v.dtype), d_out))
             return d_q, d_k, d_v
 
         d_q, d_k, d_v = gradients
-        start = (jnp.zeros(q.shape, precise), d_k, d_v)
+        start = (jnp.zeros_like(q, precise).swapaxes(1, 2), d_k, d_v)
         d_q_block, d_k, d_v = jax.lax.fori_loop(0, count, add_keys, start)
-        return _put(d_q, i, d_q_block.astype(q.dtype)), d_k, d_v
+        return _put(d_q, i, d_q_block.astype(q.dtype).swapaxes(1, 2)), d_k, d_v
 
     start = (
         jnp.zeros_like(q_blocks),

@@ -189,7 +189,10 @@ def image_flops(config: Any) -> float:
     """
     counts = []
     config = config.copy_and_resolve_references()
-    config.accumulate_steps = 1  # XLA counts the body of a loop once
+    # XLA counts the body of a loop once.
+    config.accumulate_steps = 1
+    if "attention" in config.model:
+        config.model.attention = "dense"
     for images in (1, 2):
         step, arguments = _abstract_step(config, sharding.make_mesh(), images)
         counts.append(step.lower(*arguments).cost_analysis()["flops"])

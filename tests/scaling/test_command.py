@@ -230,6 +230,14 @@ def test_operations_are_three_forward_passes():
     assert image_flops(config) == pytest.approx(3 * 380.7e9 / 4, rel=0.1)
 
 
+def test_operations_of_attention_count_for_every_block():
+    config = read_config("configs/prnet.py:quick", {})
+    config.model.enhance_skips, config.model.widths, config.model.heads = (0,), (4, 8), 2
+    assert config.dataset.image_size == 64  # 4,096 positions at the finest level
+    # Two attentions of four channels, each two products forward and four backward.
+    assert image_flops(config) > 2 * 6 * 2 * 4096**2 * 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
