@@ -12,6 +12,8 @@ import zipfile
 import pytest
 from packaging.requirements import Requirement
 
+import prnet_jax
+
 BASH = shutil.which("bash")
 
 
@@ -29,7 +31,7 @@ def _lines(text):
 def _shipped(root):
     """Files of the tree by their path in a wheel."""
     found = {}
-    for top, prefix in (("prnet_jax", ""), ("datasets", "prnet_jax/")):
+    for top, prefix in (("prnet_jax", ""), ("datasets", "prnet_jax/"), ("configs", "prnet_jax/")):
         for path in (root / top).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 found[prefix + path.relative_to(root).as_posix()] = path
@@ -42,10 +44,9 @@ def test_every_folder_with_python_files_is_a_package(root, setup):
     }
     assert set(_lines(setup["options"]["packages"])) == folders
     mapped = dict(line.split(" = ") for line in _lines(setup["options"]["package_dir"]))
-    assert mapped == {
-        f"prnet_jax.datasets.{path.name}": f"datasets/{path.name}"
-        for path in (root / "datasets").iterdir()
-        if path.name != "__pycache__"
+    builders = [path.name for path in (root / "datasets").iterdir() if path.name != "__pycache__"]
+    assert mapped == {"prnet_jax.configs": "configs"} | {
+        f"prnet_jax.datasets.{name}": f"datasets/{name}" for name in builders
     }
 
 
@@ -62,7 +63,7 @@ def wheel(root, tmp_path_factory):
     pytest.importorskip("setuptools", minversion="77")
     source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for folder in ("prnet_jax", "datasets", "tests"):
+    for folder in ("prnet_jax", "datasets", "configs", "tests"):
         shutil.copytree(root / folder, source / folder, ignore=ignored)
     for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(root / name, source)
@@ -80,6 +81,7 @@ def test_wheel_holds_every_file_of_the_packages_and_no_other(root, wheel):
     assert "prnet_jax/datasets/finding_lungs/splits.csv" in found
     assert "prnet_jax/datasets/lidc_nodules/CITATIONS.bib" in found
     assert "prnet_jax/compare/page.js" in found
+    assert "prnet_jax/configs/prnet.py" in found
 
 
 def test_wheel_finds_its_builders(wheel, tmp_path):
@@ -93,6 +95,19 @@ def test_wheel_finds_its_builders(wheel, tmp_path):
         text=True,
     )
     assert done.stdout.strip() == f"{wheel}/prnet_jax/datasets/lung_phantom/__init__.py", done
+
+
+def test_one_version(root, wheel):
+    """It stands in prnet_jax/__init__.py; those that cannot read it say the same."""
+    assert wheel.name == f"prnet_jax-{prnet_jax.__version__}-py3-none-any.whl"
+    cited = re.search("^version: (.+)$", (root / "CITATION.cff").read_text("utf-8"), re.M)
+    assert cited[1] == prnet_jax.__version__
+
+
+def test_the_console_command(wheel):
+    with zipfile.ZipFile(wheel) as file:
+        (path,) = (name for name in file.namelist() if name.endswith("/entry_points.txt"))
+        assert "prnet = prnet_jax.__main__:main" in file.read(path).decode().splitlines()
 
 
 def test_every_lower_bound_is_tested_and_no_version_is_capped(root, setup):

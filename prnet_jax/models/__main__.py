@@ -1,4 +1,8 @@
-"""The table of the networks, or the arrays of one: python -m prnet_jax.models [NAME or RUN]"""
+"""The table of the networks, or the arrays of one.
+
+python -m prnet_jax.models
+python -m prnet_jax.models unet
+"""
 
 import argparse
 import importlib
@@ -6,23 +10,25 @@ import pathlib
 import sys
 from typing import Any
 
-from prnet_jax.commands import run_command
+from prnet_jax.commands import Help, examples, run_command
 from prnet_jax.models import create_model, list_models
 
 _SIDE = 512
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """The exit code: see `prnet_jax.commands`."""
     parser = argparse.ArgumentParser(
         prog="python -m prnet_jax.models",
         description="Prints the networks with their size, cost and origin as a Markdown table; or "
         "every array of one, with its shape.",
+        epilog=examples(__doc__),
+        formatter_class=Help,
     )
     parser.add_argument(
         "one", nargs="?", metavar="NAME|RUN", help="a network at its defaults, or a run directory"
     )
-    one = parser.parse_args().one
+    one = parser.parse_args(argv).one
     return run_command(lambda: print(arrays(one) if one else table()))
 
 
