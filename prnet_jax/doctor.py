@@ -141,8 +141,8 @@ def _extras() -> _Result:
     absent = [package for package in _EXTRAS if _version(package) is None]
     there = [f"{package} {_version(package)}" for package in _EXTRAS if package not in absent]
     found = f"{', '.join(there) or 'none'}; absent: {', '.join(absent) or 'none'}"
-    uses = [f"'prnet_jax[{extra}]' for {what}" for extra, what in map(_EXTRAS.get, absent)]
-    return OK, found, uses and f"pip install, if you need them: {', '.join(uses)}" or ""
+    uses = ", ".join("'prnet_jax[{}]' for {}".format(*_EXTRAS[package]) for package in absent)
+    return OK, found, f"pip install, if you need them: {uses}" if uses else ""
 
 
 def _imports() -> _Result:
@@ -244,8 +244,8 @@ def _requirements() -> list[tuple[str, str]]:
     except importlib.metadata.PackageNotFoundError:
         text = (pathlib.Path(__file__).parents[1] / "setup.cfg").read_text("utf-8")
         lines = text.split("install_requires =\n")[1].split("\n\n")[0].splitlines()
-    lines = [line.strip() for line in lines if "extra ==" not in line and "#" not in line]
-    return [re.match(r"([\w.-]+)\s*(.*)", line).groups() for line in lines]
+    text = "\n".join(line.strip() for line in lines if "extra ==" not in line)
+    return re.findall(r"^([\w.-]+) *(.*)$", text, re.MULTILINE)
 
 
 def _version(package: str) -> str | None:

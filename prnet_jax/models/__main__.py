@@ -61,7 +61,10 @@ def table() -> str:
     XLA counts them in the compiled program.
     """
     header = ("name", "network", "parameters", "GFLOP", "sides", "heads", "reference", "licence")
-    lines = [header, ("---", "---", "--:", "--:", "---", "--:", "---", "---")]
+    lines: list[tuple[str, ...]] = [
+        header,
+        ("---", "---", "--:", "--:", "---", "--:", "---", "---"),
+    ]
     lines += [_row(name) for name in list_models()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -79,12 +82,13 @@ def _row(name: str) -> tuple[str, ...]:
 
     heads = jax.eval_shape(lambda v, x: run(v, x, True), variables, image)
     compiled = jax.jit(lambda v, x: run(v, x, False)).lower(variables, image).compile()
+    cost: Any = compiled.cost_analysis()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     return (
         f"`{name}`",
         about["network"],
         f"{parameters:,}",
-        f"{compiled.cost_analysis()['flops'] / 1e9:.1f}",
+        f"{cost['flops'] / 1e9:.1f}",
         about["sides"],
         str(len(heads)),
         about["reference"],
