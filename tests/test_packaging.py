@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
@@ -58,19 +59,26 @@ def test_no_tests_among_the_packages(root):
 
 
 @pytest.fixture(scope="module")
-def wheel(root, tmp_path_factory):
-    """Built without network, from a copy, because setuptools writes beside its sources."""
+def built(root, tmp_path_factory):
+    """A wheel and the source, built without network from a copy: setuptools writes beside it."""
     pytest.importorskip("setuptools", minversion="77")
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     for folder in ("prnet_jax", "datasets", "configs", "tests"):
         shutil.copytree(root / folder, source / folder, ignore=ignored)
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(root / name, source)
-    build = f"from setuptools import build_meta; build_meta.build_wheel({str(target)!r})"
-    done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True)
+    for path in root.iterdir():
+        if path.is_file() and path.name != ".git":
+            shutil.copy(path, source)
+    code = "from setuptools import build_meta as b; b.build_sdist({0!r}); b.build_wheel({0!r})"
+    command = [sys.executable, "-c", code.format(str(target))]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (path,) = target.iterdir()
+    return target
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (path,) = built.glob("*.whl")
     return path
 
 
@@ -82,6 +90,16 @@ def test_wheel_holds_every_file_of_the_packages_and_no_other(root, wheel):
     assert "prnet_jax/datasets/lidc_nodules/CITATIONS.bib" in found
     assert "prnet_jax/compare/page.js" in found
     assert "prnet_jax/configs/prnet.py" in found
+
+
+def test_the_source_holds_what_the_wheel_is_made_of(root, built):
+    (path,) = built.glob("*.tar.gz")
+    top = f"prnet_jax-{prnet_jax.__version__}/"
+    with tarfile.open(path) as file:
+        found = {name.removeprefix(top) for name in file.getnames()}
+    assert found > {path.relative_to(root).as_posix() for path in _shipped(root).values()}
+    assert found > {"setup.cfg", "pyproject.toml", "LICENSE", "CHANGELOG.md", "CITATION.cff"}
+    assert not [name for name in found if name.startswith((".", "tests", "docs", "build"))]
 
 
 def test_wheel_finds_its_builders(wheel, tmp_path):
