@@ -1,9 +1,14 @@
 """Lists the commands, or runs one: prnet, or python -m prnet_jax
 
 prnet train --config prnet:quick
+
+Bash, zsh and fish complete commands and flags after `pip install 'prnet_jax[completion]'` and
+`eval "$(register-python-argcomplete prnet)"`.
 """
 
+import argparse
 import difflib
+import os
 import pathlib
 import runpy
 import sys
@@ -32,8 +37,11 @@ def main(arguments: list[str] | None = None) -> int:
     Args:
         arguments: those of this process if None.
     """
-    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     modules = {_SHORT.get(module, module): module for module in COMMANDS}
+    if "_ARGCOMPLETE" in os.environ:
+        _complete(modules)
+        return 0
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in modules:
         # As `python -m prnet_jax.NAME` does; nothing is imported that the command does not need.
         sys.argv = [f"prnet {name}", *rest]
@@ -62,6 +70,28 @@ def _list() -> str:
     title = "PR-Net and seven other lung CT segmentation networks. Each command has --help."
     example = f"example:\n  {next(iter(typed))} --config prnet:quick"
     return "\n".join([title, "", *lines, "", example])
+
+
+def _complete(modules: dict[str, str]) -> None:
+    """Tells a shell that asks by argcomplete's protocol what may follow, and ends this process.
+
+    Args:
+        modules: by the names of their commands.
+    """
+    import argcomplete
+
+    line = os.environ["COMP_LINE"][: int(os.environ["COMP_POINT"])]
+    words = f"{line}|".split()[1:-1]  # those that are complete
+    if not words:
+        parser = argparse.ArgumentParser()
+        parser.add_argument("command", choices=modules)
+        argcomplete.autocomplete(parser)
+    elif modules.get(words[0], "main") != "main":  # its flags are absl's
+        # The command answers where it would read its arguments, and ends.
+        for name in ("parse_args", "parse_intermixed_args"):
+            setattr(argparse.ArgumentParser, name, lambda it, *_: argcomplete.autocomplete(it))
+        os.environ["_ARGCOMPLETE"] = "2"  # the command is the second word
+        runpy.run_module(f"prnet_jax.{modules[words[0]]}", run_name="__main__")
 
 
 if __name__ == "__main__":

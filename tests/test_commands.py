@@ -1,6 +1,7 @@
 """The list of commands, what is typed after them, and the examples in their `--help`."""
 
 import importlib
+import os
 import re
 import runpy
 import shlex
@@ -97,6 +98,38 @@ def test_a_command_ends_with_its_own_code(root, tmp_path):
     )
     assert done.returncode == 2
     assert "usage: python -m prnet_jax.compare" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("prnet ", {"train", "predict", "doctor"}),
+        ("prnet pre", {"predict"}),
+        ("prnet predict --wo", {"--workdir"}),
+        ("prnet evaluate --workdir RUN --tta ", {"none", "flips"}),
+        ("prnet torch_weights ", {"import", "export", "compare"}),
+        ("prnet torch_weights export --", {"--model"}),
+        ("prnet doctor --js", {"--json"}),
+        ("prnet train --", set()),
+        ("prnet nothing --", set()),
+    ],
+)
+def test_completion_in_a_shell(root, tmp_path, typed, expected):
+    """By argcomplete's protocol. Nothing is run, and nothing that takes time is imported."""
+    pytest.importorskip("argcomplete")
+    asks = {"COMP_LINE": typed, "COMP_POINT": str(len(typed)), "_ARGCOMPLETE": "1"}
+    asks |= {"_ARGCOMPLETE_IFS": "\n", "_ARGCOMPLETE_STDOUT_FILENAME": str(tmp_path / "answer")}
+    (tmp_path / "answer").touch()
+    done = subprocess.run(
+        [sys.executable, "-m", "prnet_jax"],
+        cwd=tmp_path,
+        env=asks | {"PYTHONPATH": os.pathsep.join([str(root), *sys.path])},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    answer = {word.strip() for word in (tmp_path / "answer").read_text().split("\n")} - {""}
+    assert answer >= expected and bool(answer) == bool(expected)
 
 
 # ---- --help
