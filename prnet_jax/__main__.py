@@ -2,7 +2,7 @@
 
 prnet train --config prnet:quick
 
-Bash, zsh and fish complete commands and flags after `pip install 'prnet_jax[completion]'` and
+Bash and zsh complete commands and flags after `pip install 'prnet_jax[completion]'` and
 `eval "$(register-python-argcomplete prnet)"`.
 """
 
