@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv, installs the project with what its tests need, and runs ruff and the tests:
+# Makes .venv, installs the project with what its tests need, and runs ruff, mypy and the tests:
 #   bash launch/test.sh                 the tests that are not marked slow: under ten minutes on 2 cores
 #   bash launch/test.sh --all           every test
 #   bash launch/test.sh tests/models    anything else that pytest takes
@@ -20,6 +20,7 @@ make_environment .venv test
 unset PYTHON # other scripts, which the tests start, take it for an interpreter with the project installed
 "$python" -m ruff check .
 "$python" -m ruff format --check .
+"$python" -m mypy
 chosen=(-m "not slow")
 [ -z "$all" ] || chosen=()
 code=0

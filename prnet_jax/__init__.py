@@ -8,6 +8,8 @@ mask = predictor.predict(slice_hu).mask
 
 from typing import Any
 
+__version__ = "0.1.0"  # the only place; setup.cfg reads it
+
 
 def __getattr__(name: str) -> Any:
     """Imports on first use, since JAX takes a while."""

@@ -2,8 +2,10 @@
 
 import argparse
 import ast
+import difflib
 import os
 import pathlib
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -55,6 +57,27 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
+class Help(argparse.HelpFormatter):
+    """Fills paragraphs to the terminal's width, and keeps lines that begin with spaces."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        parts = text.split("\n\n")
+        return "\n\n".join(p if "\n  " in p else fill(p, width, indent) for p in parts)
+
+
+def examples(doc: str, subcommand: str = "") -> str:
+    """The commands in a module's docstring, for its `--help`.
+
+    Args:
+        doc: a command in it is a line of its own that begins with "python -m".
+        subcommand: only those of it.
+    """
+    lines = re.findall(r"^ *(python -m .+)$", doc, re.MULTILINE)
+    chosen = [line for line in lines if not subcommand or line.split()[3] == subcommand]
+    return "\n  ".join(["example:" if len(chosen) == 1 else "examples:", *chosen])
+
+
 def name_and_value(text: str) -> tuple[str, Any]:
     """ "name=value" -> the name and the value: a Python literal, true, false, or else a word.
 
@@ -69,6 +92,36 @@ def name_and_value(text: str) -> tuple[str, Any]:
     except (ValueError, SyntaxError):
         pass  # a word
     return name, tuple(value) if isinstance(value, list) else value
+
+
+def config_file(text: str) -> tuple[pathlib.Path, str]:
+    """The file and the variant that `--config` names, or "" for no variant.
+
+    Args:
+        text: FILE.py[:VARIANT]; or NAME[:VARIANT] of a config that the package brings along, which
+            configs/NAME.py means too where there is no such file.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    file, _, variant = text.partition(":")
+    path = pathlib.Path(file)
+    if path.suffix == ".py" and path.is_file():
+        return path, variant
+    own = _own_configs()
+    name = path.stem if path == pathlib.Path("configs", f"{path.stem}.py") else file
+    if name not in own:
+        near = difflib.get_close_matches(path.stem, own, 1)
+        hint = f"did you mean {near[0]}?" if near else f"name one, or one of {', '.join(own)}"
+        raise InputError(f"--config {file} is not a file: {hint}")
+    return own[name], variant
+
+
+def _own_configs() -> dict[str, pathlib.Path]:
+    """The files of `configs/` by name: in a wheel beside this file, else in the checkout's root."""
+    here = pathlib.Path(__file__).resolve().parent
+    folder = next(f for f in (here / "configs", here.parent / "configs") if f.is_dir())
+    return {path.stem: path for path in sorted(folder.glob("*.py"))}
 
 
 def add_weights_options(group: argparse._ArgumentGroup) -> None:

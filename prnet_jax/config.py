@@ -3,6 +3,8 @@
 A field is set on the command line as `--config.field=value`; a misspelt one is refused.
 """
 
+import inspect
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +14,8 @@ from ml_collections.config_dict import placeholder
 from prnet_jax.data.prepare import dataset_options
 from prnet_jax.data.preprocess import RESIZES
 from prnet_jax.errors import InputError
-from prnet_jax.models import model_fields
+from prnet_jax.models import create_model, model_fields
+from prnet_jax.run.files import flat
 
 
 def default_config(network: str) -> ml_collections.ConfigDict:
@@ -24,7 +27,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     config.dtype = "float32"  # of the computation; or "bfloat16". Parameters stay float32
 
     config.model = _fields(model_fields(network))  # the network's own fields, see its docstring
-    config.model.name = network
+    config.model.name = network  # python -m prnet_jax.models lists them
 
     config.dataset = data = ml_collections.ConfigDict()
     data.name = "lung_phantom"  # a folder of datasets/
@@ -210,6 +213,41 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     ):
         require(field, lambda v: v >= 0, "0 or more")
     require("distributed", lambda v: v in ("auto", "off"), "auto or off")
+
+
+def describe(config: ml_collections.ConfigDict) -> str:
+    """Every field with its value, as it is set on the command line, and its meaning."""
+    meanings = _meanings(config.model.name)
+    order = list(meanings)
+    values = flat(config.to_dict())
+    # A data set's own options have the comment of all of them.
+    known = {name: name if name in meanings else name.rpartition(".")[0] for name in values}
+    lines = []
+    for name in sorted(known, key=lambda name: order.index(known[name])):
+        value = values[name]
+        if isinstance(value, tuple) and value:
+            value = ",".join(map(str, value))
+        setting = f"--config.{name}" + (" (not set)" if value is None else f"={value}")
+        between = " " * (44 - len(setting)) if len(setting) < 43 else f"\n{'':44}"
+        lines.append(f"{setting}{between}{meanings[known[name]]}")
+    return "\n".join(lines)
+
+
+def _meanings(network: str) -> dict[str, str]:
+    """{field: its comment in `default_config`, or its lines in the network's docstring}."""
+    source = inspect.getsource(default_config)
+    comment = re.compile(r"^ +(?:config\.\w+ = )?(\w+)\.([\w.]+) = .*# (.+)$", re.MULTILINE)
+    prefixes = {"config": "", "data": "dataset.", "augment": "augment."}
+    attributes = inspect.getdoc(type(create_model(network))).partition("Attributes:\n")[2]
+    attribute = re.compile(r"^    (\w[\w, ]*): (.+(?:\n     .+)*)", re.MULTILINE)
+    meanings = {}
+    for start, name, what in comment.findall(source):
+        meanings[prefixes[start] + name] = what
+        if name == "model":
+            for names, what in attribute.findall(attributes):
+                what = " ".join(what.split()).rstrip(".")
+                meanings |= {f"model.{field}": what for field in names.split(", ")}
+    return meanings
 
 
 VARIANTS = {

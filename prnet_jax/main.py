@@ -1,7 +1,7 @@
-"""Trains a network and scores it: python -m prnet_jax.main --config configs/prnet.py:quick
+"""Trains a network and scores it: python -m prnet_jax.main --config prnet:quick
 
 The same command again resumes a run that was stopped. Every field of the config can be set as
---config.FIELD=VALUE; prnet_jax/config.py lists the fields with their meaning.
+--config.FIELD=VALUE; --describe lists the fields with their meaning.
 """
 
 import contextlib
@@ -26,10 +26,16 @@ from prnet_jax.run.files import flat
 from prnet_jax.working import working
 
 _CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "The config file, followed by :variant: configs/prnet.py:quick."
+    "config",
+    None,
+    "The config, followed by :variant: prnet:quick of the package's own, or a file such as "
+    "configs/prnet.py:quick.",
 )
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "The run directory; by default runs/<config>_<variant>."
+)
+_DESCRIBE = flags.DEFINE_bool(
+    "describe", False, "Print the fields of --config with their values and meaning, and end."
 )
 
 
@@ -44,6 +50,11 @@ def main(argv: list[str]) -> int:
 
 def _run(argv: list[str], stop: Stop) -> None:
     _parse(argv)
+    if _DESCRIBE.value:
+        from prnet_jax.config import describe
+
+        print(describe(_CONFIG.value))
+        return
     # Here, because importing JAX takes a while, which --help need not.
     with working("starting"):
         from prnet_jax import compiler, processes
@@ -81,6 +92,7 @@ def _parse(argv: list[str]) -> None:
         InputError: something is not a flag, a file, a field of the config or a value of its type.
     """
     app.define_help_flags()
+    argv = _with_config_path(argv)
     try:
         rest = flags.FLAGS(argv)
     except (flags.Error, AttributeError, KeyError, TypeError, ValueError) as error:
@@ -88,11 +100,31 @@ def _parse(argv: list[str]) -> None:
     if len(rest) > 1:
         raise InputError(f"unexpected {rest[1]!r}: settings are --config.FIELD=VALUE, see --help")
     if _CONFIG.value is None:
-        raise InputError("--config is missing, such as --config configs/prnet.py:quick")
-    file = pathlib.Path(_config_file()[0])
-    if not file.is_file():
-        raise InputError(f"--config {file} is not a file: run from the repository's root")
+        raise InputError("--config is missing, such as --config prnet:quick")
     logging.set_verbosity(logging.FATAL)  # our errors end in one line
+
+
+def _with_config_path(argv: list[str]) -> list[str]:
+    """The command line with the path of the config's file where it may have only its name.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    argv = list(argv)
+    for i, argument in enumerate(argv):
+        flag, equals, value = argument.partition("=")
+        if flag.lstrip("-") != "config" or not flag.startswith("-"):
+            continue
+        if equals:
+            argv[i] = f"{flag}={_config_path(value)}"
+        elif i + 1 < len(argv):
+            argv[i + 1] = _config_path(argv[i + 1])
+    return argv
+
+
+def _config_path(name: str) -> str:
+    path, variant = commands.config_file(name)
+    return f"{path}:{variant}" if variant else str(path)
 
 
 def _explain(error: Exception, argv: list[str]) -> str:
@@ -122,7 +154,7 @@ def _near(path: str, argv: list[str]) -> str:
     near = difflib.get_close_matches(path, fields, 2)
     near += [field for field in fields if field.split(".")[-1] == path.split(".")[-1]]
     hint = f": did you mean {' or '.join(dict.fromkeys(near))}?" if near else ""
-    return f"{hint or ':'} prnet_jax/config.py lists them"
+    return f"{hint or ':'} --describe lists them"
 
 
 def _config_file() -> tuple[str, str]:

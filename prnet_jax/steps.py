@@ -93,6 +93,26 @@ def init_state(
     )
 
 
+def make_augment(config: ml_collections.ConfigDict) -> Callable[[Batch], tuple[jax.Array, ...]]:
+    """Augmentation: a batch for training -> `image`, `mask`, and `valid` if the batch has it.
+
+    It depends on (`config.seed`, `draw`) alone, so the number of devices and a resume do not change
+    it. Padding moves with the image.
+    """
+    key = jax.random.fold_in(jax.random.key(config.seed), 1)
+
+    def augmented(batch):
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["draw"])
+        if "valid" not in batch:
+            return augment(keys, batch["image"], batch["mask"], config.augment)
+        padding = (~batch["valid"]).astype(jnp.float32)  # a second mask
+        both = jnp.concatenate([batch["mask"], padding], axis=-1)
+        image, both = augment(keys, batch["image"], both, config.augment)
+        return image, both[..., :1], both[..., 1:] < 0.5
+
+    return augmented
+
+
 def make_train_step(
     config: ml_collections.ConfigDict,
     model: nn.Module,
@@ -103,13 +123,12 @@ def make_train_step(
 
     The batch holds `image` [N, H, W, 1] float32 0..1, `mask` [N, H, W, 1] float32 {0, 1} and
     `draw` [N] int32, each image's index in the run's sequence of drawn images; and, if some image
-    is padded, `valid` [N, H, W, 1] bool, False on padding, which the loss leaves out. Augmentation
-    depends on (seed, draw) alone, so the number of devices and a resume do not change it, and moves
-    the padding with the image; what it brings in from outside the square counts. The results
-    besides the state are float32 scalars: `loss`, `grad_norm`, `learning_rate`.
+    is padded, `valid` [N, H, W, 1] bool, False on padding, which the loss leaves out; what
+    augmentation (`make_augment`) brings in from outside the square counts. The results besides the
+    state are float32 scalars: `loss`, `grad_norm`, `learning_rate`.
     """
     config = ml_collections.FrozenConfigDict(config)  # it is traced later
-    augment_key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    augmented = make_augment(config)
     dropout_key = jax.random.fold_in(jax.random.key(config.seed), 2)
     all_heads = config.loss == "infnet" or bool(config.head_weights)
 
@@ -133,8 +152,7 @@ def make_train_step(
         return (batch_stats, params), (loss, grads)
 
     def train_step(state, batch):
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(augment_key, batch["draw"])
-        images = _augmented(keys, batch, config.augment)
+        images = augmented(batch)
         # Part i takes every n-th image, so each part is spread over all devices.
         parts = config.accumulate_steps
         images = [x.reshape(-1, parts, *x.shape[1:]).swapaxes(0, 1) for x in images]
@@ -202,18 +220,6 @@ def make_eval_step(
         }
 
     return eval_step
-
-
-def _augmented(
-    keys: jax.Array, batch: Batch, config: ml_collections.FrozenConfigDict
-) -> tuple[jax.Array, ...]:
-    """`image` and `mask` of a batch after `augment`; and `valid`, if the batch has it."""
-    if "valid" not in batch:
-        return augment(keys, batch["image"], batch["mask"], config)
-    padding = (~batch["valid"]).astype(jnp.float32)  # a second mask
-    both = jnp.concatenate([batch["mask"], padding], axis=-1)
-    image, both = augment(keys, batch["image"], both, config)
-    return image, both[..., :1], both[..., 1:] < 0.5
 
 
 def _remat() -> contextlib.AbstractContextManager:

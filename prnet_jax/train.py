@@ -12,13 +12,7 @@ from jax.sharding import Mesh
 
 from prnet_jax import benchmark, optim, processes, report, sharding, steps
 from prnet_jax.config import check_config
-from prnet_jax.data.pipeline import (
-    Slices,
-    open_splits,
-    splits_hash,
-    step_arrays,
-    train_batches,
-)
+from prnet_jax.data.pipeline import Slices, open_splits, splits_hash, step_arrays
 from prnet_jax.data.prepare import prepare
 from prnet_jax.errors import InputError, Stopped
 from prnet_jax.evaluate.run import about_test
@@ -28,7 +22,7 @@ from prnet_jax.figures import training
 from prnet_jax.predictor import make_predictor
 from prnet_jax.progress import progress
 from prnet_jax.run import directory, files
-from prnet_jax.run.begin import begin
+from prnet_jax.run.begin import begin, training_batches
 from prnet_jax.run.checkpoint import Checkpoints
 from prnet_jax.run.initial import initial_variables, start_from
 from prnet_jax.run.log import open_writer, read_metrics
@@ -103,9 +97,7 @@ def train_and_evaluate(
             _warn_if_long(config, train_step, state, total_steps)
 
         # ---- the loop: step; at the end of an epoch validate, save, then draw the next batch
-        batches = train_batches(
-            slices["train"], config.batch_size, config.seed, data.num_threads, start
-        )
+        batches = training_batches(workdir, config, slices["train"], start)
         with (
             open_writer(workdir, start or None, clock["epochs"]) as writer,
             progress(total_steps, initial=start, desc="train", doing="compiling") as bar,

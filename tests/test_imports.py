@@ -96,7 +96,7 @@ def test_a_command_is_imported_by_nobody(graph):
 
 COMMANDS = sorted(
     {f"prnet_jax.{path.parent.name}" for path in (ROOT / "prnet_jax").glob("*/__main__.py")}
-    | {"prnet_jax", "prnet_jax.main"}
+    | {"prnet_jax", "prnet_jax.main", "prnet_jax.doctor"}
 )
 
 # Prints what was imported when a command has ended, however it ended.

@@ -24,6 +24,8 @@ def main(*arguments, env=None):
     [
         ((), "--config is missing"),
         (("--config=nope.py",), "--config nope.py is not a file"),
+        (("--config", "prnt:quick"), "--config prnt is not a file: did you mean prnet?"),
+        (("--config=prnet:fast",), "no variant 'fast': choose one of quick, "),
         (("--config=configs/prnet.py:fast",), "no variant 'fast': choose one of quick, "),
         ((QUICK, "--config.num_epoch=3"), "no field 'num_epoch': did you mean num_epochs"),
         (
@@ -52,7 +54,7 @@ def test_mistakes_end_in_one_line(tmp_path, arguments, message):
 def test_help():
     done = main("--help")
     assert done.returncode == 0
-    for text in ("--config", "--workdir", "prnet_jax/config.py"):
+    for text in ("--config", "--workdir", "--describe"):
         assert text in done.stdout + done.stderr
 
 

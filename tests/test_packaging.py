@@ -7,10 +7,13 @@ import re
 import shutil
 import subprocess
 import sys
+import tarfile
 import zipfile
 
 import pytest
 from packaging.requirements import Requirement
+
+import prnet_jax
 
 BASH = shutil.which("bash")
 
@@ -29,7 +32,7 @@ def _lines(text):
 def _shipped(root):
     """Files of the tree by their path in a wheel."""
     found = {}
-    for top, prefix in (("prnet_jax", ""), ("datasets", "prnet_jax/")):
+    for top, prefix in (("prnet_jax", ""), ("datasets", "prnet_jax/"), ("configs", "prnet_jax/")):
         for path in (root / top).rglob("*"):
             if path.is_file() and "__pycache__" not in path.parts:
                 found[prefix + path.relative_to(root).as_posix()] = path
@@ -42,10 +45,9 @@ def test_every_folder_with_python_files_is_a_package(root, setup):
     }
     assert set(_lines(setup["options"]["packages"])) == folders
     mapped = dict(line.split(" = ") for line in _lines(setup["options"]["package_dir"]))
-    assert mapped == {
-        f"prnet_jax.datasets.{path.name}": f"datasets/{path.name}"
-        for path in (root / "datasets").iterdir()
-        if path.name != "__pycache__"
+    builders = [path.name for path in (root / "datasets").iterdir() if path.name != "__pycache__"]
+    assert mapped == {"prnet_jax.configs": "configs"} | {
+        f"prnet_jax.datasets.{name}": f"datasets/{name}" for name in builders
     }
 
 
@@ -57,19 +59,26 @@ def test_no_tests_among_the_packages(root):
 
 
 @pytest.fixture(scope="module")
-def wheel(root, tmp_path_factory):
-    """Built without network, from a copy, because setuptools writes beside its sources."""
+def built(root, tmp_path_factory):
+    """A wheel and the source, built without network from a copy: setuptools writes beside it."""
     pytest.importorskip("setuptools", minversion="77")
-    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
-    for folder in ("prnet_jax", "datasets", "tests"):
+    for folder in ("prnet_jax", "datasets", "configs", "tests"):
         shutil.copytree(root / folder, source / folder, ignore=ignored)
-    for name in ("setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
-        shutil.copy(root / name, source)
-    build = f"from setuptools import build_meta; build_meta.build_wheel({str(target)!r})"
-    done = subprocess.run([sys.executable, "-c", build], cwd=source, capture_output=True, text=True)
+    for path in root.iterdir():
+        if path.is_file() and path.name != ".git":
+            shutil.copy(path, source)
+    code = "from setuptools import build_meta as b; b.build_sdist({0!r}); b.build_wheel({0!r})"
+    command = [sys.executable, "-c", code.format(str(target))]
+    done = subprocess.run(command, cwd=source, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    (path,) = target.iterdir()
+    return target
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (path,) = built.glob("*.whl")
     return path
 
 
@@ -80,6 +89,17 @@ def test_wheel_holds_every_file_of_the_packages_and_no_other(root, wheel):
     assert "prnet_jax/datasets/finding_lungs/splits.csv" in found
     assert "prnet_jax/datasets/lidc_nodules/CITATIONS.bib" in found
     assert "prnet_jax/compare/page.js" in found
+    assert "prnet_jax/configs/prnet.py" in found
+
+
+def test_the_source_holds_what_the_wheel_is_made_of(root, built):
+    (path,) = built.glob("*.tar.gz")
+    top = f"prnet_jax-{prnet_jax.__version__}/"
+    with tarfile.open(path) as file:
+        found = {name.removeprefix(top) for name in file.getnames()}
+    assert found > {path.relative_to(root).as_posix() for path in _shipped(root).values()}
+    assert found > {"setup.cfg", "pyproject.toml", "LICENSE", "CHANGELOG.md", "CITATION.cff"}
+    assert not [name for name in found if name.startswith((".", "tests", "docs", "build"))]
 
 
 def test_wheel_finds_its_builders(wheel, tmp_path):
@@ -93,6 +113,19 @@ def test_wheel_finds_its_builders(wheel, tmp_path):
         text=True,
     )
     assert done.stdout.strip() == f"{wheel}/prnet_jax/datasets/lung_phantom/__init__.py", done
+
+
+def test_one_version(root, wheel):
+    """It stands in prnet_jax/__init__.py; those that cannot read it say the same."""
+    assert wheel.name == f"prnet_jax-{prnet_jax.__version__}-py3-none-any.whl"
+    cited = re.search("^version: (.+)$", (root / "CITATION.cff").read_text("utf-8"), re.M)
+    assert cited[1] == prnet_jax.__version__
+
+
+def test_the_console_command(wheel):
+    with zipfile.ZipFile(wheel) as file:
+        (path,) = (name for name in file.namelist() if name.endswith("/entry_points.txt"))
+        assert "prnet = prnet_jax.__main__:main" in file.read(path).decode().splitlines()
 
 
 def test_every_lower_bound_is_tested_and_no_version_is_capped(root, setup):

@@ -54,6 +54,7 @@ def test_a_run_leaves_what_it_should(straight, tiny, capsys):
         "provenance.json",
         "metrics.jsonl",
         "curves.png",
+        "first_batch.png",
         "test/summary.json",
         "test/per_image.csv",
         "test/overview.png",
@@ -89,6 +90,7 @@ def test_a_run_leaves_what_it_should(straight, tiny, capsys):
     assert "finished" not in printed
 
     # The same command again evaluates nothing again, returns the same and says so.
+    assert f"batch      {workdir / 'first_batch.png'}: " in printed
     before = (workdir / "test" / "summary.json").stat().st_mtime_ns
     assert train.train_and_evaluate(tiny, workdir) == summary
     again = capsys.readouterr().out

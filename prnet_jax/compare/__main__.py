@@ -8,7 +8,7 @@ import argparse
 import pathlib
 import sys
 
-from prnet_jax.commands import run_command
+from prnet_jax.commands import Help, examples, run_command
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -34,7 +34,9 @@ def _parser() -> argparse.ArgumentParser:
         "pictures.",
         epilog="Runs that differ only in the seed become one row with their spread. Runs on "
         "different data sets, masks, splits, image sizes or policies for empty masks are refused; "
-        "other settings that differ are listed above the table.",
+        "other settings that differ are listed above the table."
+        f"\n\n{examples(__doc__)}",
+        formatter_class=Help,
     )
     parser.add_argument(
         "runs",

@@ -4,8 +4,7 @@ python -m prnet_jax.evaluate --workdir RUN
 python -m prnet_jax.evaluate --workdir RUN --tta flips --threshold auto-on-validation
 python -m prnet_jax.evaluate --workdir RUN --dataset image_folder --manual-dir DIR --split all
 python -m prnet_jax.evaluate --weights unet.pth --model unet --image-size 512 --out DIR
-python -m prnet_jax.evaluate --predictions MASKS --name "lungmask 0.2.20" --dataset image_folder \
-    --manual-dir DIR --split all --out SCORES
+python -m prnet_jax.evaluate --predictions MASKS --dataset image_folder --manual-dir DIR --out OUT
 """
 
 import argparse
@@ -13,7 +12,7 @@ import pathlib
 import signal
 import sys
 
-from prnet_jax.commands import add_weights_options, name_and_value, run_command
+from prnet_jax.commands import Help, add_weights_options, examples, name_and_value, run_command
 from prnet_jax.errors import InputError
 from prnet_jax.evaluate.choices import AUTO, RESOLUTIONS, SPLITS, TTA, Choices, is_threshold
 
@@ -81,7 +80,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Scores the best checkpoint of a run, or imported weights: per_image.csv, "
         "summary.json, overlays (worst first), calibration and threshold curves.",
         epilog="The files go into RUN/test, or for other choices into a folder of RUN named after "
-        "them, such as RUN/test_flips. The same evaluation again replaces its files.",
+        "them, such as RUN/test_flips. The same evaluation again replaces its files."
+        f"\n\n{examples(__doc__)}",
+        formatter_class=Help,
     )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--workdir", type=pathlib.Path, metavar="RUN", help="a run directory")

@@ -39,14 +39,14 @@ class PooledAuc:
         self._pixels += prob.size
         classes = prob[~target], prob[target]
         if self._counts is not None:
-            self._count(classes)
+            _count(self._counts, classes)
             return
         for kept, values in zip(self._kept, classes, strict=True):
             kept.append(values)
         if self._pixels > self._exact_pixels:
             self._counts = np.zeros((2, _BINS), np.int64)
             for images in zip(*self._kept, strict=True):
-                self._count(images)
+                _count(self._counts, images)
             self._kept = ([], [])
 
     def result(self) -> tuple[float, float]:
@@ -73,10 +73,6 @@ class PooledAuc:
         won = np.sum(foreground * (below + half_tied))
         return float(won / pairs), float(np.sum(foreground * half_tied) / pairs)
 
-    def _count(self, classes: tuple[np.ndarray, np.ndarray]) -> None:
-        for counts, values in zip(self._counts, classes, strict=True):
-            np.add.at(counts, _bin(values), 1)
-
 
 def _bin(prob: np.ndarray) -> np.ndarray:
     """The bins of float [N] in [0, 1], in the order of the probabilities: integers [N]."""
@@ -85,3 +81,9 @@ def _bin(prob: np.ndarray) -> np.ndarray:
     distance = np.where(upper, 1 - prob, np.abs(prob))  # abs: -0.0 has its sign bit set
     bins = (distance.view(np.uint32) >> _DROPPED_BITS).astype(np.int64)
     return np.where(upper, 2 * _HALF - bins, bins)
+
+
+def _count(counts: np.ndarray, classes: tuple[np.ndarray, np.ndarray]) -> None:
+    """Adds the probabilities of background and foreground to their counts, int64 [2, _BINS]."""
+    for row, values in zip(counts, classes, strict=True):
+        np.add.at(row, _bin(values), 1)

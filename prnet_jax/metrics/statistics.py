@@ -26,7 +26,7 @@ def mean_of_scored(scores: ArrayLike) -> np.ndarray:
 
 def bootstrap_interval(
     values: ArrayLike,
-    groups: Sequence | None = None,
+    groups: Sequence | np.ndarray | None = None,
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
@@ -59,7 +59,7 @@ def bootstrap_interval(
 
 def bootstrap_intervals(
     columns: ArrayLike,
-    groups: Sequence | None = None,
+    groups: Sequence | np.ndarray | None = None,
     level: float = 0.95,
     resamples: int = 10_000,
     seed: int = 0,
@@ -93,7 +93,7 @@ def bootstrap_intervals(
 
 
 def paired_comparison(
-    a: ArrayLike, b: ArrayLike, groups: Sequence | None = None
+    a: ArrayLike, b: ArrayLike, groups: Sequence | np.ndarray | None = None
 ) -> dict[str, float | int]:
     """Two methods on the same images: difference, interval, Wilcoxon signed-rank test, effect size.
 
@@ -167,7 +167,7 @@ def holm(p_values: ArrayLike) -> list[float]:
     return adjusted.tolist()
 
 
-def _group_numbers(groups: Sequence | None, length: int) -> np.ndarray:
+def _group_numbers(groups: Sequence | np.ndarray | None, length: int) -> np.ndarray:
     """The group of each value as a number from 0, int [N]."""
     if groups is None:
         return np.arange(length)

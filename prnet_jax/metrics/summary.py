@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -190,7 +191,7 @@ class PooledPixels:
         if not pixels:
             raise ValueError("no image was added: pooled metrics need at least one")
         area, bound = self._auc.result()
-        values = overlap_from_counts(**self._counts) | {
+        values: dict[str, Any] = overlap_from_counts(**self._counts) | {
             "auc": area,
             "mae": self._absolute_error / pixels,
             "brier": self._squared_error / pixels,
@@ -255,7 +256,7 @@ def empty_surface_metrics(
 
 
 def _empty_distances(
-    scores: EmptyScores, shape: tuple[int, int], spacing_mm: tuple[float, float] | None
+    scores: EmptyScores, shape: tuple[int, int], spacing_mm: Sequence[float] | None
 ) -> dict[str, float]:
     """What the policy gives for the surface metrics, in px and, NaN if unknown, in mm."""
     in_px = empty_surface_metrics(scores, shape, (1.0, 1.0), "px")
@@ -265,7 +266,7 @@ def _empty_distances(
 
 
 def _distances(
-    pred: np.ndarray, target: np.ndarray, spacing_mm: tuple[float, float] | None
+    pred: np.ndarray, target: np.ndarray, spacing_mm: Sequence[float] | None
 ) -> dict[str, float]:
     """The surface metrics of two masks that are not empty, in px and, NaN if unknown, in mm."""
     in_px = surface_distances(pred, target)
@@ -273,7 +274,7 @@ def _distances(
     if spacing_mm is None:
         return row | _UNKNOWN_IN_MM
     if spacing_mm[0] == spacing_mm[1]:
-        in_mm = tuple(spacing_mm[0] * distance for distance in in_px)  # saves a transform
+        in_mm = spacing_mm[0] * in_px[0], spacing_mm[0] * in_px[1]  # saves a transform
     else:
         in_mm = surface_distances(pred, target, spacing_mm)
     return row | surface_metrics(in_mm, "mm")

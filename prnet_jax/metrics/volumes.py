@@ -105,7 +105,7 @@ class VolumeScores:
 class _Volume:
     """What is known of a volume so far."""
 
-    def __init__(self, patient_id: str, stack: Stack, spacing_mm: tuple[float, float]):
+    def __init__(self, patient_id: str, stack: Stack, spacing_mm: tuple[float, ...]):
         self.slices = 0
         self._patient_id = patient_id
         self._stack = stack

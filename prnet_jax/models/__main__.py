@@ -1,4 +1,8 @@
-"""The table of the networks, or the arrays of one: python -m prnet_jax.models [NAME or RUN]"""
+"""The table of the networks, or the arrays of one.
+
+python -m prnet_jax.models
+python -m prnet_jax.models unet
+"""
 
 import argparse
 import importlib
@@ -6,23 +10,25 @@ import pathlib
 import sys
 from typing import Any
 
-from prnet_jax.commands import run_command
+from prnet_jax.commands import Help, examples, run_command
 from prnet_jax.models import create_model, list_models
 
 _SIDE = 512
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """The exit code: see `prnet_jax.commands`."""
     parser = argparse.ArgumentParser(
         prog="python -m prnet_jax.models",
         description="Prints the networks with their size, cost and origin as a Markdown table; or "
         "every array of one, with its shape.",
+        epilog=examples(__doc__),
+        formatter_class=Help,
     )
     parser.add_argument(
         "one", nargs="?", metavar="NAME|RUN", help="a network at its defaults, or a run directory"
     )
-    one = parser.parse_args().one
+    one = parser.parse_args(argv).one
     return run_command(lambda: print(arrays(one) if one else table()))
 
 
@@ -55,7 +61,10 @@ def table() -> str:
     XLA counts them in the compiled program.
     """
     header = ("name", "network", "parameters", "GFLOP", "sides", "heads", "reference", "licence")
-    lines = [header, ("---", "---", "--:", "--:", "---", "--:", "---", "---")]
+    lines: list[tuple[str, ...]] = [
+        header,
+        ("---", "---", "--:", "--:", "---", "--:", "---", "---"),
+    ]
     lines += [_row(name) for name in list_models()]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
@@ -73,12 +82,13 @@ def _row(name: str) -> tuple[str, ...]:
 
     heads = jax.eval_shape(lambda v, x: run(v, x, True), variables, image)
     compiled = jax.jit(lambda v, x: run(v, x, False)).lower(variables, image).compile()
+    cost: Any = compiled.cost_analysis()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     return (
         f"`{name}`",
         about["network"],
         f"{parameters:,}",
-        f"{compiled.cost_analysis()['flops'] / 1e9:.1f}",
+        f"{cost['flops'] / 1e9:.1f}",
         about["sides"],
         str(len(heads)),
         about["reference"],

@@ -148,7 +148,8 @@ class InfNet(nn.Module):
             receptive_field(name=f"rfb{i}_1")(layer, train)
             for i, layer in ((4, layer4), (3, layer3), (2, layer2))
         ]
-        global_map = PartialDecoder(conv, conv_norm, name="ParDec")(*fields, train)
+        decoder = PartialDecoder(conv, conv_norm, name="ParDec")
+        global_map = decoder(fields[0], fields[1], fields[2], train)
 
         edge = convolve(layer1, "edge_conv1", 64, kernel_size=1)
         edge = convolve(edge, "edge_conv2", 64)

@@ -320,12 +320,13 @@ def _convolve_single(x: jax.Array, kernel: jax.Array, pads: list[int], dilation:
     """
     height, width = x.shape[1:3]
     padded = jnp.pad(x, ((0, 0), (pads[0], pads[0]), (pads[1], pads[1]), (0, 0)))
-    return sum(
+    shifted = [
         kernel[i, j, 0, 0]
         * padded[:, i * dilation : i * dilation + height, j * dilation : j * dilation + width]
         for i in range(kernel.shape[0])
         for j in range(kernel.shape[1])
-    )
+    ]
+    return jnp.asarray(sum(shifted))
 
 
 def _moments(x: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:

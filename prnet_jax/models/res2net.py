@@ -44,7 +44,7 @@ class Res2Block(nn.Module):
 
         y = nn.relu(conv_norm(x, SCALES * width, 1, "conv1", "bn1"))
         slices = jnp.split(y, SCALES, axis=-1)
-        done = []
+        done: list[jax.Array] = []
         for i, part in enumerate(slices[:-1]):
             if done and not self.stage:
                 part = part + done[-1]

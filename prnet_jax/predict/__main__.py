@@ -10,7 +10,7 @@ import argparse
 import pathlib
 import sys
 
-from prnet_jax.commands import MISTAKE, add_weights_options, run_command
+from prnet_jax.commands import MISTAKE, Help, add_weights_options, examples, run_command
 from prnet_jax.predict.options import Options
 
 _OF_WEIGHTS = ("model", "fields", "image_size", "window", "resize", "entry")
@@ -60,7 +60,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Writes a mask for every picture and volume, in its own size and geometry: "
         "NIfTI for NIfTI and DICOM, NumPy for NumPy, PNG for pictures; and predictions.csv and "
         "report.json with volumes, areas and warnings.",
-        epilog="The same command again goes on where it was stopped: what is there is kept.",
+        epilog="The same command again goes on where it was stopped: what is there is kept."
+        f"\n\n{examples(__doc__)}",
+        formatter_class=Help,
     )
     parser.add_argument(
         "inputs",

@@ -1,19 +1,25 @@
-"""The start of a run: what its data share and mark is searched for, printed and kept."""
+"""The start of a run: what its data share and mark is searched for, printed, drawn and kept."""
 
+import itertools
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import ml_collections
+import numpy as np
 
+from prnet_jax import processes, steps
 from prnet_jax.data import foreground, leakage
 from prnet_jax.data.appearance import Appearance
 from prnet_jax.data.foreground import Foreground
-from prnet_jax.data.pipeline import Slices
+from prnet_jax.data.pipeline import Slices, step_arrays, train_batches
+from prnet_jax.figures.first_batch import draw_first_batch, first_of
 from prnet_jax.progress import progress
-from prnet_jax.run import directory, seen
+from prnet_jax.run import directory, files, seen
 from prnet_jax.run.provenance import provenance
 from prnet_jax.run.variables import sha256_of
+from prnet_jax.working import working
 
 
 def begin(
@@ -53,6 +59,37 @@ def begin(
                 "complete": complete,
             }
     return directory.open_run(workdir, config, about)
+
+
+def training_batches(
+    workdir: pathlib.Path, config: ml_collections.ConfigDict, slices: Slices, start: int
+) -> Iterator[dict[str, np.ndarray]]:
+    """The batches of a training from step `start` on, see `train_batches`.
+
+    Before the first step of a run, the first process draws its part of the first batch, as read and
+    augmented, and prints where; a picture that exists stays.
+    """
+    batches = train_batches(
+        slices, config.batch_size, config.seed, config.dataset.num_threads, start
+    )
+    if start:
+        return batches
+    first = next(batches)
+    if processes.is_first():
+        path = workdir / files.FIRST_BATCH
+        if not path.exists():
+            _draw_first(config, first, path)
+        print(f"batch      {path}: as read, and augmented", flush=True)
+    return itertools.chain([first], batches)
+
+
+@working("drawing the first batch")
+def _draw_first(
+    config: ml_collections.ConfigDict, batch: Mapping[str, np.ndarray], path: pathlib.Path
+) -> None:
+    read = first_of(batch)
+    seen = jax.jit(steps.make_augment(config))(step_arrays(read))
+    draw_first_batch(read, [np.asarray(part) for part in seen], path)
 
 
 def _look_through(

@@ -16,6 +16,7 @@ CONFIG = "config.json"
 PROVENANCE = "provenance.json"
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
+FIRST_BATCH = "first_batch.png"  # with its masks, as read and augmented
 EVENTS = "events"  # TensorBoard's
 CHECKPOINTS = "checkpoints"  # one folder for each step
 INTERIM = "interim"  # likewise, between the ends of epochs

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from prnet_jax import compiler
+from prnet_jax import __version__, compiler
 
 _PACKAGES = (
     "jax jaxlib flax optax orbax-checkpoint grain tensorflow-datasets clu ml_collections "
@@ -38,6 +38,7 @@ def software() -> dict[str, Any]:
     `ynn` is "off" or "on" where jaxlib has the fusion library of `prnet_jax.compiler`, else None.
     """
     return {
+        "version": __version__,
         "git_revision": _git_revision(),
         "python": platform.python_version(),
         "packages": {name: _version(name) for name in _PACKAGES},

@@ -4,7 +4,6 @@ import concurrent.futures
 import math
 import multiprocessing
 import os
-import pathlib
 import runpy
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import topologies
 
-from prnet_jax import optim, sharding, steps
+from prnet_jax import commands, optim, sharding, steps
 from prnet_jax.config import check_config
 from prnet_jax.errors import InputError
 from prnet_jax.scaling.collectives import Collective, collectives
@@ -205,10 +204,8 @@ def read_config(config_file: str, fields: dict[str, Any]) -> Any:
     Raises:
         InputError: the file, variant, field or value is invalid.
     """
-    file, _, variant = config_file.partition(":")
-    if not pathlib.Path(file).is_file():
-        raise InputError(f"--config {file} is not a file: run from the repository's root")
-    make = runpy.run_path(file).get("get_config")
+    file, variant = commands.config_file(config_file)
+    make = runpy.run_path(str(file)).get("get_config")
     if make is None:
         raise InputError(f"--config {file} has no get_config: give a file such as configs/prnet.py")
     config = make(variant)

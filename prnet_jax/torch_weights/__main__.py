@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 
 from prnet_jax import compiler
-from prnet_jax.commands import name_and_value, run_command
+from prnet_jax.commands import Help, examples, name_and_value, run_command
 from prnet_jax.errors import InputError
 from prnet_jax.models import list_models, model_fields
 
@@ -102,11 +102,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m prnet_jax.torch_weights",
         description="Moves weights between PyTorch and Flax: files of torch.save (nothing in them "
         "is executed), .safetensors and .npz.",
+        epilog=examples(__doc__),
+        formatter_class=Help,
     )
     commands = parser.add_subparsers(required=True, metavar="import | export | compare")
 
     def command(name: str, run: Callable, what: str) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=what, description=what)
+        epilog = examples(__doc__, name)
+        added = commands.add_parser(
+            name, help=what, description=what, epilog=epilog, formatter_class=Help
+        )
         added.set_defaults(run=run)
         return added
 

@@ -189,7 +189,7 @@ def _explain_names(name: str, expected: set[str], found: set[str], bare: set[str
     without = likeness_to_networks(bare)
     if max(without.values()) > max(likeness.values()):
         found, likeness = bare, without
-    nearest = max(likeness, key=likeness.get)
+    nearest = max(likeness, key=lambda other: likeness[other])
     hint = f"is it another variant of {name}, or another network?"
     if nearest != name and likeness[nearest] > max(0.9, _likeness(expected, found)):
         hint = f"it looks like a state_dict of {nearest}"
