@@ -1,0 +1,82 @@
+"""Settings of the site, which `python -m sphinx -W docs build/docs` writes (extra: docs)."""
+
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+from sphinx.application import Sphinx
+
+from prnet_jax.__main__ import COMMANDS
+
+_ROOT = pathlib.Path(__file__).resolve().parents[1]
+# Pages that lie with what they are about: what is in docs/ only holds their place.
+_ELSEWHERE = {
+    f"data/{path.parent.name}": path for path in sorted(_ROOT.glob("datasets/*/README.md"))
+} | {"guides/launch": _ROOT / "launch" / "README.md"}
+
+project = "prnet_jax"
+author = "the prnet_jax maintainers"
+copyright = f"{author}, Apache License 2.0"
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+
+myst_heading_anchors = 3  # links to headings work as on GitHub
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 600
+
+add_module_names = False
+default_role = "code"  # `single quotes` in docstrings
+autodoc_member_order = "bysource"
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented"
+napoleon_use_ivar = True
+napoleon_use_rtype = False
+
+html_theme = "sphinx_book_theme"
+html_title = "prnet_jax"
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
+html_show_sourcelink = False
+html_theme_options = {
+    "home_page_in_toc": False,
+    "show_toc_level": 2,
+    "use_download_button": False,
+    "use_fullscreen_button": False,
+}
+
+
+def _take_from_elsewhere(app: Sphinx, page: str, source: list[str]) -> None:
+    """Fills the pages of `_ELSEWHERE`, and turns links to them into links within the site."""
+    folder = pathlib.Path(app.env.doc2path(page)).parent
+    if path := _ELSEWHERE.get(page):
+        folder = path.parent
+        source[0] = path.read_text(encoding="utf-8")
+    places = {path: place for place, path in _ELSEWHERE.items()}
+
+    def link(found: re.Match) -> str:
+        target, anchor = (folder / found[1]).resolve(), found[2] or ""
+        if target in places:
+            return f"](/{places[target]}.md{anchor})"
+        if page in _ELSEWHERE:
+            back = os.path.relpath(target, pathlib.Path(app.env.doc2path(page)).parent)
+            return f"]({back}{anchor})"
+        return found[0]
+
+    if page == "reference/commands":
+        source[0] += "".join(map(_help, ("", *COMMANDS)))
+    source[0] = re.sub(r"\]\((?!\w+:|#|<)([^)#\s]+)(#[^)\s]*)?\)", link, source[0])
+
+
+def _help(command: str) -> str:
+    """A section with what a command prints."""
+    words = ["-m", f"prnet_jax.{command}", "--help"] if command else ["-m", "prnet_jax"]
+    done = subprocess.run([sys.executable, *words], cwd=_ROOT, capture_output=True, text=True)
+    title = " ".join(["python", *words[:2]])
+    said = done.stdout.strip().replace(f"{_ROOT}/", "")
+    return f"\n## {title}\n\n```text\n{said}\n```\n"
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("source-read", _take_from_elsewhere)
