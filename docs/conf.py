@@ -29,6 +29,7 @@ nb_execution_timeout = 600
 add_module_names = False
 default_role = "code"  # `single quotes` in docstrings
 autodoc_member_order = "bysource"
+autodoc_default_options = {"exclude-members": "NETWORK"}
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
 napoleon_use_ivar = True
@@ -36,6 +37,7 @@ napoleon_use_rtype = False
 
 html_theme = "sphinx_book_theme"
 html_title = "prnet_jax"
+html_context = {"default_mode": "auto"}
 html_static_path = ["site.css"]
 html_css_files = ["site.css"]
 html_show_sourcelink = False
@@ -78,5 +80,31 @@ def _help(command: str) -> str:
     return f"\n## {title}\n\n```text\n{said}\n```\n"
 
 
+def _mark_code(app: Sphinx, kind: str, name: str, it, options, lines: list[str]) -> None:
+    """Marks indented examples in docstrings as code, which they are to whoever reads the source."""
+
+    def indent(line: str) -> int:
+        return len(line) - len(line.lstrip())
+
+    for i in range(len(lines) - 2, 0, -1):
+        before, after = lines[i - 1], lines[i + 1]
+        starts = not lines[i].strip() and before.strip() and indent(after) > indent(before)
+        if starts and not after.lstrip().startswith(("* ", "=")) and not before.endswith("::"):
+            if before.endswith(":"):
+                lines[i - 1] += ":"
+            else:
+                lines[i:i] = ["", indent(before) * " " + "::"]
+
+
+def _shorten(app: Sphinx, kind: str, name: str, it, options, signature: str, returns: str):
+    """Leaves out of a signature what every Flax module has, and where its layers are from."""
+    if signature:
+        signature = re.sub(r",? ?parent=<flax[^>]*>, name=None", "", signature)
+        signature = re.sub(r"<(?:class|function) '?[\w.]*?(\w+)'?(?: at \w+)?>", r"\1", signature)
+    return signature, returns
+
+
 def setup(app: Sphinx) -> None:
     app.connect("source-read", _take_from_elsewhere)
+    app.connect("autodoc-process-docstring", _mark_code, priority=400)  # before napoleon
+    app.connect("autodoc-process-signature", _shorten)

@@ -1,7 +1,7 @@
 """Every Markdown file: its commands' flags, links and tables are right."""
 
 import configparser
-import importlib
+import importlib.util
 import json
 import re
 import runpy
@@ -17,7 +17,6 @@ from prnet_jax.models import __main__ as models
 from tests import written
 
 FILES = [file.relative_to(written.ROOT).as_posix() for file in written.markdown_files()]
-_PARSERS = ("predict", "evaluate", "compare", "torch_weights", "scaling")
 
 
 def text_of(name):
@@ -32,6 +31,17 @@ def check_main(words):
     with mock.patch.object(sys, "argv", ["main", *words]):  # ml_collections looks there
         assert values(sys.argv) == ["main"], words
     check_config(values.config)
+
+
+def check_command(module, words):
+    """A module that is run takes these arguments."""
+    if module == "prnet_jax.main":
+        check_main(words)
+        return
+    if importlib.util.find_spec(module).submodule_search_locations:
+        module += ".__main__"
+    if make_parser := getattr(importlib.import_module(module), "_parser", None):
+        make_parser().parse_args(words)
 
 
 def check_script(name, words):
@@ -63,13 +73,7 @@ def test_the_flags_of_its_commands(name, root, monkeypatch):
         elif launched and words[0] in ("bash", "sbatch"):
             check_script(words[launched[0]].removeprefix("launch/"), words[launched[0] + 1 :])
         elif words[:2] == ["python", "-m"] and words[2].startswith("prnet_jax"):
-            command, rest = words[2].removeprefix("prnet_jax").lstrip("."), words[3:]
-            if command == "main":
-                check_main(rest)
-            elif command in _PARSERS:
-                importlib.import_module(f"prnet_jax.{command}.__main__")._parser().parse_args(rest)
-            else:
-                assert importlib.util.find_spec(words[2]), words
+            check_command(words[2], words[3:])
 
 
 @pytest.mark.parametrize("name", FILES)
