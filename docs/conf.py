@@ -11,10 +11,21 @@ from sphinx.application import Sphinx
 from prnet_jax.__main__ import COMMANDS
 
 _ROOT = pathlib.Path(__file__).resolve().parents[1]
-# Pages that lie with what they are about: what is in docs/ only holds their place.
-_ELSEWHERE = {
-    f"data/{path.parent.name}": path for path in sorted(_ROOT.glob("datasets/*/README.md"))
-} | {"guides/launch": _ROOT / "launch" / "README.md"}
+_LINK = re.compile(r"\]\((?!\w+:|#|<)([^)#\s]+)(#[^)\s]*)?\)")
+
+
+def _elsewhere() -> dict[str, pathlib.Path]:
+    """Pages that lie with what they are about; in docs/ they say "This page is [...](...)."."""
+    found = {}
+    for page in _ROOT.glob("docs/**/*.md"):
+        text = page.read_text(encoding="utf-8")
+        if text.startswith("This page is ["):
+            name = page.relative_to(_ROOT / "docs").with_suffix("").as_posix()
+            found[name] = (page.parent / _LINK.search(text)[1]).resolve()
+    return found
+
+
+_ELSEWHERE = _elsewhere()
 
 project = "prnet_jax"
 author = "the prnet_jax maintainers"
@@ -68,15 +79,15 @@ def _take_from_elsewhere(app: Sphinx, page: str, source: list[str]) -> None:
 
     if page == "reference/commands":
         source[0] += "".join(map(_help, ("", *COMMANDS)))
-    source[0] = re.sub(r"\]\((?!\w+:|#|<)([^)#\s]+)(#[^)\s]*)?\)", link, source[0])
+    source[0] = _LINK.sub(link, source[0])
 
 
 def _help(command: str) -> str:
     """A section with what a command prints."""
     words = ["-m", f"prnet_jax.{command}", "--help"] if command else ["-m", "prnet_jax"]
-    done = subprocess.run([sys.executable, *words], cwd=_ROOT, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, *words], cwd=_ROOT, capture_output=True, check=True)
     title = " ".join(["python", *words[:2]])
-    said = done.stdout.strip().replace(f"{_ROOT}/", "")
+    said = done.stdout.decode().strip().replace(f"{_ROOT}/", "")
     return f"\n## {title}\n\n```text\n{said}\n```\n"
 
 
