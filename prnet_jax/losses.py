@@ -139,10 +139,10 @@ def infnet_loss(
 def region_loss(logits: jax.Array, target: jax.Array, valid: jax.Array | None = None) -> jax.Array:
     """BCE plus an IoU loss that gives pixels near the mask's border more weight, float [N].
 
-    The weight is w = 1 + 5 |m - g|, where m is the mean of the mask g over 31x31 pixels (zeros
+    The weight is `w = 1 + 5 |m - g|`, where m is the mean of the mask g over 31x31 pixels (zeros
     outside and where not valid), and the IoU loss is
-    1 - (sum(w p g) + 1) / (sum(w (p + g)) - sum(w p g) + 1). The original means to weight the BCE
-    too, but passes an option that PyTorch takes for "mean".
+    `1 - (sum(w p g) + 1) / (sum(w (p + g)) - sum(w p g) + 1)`. The original means to weight the
+    BCE too, but passes an option that PyTorch takes for "mean".
 
     Args:
         logits: float [N, H, W, 1].

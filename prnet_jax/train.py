@@ -44,7 +44,7 @@ def train_and_evaluate(
 
     Args:
         config: see `prnet_jax.config`.
-        workdir: the run directory, see the README's "Layout"; the same for all processes.
+        workdir: the run directory, see docs/runs.md; the same for all processes.
         stop: asked between steps and between batches of an evaluation, see
             `prnet_jax.preemption.Stop.reached`.
 

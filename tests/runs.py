@@ -51,15 +51,17 @@ def tiny_config(records: str | os.PathLike, **fields: Any) -> ml_collections.Con
 def tiny_flags(workdir: str | os.PathLike, records: str | os.PathLike, **fields: Any) -> list[str]:
     """The tiny run as flags of `python -m prnet_jax.main`; `fields` as for `tiny_fields`."""
 
+    fields = tiny_fields(records, **fields)
+    return ["--config=configs/prnet.py:quick", f"--workdir={workdir}", *flags_of(fields)]
+
+
+def flags_of(fields: dict[str, Any]) -> list[str]:
+    """Fields of a config as flags of `python -m prnet_jax.main`."""
+
     def text(value):
         return ",".join(map(str, value)) if isinstance(value, tuple) else value
 
-    fields = tiny_fields(records, **fields)
-    return [
-        "--config=configs/prnet.py:quick",
-        f"--workdir={workdir}",
-        *(f"--config.{name}={text(value)}" for name, value in fields.items()),
-    ]
+    return [f"--config.{name}={text(value)}" for name, value in fields.items()]
 
 
 def long_flags(workdir: str | os.PathLike, records: str | os.PathLike, **fields: Any) -> list[str]:

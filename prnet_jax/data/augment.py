@@ -35,17 +35,18 @@ def augment(
         image: float32 [N, H, W, C] in [0, 1], already windowed: 0 is air.
         mask: float32 {0, 1} [N, H, W, M]: M masks of the image.
         config: any of these fields; a missing one is 0, which is off.
-            flip_horizontal, flip_vertical: probability of exchanging left and right, or top and
-                bottom.
-            rotate_degrees: largest angle, in either direction, about the picture's centre.
-            scale: largest relative change of size: 0.1 gives 0.9 to 1.1.
-            shift: largest shift along each axis, as a fraction of that side.
-            elastic: largest displacement by a smooth random field, as a fraction of that side;
-                up to 1/16 the picture cannot fold over itself.
-            gamma: largest change of the exponent, in powers of two: 1 gives 1/2 to 2.
-            contrast: largest relative change about 0.5: 0.1 is a window 10 % wider or narrower.
-            brightness: largest amount added or subtracted: a shifted window.
-            noise: largest standard deviation of Gaussian noise.
+
+            * flip_horizontal, flip_vertical: probability of exchanging left and right, or top and
+              bottom.
+            * rotate_degrees: largest angle, in either direction, about the picture's centre.
+            * scale: largest relative change of size: 0.1 gives 0.9 to 1.1.
+            * shift: largest shift along each axis, as a fraction of that side.
+            * elastic: largest displacement by a smooth random field, as a fraction of that side;
+              up to 1/16 the picture cannot fold over itself.
+            * gamma: largest change of the exponent, in powers of two: 1 gives 1/2 to 2.
+            * contrast: largest relative change about 0.5: 0.1 is a window 10 % wider or narrower.
+            * brightness: largest amount added or subtracted: a shifted window.
+            * noise: largest standard deviation of Gaussian noise.
 
     Returns:
         image float32 [N, H, W, C] in [0, 1]; mask float32 {0, 1} [N, H, W, M]. Points from outside

@@ -1,4 +1,4 @@
-"""Files of every format as `Scan`s: NIfTI, DICOM, NumPy, PNG, TIFF and JPEG."""
+"""Files of every format as `Scan` objects: NIfTI, DICOM, NumPy, PNG, TIFF and JPEG."""
 
 import dataclasses
 import pathlib

@@ -129,7 +129,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the run's")
     weights = parser.add_argument_group("imported weights: as they were trained, and --window")
     add_weights_options(weights)
-    several = parser.add_argument_group("several processes, see the README")
+    several = parser.add_argument_group("several processes, see docs/guides/devices.md")
     several.add_argument("--distributed", choices=("auto", "off"), default="auto")
     several.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
     several.add_argument("--num-processes", type=int, metavar="N")

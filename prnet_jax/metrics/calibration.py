@@ -67,9 +67,9 @@ def reliability(prob: ArrayLike, target: ArrayLike, bins: int = BINS) -> dict[st
 def calibration_error(table: dict[str, np.ndarray]) -> float:
     """Expected calibration error (ECE) over pixels, in [0, 1], from a table of `reliability`.
 
-    The mean over all pixels of |mean probability - share of foreground| of their bin (Guo et al.,
-    ICML 2017, eq. 5, with the probability of foreground instead of the confidence). Most pixels are
-    easy background, so a small value alone says little: look at the diagram.
+    The mean over all pixels of `|mean probability - share of foreground|` of their bin (Guo et
+    al., ICML 2017, eq. 5, with the probability of foreground instead of the confidence). Most
+    pixels are easy background, so a small value alone says little: look at the diagram.
     """
     gap = np.abs(table["mean_prob"] - table["foreground"])
     return float(np.nansum(table["pixels"] * gap) / table["pixels"].sum())

@@ -113,7 +113,7 @@ def overlap(pred: ArrayLike, target: ArrayLike) -> dict[str, float]:
 
 
 def mae(prob: ArrayLike, target: ArrayLike) -> float:
-    """Mean absolute error, mean |P - G|, in [0, 1] (Zhou & Wang 2023, eq. 8).
+    """Mean absolute error, mean `|P - G|`, in [0, 1] (Zhou & Wang 2023, eq. 8).
 
     Args:
         prob: float in [0, 1], the probability of foreground, [H, W] or any other shape.

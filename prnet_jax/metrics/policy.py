@@ -11,7 +11,8 @@ policy                     image         IoU   DSC   SEN   PPV   surface Dice  d
 `penalise`                 missed        0     0     0     0     0             D
 `penalise`                 false_alarm   0     0     -     0     0             D
 `perfect_if_both_empty`    both_empty    1     1     1     1     1             0
-`perfect_if_both_empty`    otherwise as `penalise`
+`perfect_if_both_empty`    missed        0     0     0     0     0             D
+`perfect_if_both_empty`    false_alarm   0     0     -     0     0             D
 `skip_empty`               both_empty    -     -     -     -     -             -
 `skip_empty`               missed        0     0     0     -     0             -
 `skip_empty`               false_alarm   -     -     -     0     -             -

@@ -109,13 +109,15 @@ def paired_comparison(
         groups: [N], the patient of each image; None makes each image its own group.
 
     Returns:
-        mean_difference: the mean of a - b over images, which is the difference of the two means.
-        ci95_low, ci95_high: its `bootstrap_interval` over groups.
-        p_value: two-sided; 1 if all averages are zero, NaN with fewer than two groups.
-        effect_size: matched-pairs rank-biserial correlation (D. S. Kerby, "The simple difference
-            formula", Comprehensive Psychology 3, 2014) in [-1, 1]: 1 if a is larger in every
-            group, 0 if all averages are zero, NaN with fewer than two groups.
-        n_images, n_units, n_equal: the pairs, the groups, and the groups whose average is zero.
+        A dict of
+
+        * mean_difference: the mean of a - b over images, the difference of the two means.
+        * ci95_low, ci95_high: its `bootstrap_interval` over groups.
+        * p_value: two-sided; 1 if all averages are zero, NaN with fewer than two groups.
+        * effect_size: matched-pairs rank-biserial correlation (D. S. Kerby, "The simple difference
+          formula", Comprehensive Psychology 3, 2014) in [-1, 1]: 1 if a is larger in every
+          group, 0 if all averages are zero, NaN with fewer than two groups.
+        * n_images, n_units, n_equal: the pairs, the groups, and the groups whose average is zero.
 
     Raises:
         ValueError: lengths that differ.

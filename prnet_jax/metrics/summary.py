@@ -97,13 +97,15 @@ def summarize(rows: Iterable[Mapping], policy: str | EmptyPolicy = "penalise") -
         policy: the policy that the rows were scored under.
 
     Returns:
-        metrics: name -> mean, sd (ddof 1), median, q1, q3, ci95_low, ci95_high (see
-            `statistics.bootstrap_interval`) over the n scored images, None (JSON's null) where n
-            is too small; `left_out`, the number of images not scored; and `missed` and
-            `false_alarm`, which are the same for all metrics but belong beside every mean.
-        counts: n_images, both_empty, missed, false_alarm.
-        empty_policy, empty_rule: the policy's name and rule.
-        bootstrap: resamples, seed, unit ("patient" or "image") and the number of units.
+        A dict of
+
+        * metrics: name -> mean, sd (ddof 1), median, q1, q3, ci95_low, ci95_high (see
+          `statistics.bootstrap_interval`) over the n scored images, None (JSON's null) where n
+          is too small; `left_out`, the number of images not scored; and `missed` and
+          `false_alarm`, which are the same for all metrics but belong beside every mean.
+        * counts: n_images, both_empty, missed, false_alarm.
+        * empty_policy, empty_rule: the policy's name and rule.
+        * bootstrap: resamples, seed, unit ("patient" or "image") and the number of units.
 
     Raises:
         ValueError: a row that was scored under another policy.

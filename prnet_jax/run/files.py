@@ -1,6 +1,6 @@
 """The names of a run's files, and files that are written completely or not at all.
 
-A run directory is described in the README; every other module takes the names from here.
+A run directory is described in docs/runs.md; every other module takes the names from here.
 """
 
 import csv

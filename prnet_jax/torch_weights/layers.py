@@ -1,6 +1,6 @@
 """A Flax network compared with a PyTorch module, layer by layer.
 
-A difference is max |Flax - PyTorch| / max |PyTorch|.
+A difference is `max |Flax - PyTorch| / max |PyTorch|`.
 """
 
 import dataclasses

@@ -1,0 +1,53 @@
+"""Draws the picture of the README: a slice, its mask, a network's prediction.
+
+    python docs/pictures/overview.py RUN_OR_WEIGHTS [INDEX]
+
+INDEX is that of a generated slice; those from 264 on are in no split of the data set.
+"""
+
+import pathlib
+import sys
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+import prnet_jax
+from prnet_jax.data.preprocess import window
+from prnet_jax.datasets.lung_phantom.phantom import make_slice
+from prnet_jax.figures.slices import PRED_COLOUR, TARGET_COLOUR, inner_contour
+
+SIZE = 256  # pixels of a panel, and of the slice
+GAP, LINE = 8, 24
+TINT = 0.25
+
+
+def tinted(grey: np.ndarray, mask: np.ndarray, colour: tuple[int, int, int]) -> np.ndarray:
+    """A slice, uint8 [H, W], with the mask tinted and outlined; uint8 [H, W, 3]."""
+    picture = np.repeat(grey[..., None], 3, axis=2).astype(np.float32)
+    picture[mask] = (1 - TINT) * picture[mask] + TINT * np.array(colour)
+    picture[inner_contour(mask, 1)] = colour
+    return picture.astype(np.uint8)
+
+
+def draw(network: str, index: int, path: pathlib.Path) -> None:
+    made = make_slice(index, size=SIZE)
+    pred = prnet_jax.load(network).predict(made.hu).mask
+    grey = (255 * window(made.hu.astype(np.float32), -1000, 400)).astype(np.uint8)
+    panels = [
+        ("CT", np.repeat(grey[..., None], 3, axis=2)),
+        ("mask", tinted(grey, made.lung, TARGET_COLOUR)),
+        ("prediction", tinted(grey, pred, PRED_COLOUR)),
+    ]
+    sheet = Image.new("RGB", (3 * SIZE + 2 * GAP, SIZE + LINE), "white")
+    write, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
+    for place, (title, panel) in enumerate(panels):
+        left = place * (SIZE + GAP)
+        write.text((left + SIZE // 2, LINE // 2), title, "black", font, anchor="mm")
+        sheet.paste(Image.fromarray(panel), (left, LINE))
+    sheet.save(path, optimize=True)
+
+
+if __name__ == "__main__":
+    network, *index = sys.argv[1:]
+    out = pathlib.Path(__file__).with_name("overview.png")
+    draw(network, int(index[0]) if index else 264, out)
