@@ -32,7 +32,7 @@ def make_program(config: ml_collections.ConfigDict, flips: bool = False):
         # TPUs have no float64; elsewhere a rounding error here would be 30 times as large in the
         # probability.
         images = jax.lax.platform_dependent(slices, tpu=plain, default=precise)
-        _, prob = steps.logits_and_prob(model, _nested(weights), images, flips)
+        _, prob = steps.logits_and_prob(model, nested(weights), images, flips)
         return from_square(prob[..., 0], slices.shape[1:], data.resize)
 
     return program
@@ -72,6 +72,18 @@ def flat_weights(variables: Mapping[str, Any]) -> dict[str, np.ndarray]:
     return {"/".join(key.key for key in path): np.asarray(leaf) for path, leaf in leaves}
 
 
+def nested(weights: Mapping[str, Any]) -> dict[str, Any]:
+    """The variables that `flat_weights` made flat."""
+    variables: dict[str, Any] = {}
+    for name, array in weights.items():
+        *folders, last = name.split("/")
+        place = variables
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[last] = array
+    return variables
+
+
 def _as_seen(data: ml_collections.ConfigDict, dtype: str, slices: jax.Array) -> jax.Array:
     """[N, H, W] -> what the network sees, float32 [N, S, S, 1] in 0..1, computed in `dtype`."""
     low, high = data.window_hu
@@ -89,14 +101,3 @@ def _float64() -> contextlib.AbstractContextManager:
     from jax.experimental import enable_x64  # until jax 0.8
 
     return enable_x64()
-
-
-def _nested(weights: Mapping[str, Any]) -> dict[str, Any]:
-    variables: dict[str, Any] = {}
-    for name, array in weights.items():
-        *folders, last = name.split("/")
-        place = variables
-        for folder in folders:
-            place = place.setdefault(folder, {})
-        place[last] = array
-    return variables
