@@ -74,6 +74,18 @@ def write_export(
     if path.suffix != _SUFFIX:
         raise InputError(f"an exported program is called *{_SUFFIX}, found {path}")
     program = _serialized(export_program(config, weights, about["flips"]))
+    write_files(path, program, config, weights, about, released)
+
+
+def write_files(
+    path: pathlib.Path,
+    program: bytes,
+    config: ml_collections.ConfigDict,
+    weights: Mapping[str, np.ndarray],
+    about: Mapping[str, Any],
+    released: datetime.date | None = None,
+) -> None:
+    """Writes a program that is serialized, and what lies beside it; arguments of `write_export`."""
     packed = io.BytesIO()
     np.savez(packed, allow_pickle=False, **weights)
     contents = {path.name: program, path.with_suffix(".npz").name: packed.getvalue()}
