@@ -2,11 +2,13 @@
 
 import re
 
+import flax
 import jax
 import numpy as np
 import optax
 import pytest
 from flax import errors, nnx
+from packaging.version import Version
 
 from prnet_jax import steps
 from prnet_jax.config import make_config
@@ -42,10 +44,9 @@ def assert_equal(network, variables, **tolerance):
         )
 
 
-def test_same_weights_same_output_and_the_same_step_of_training(page, config):
+def test_same_weights_and_same_output(page, config):
     model = steps.make_model(config)
     variables, image = noise(model, (2, 64, 64, 1))
-    mask = (image > 0.1).astype(np.float32)
     network, set_variables = page["network"], page["set_variables"]
     before = network(image, train=False)
     set_variables(network, variables)
@@ -56,6 +57,18 @@ def test_same_weights_same_output_and_the_same_step_of_training(page, config):
 
     with pytest.raises(errors.ModifyScopeVariableError):
         network(image, train=True)
+
+
+@pytest.mark.skipif(
+    Version(flax.__version__) < Version("0.12"),
+    reason="ToNNX of flax 0.11 loses parameters that lie beside running statistics",
+)
+def test_the_same_step_of_training(page, config):
+    model = steps.make_model(config)
+    variables, image = noise(model, (2, 64, 64, 1))
+    mask = (image > 0.1).astype(np.float32)
+    network = page["network"]
+    page["set_variables"](network, variables)
 
     optimizer = optax.sgd(0.01, momentum=0.9)
     step = steps.make_train_step(config, model, optimizer, optax.constant_schedule(0.01))

@@ -87,7 +87,7 @@ def write_files(
 ) -> None:
     """Writes a program that is serialized, and what lies beside it; arguments of `write_export`."""
     packed = io.BytesIO()
-    np.savez(packed, allow_pickle=False, **weights)
+    np.savez(packed, **weights)
     contents = {path.name: program, path.with_suffix(".npz").name: packed.getvalue()}
     path.parent.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
