@@ -10,6 +10,7 @@ import jax.export
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from flax import linen as nn
 
 from prnet_jax import steps
 from prnet_jax.errors import InputError
@@ -25,7 +26,7 @@ def make_program(config: ml_collections.ConfigDict, flips: bool = False):
     was trained on, all finite; `prob` float32 [N, H, W] in 0..1. Windowing, resizing as the network
     was trained, and resizing back are inside.
     """
-    model, data = steps.make_model(config), config.dataset
+    model, data = _portable(steps.make_model(config)), config.dataset
     precise, plain = (functools.partial(_as_seen, data, dtype) for dtype in ("float64", "float32"))
 
     def program(weights, slices):
@@ -62,7 +63,7 @@ def export_program(
             raise
         raise InputError(
             f"{config.model.name} as it is set calls kernels that no other version of JAX is "
-            "sure to read: export it with dense attention"
+            f"sure to read: {str(error).splitlines()[0]}"
         ) from None
 
 
@@ -82,6 +83,14 @@ def nested(weights: Mapping[str, Any]) -> dict[str, Any]:
             place = place.setdefault(folder, {})
         place[last] = array
     return variables
+
+
+def _portable(model: nn.Module) -> nn.Module:
+    """The network without cuDNN's attention, which is no stable part of JAX's programs."""
+    half = model.dtype != jnp.float32
+    if half and getattr(model, "attention", None) in ("auto", "cudnn"):
+        return model.clone(attention="blockwise")  # the same values
+    return model
 
 
 def _as_seen(data: ml_collections.ConfigDict, dtype: str, slices: jax.Array) -> jax.Array:

@@ -166,13 +166,27 @@ def test_every_custom_call_is_stable(exported):
     assert set(re.findall(r"custom_call @([\w.]+)", module)) <= STABLE
 
 
+def test_cudnns_attention_is_replaced(tiny_config):
+    """It is for half precision; here there is no GPU, so that the network would refuse it."""
+    tiny_config.dtype, tiny_config.model.attention = "bfloat16", "cudnn"
+    model = steps.make_model(tiny_config)
+    with pytest.raises(InputError, match="attention 'cudnn' needs"):
+        jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 32, 32, 1)), train=False))
+    model = model.clone(attention="dense")
+    variables = jax.eval_shape(
+        lambda: model.init(jax.random.key(0), np.zeros((1, 32, 32, 1), np.float32), train=False)
+    )
+    weights = program.flat_weights(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), variables))
+    assert program.export_program(tiny_config, weights).platforms == ("cpu", "cuda", "tpu")
+
+
 def test_what_no_other_jax_may_read_is_refused(tiny_config, monkeypatch):
     def unstable(model, variables, image, flips):
         call = jax.ffi.ffi_call("ours_alone", jax.ShapeDtypeStruct(image.shape, image.dtype))
         return image, call(image)
 
     monkeypatch.setattr(steps, "logits_and_prob", unstable)
-    with pytest.raises(InputError, match="export it with dense attention"):
+    with pytest.raises(InputError, match="no other version of JAX is sure to read"):
         program.export_program(tiny_config, {"scale": np.ones(1, np.float32)})
 
 

@@ -4,25 +4,35 @@ import sys
 import types
 
 import jax
+import ml_collections
 import numpy as np
 import pytest
 
 from prnet_jax import steps
-from prnet_jax.config import make_config
 from prnet_jax.errors import InputError, RunError
 from prnet_jax.export import folder, onnx
 from prnet_jax.export.program import flat_weights
-from prnet_jax.models import list_models
+from prnet_jax.models import list_models, model_fields
 
 
 def narrow(name):
     """The config and initial weights of a network of few channels, at 64x64."""
-    config = make_config(name, "quick")
-    config.dataset.image_size = 64
-    count = len(config.model.widths)
-    config.model.widths = (4, 4, 8, 8, 8)[:count] if name != "infnet" else (8,) * count
-    if "channels_per_group" in config.model:
-        config.model.channels_per_group = 4
+    fields = model_fields(name)
+    count = len(fields["widths"])
+    fields["widths"] = (8,) * count if name == "infnet" else (4, 4, 8, 8, 8)[:count]
+    if name == "infnet":
+        fields |= {"blocks": (1, 1, 1, 1), "channels": 4}
+    if "channels_per_group" in fields:
+        fields["channels_per_group"] = 4
+    # Not by prnet_jax.config, which imports more than jax2onnx's environment has.
+    config = ml_collections.ConfigDict(
+        {
+            "model": {**fields, "name": name},
+            "dataset": {"image_size": 64, "window_hu": (-1000.0, 400.0), "resize": "pad"},
+            "dtype": "float32",
+            "threshold": 0.5,
+        }
+    )
     image = np.zeros((1, 64, 64, 1), np.float32)
     variables = steps.make_model(config).init(jax.random.key(0), image, train=False)
     return config, flat_weights(variables)
