@@ -15,6 +15,6 @@ def __getattr__(name: str) -> Any:
     """Imports on first use, since JAX takes a while."""
     if name != "load":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from prnet_jax.predictor import load
+    from prnet_jax.loading import load
 
     return load

@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "writes masks of your CT: files, folders, DICOM series",
     "evaluate": "scores a run on any split of any data set",
     "compare": "sets evaluated runs side by side: tables, tests and a page",
+    "export": "writes a network as one program that runs with JAX alone, or in ONNX",
     "torch_weights": "moves weights between PyTorch and Flax",
     "models": "lists the networks, or the parameters of one",
     "scaling": "what devices send each other in a training step",

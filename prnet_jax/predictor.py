@@ -5,6 +5,7 @@ What a training validates with, what evaluation scores and what `prnet_jax.load`
 """
 
 import dataclasses
+import datetime
 import itertools
 import os
 import pathlib
@@ -24,6 +25,9 @@ from prnet_jax.data.pipeline import Slices, eval_batches, step_arrays
 from prnet_jax.data.scan import AXES
 from prnet_jax.data.volumes import read_as_trained
 from prnet_jax.errors import InputError, Stopped
+from prnet_jax.export.folder import check_new, write_export
+from prnet_jax.export.origin import origin_of
+from prnet_jax.export.program import flat_weights
 from prnet_jax.progress import progress
 from prnet_jax.run import files
 from prnet_jax.run.directory import read_run
@@ -59,6 +63,8 @@ class Predictor:
         mesh: the devices.
         unit: "HU" or "grey", what the network was trained on.
         seen: what the images of its training looked like, of `Appearance.facts`; {} if unknown.
+        flips: whether the step averages over an image and its mirror images.
+        source: the run or the weights that it was loaded from, if any.
     """
 
     config: ml_collections.ConfigDict
@@ -67,6 +73,8 @@ class Predictor:
     mesh: Mesh
     unit: str
     seen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    flips: bool = False
+    source: pathlib.Path | None = None
 
     def with_variables(self, variables: Any) -> Self:
         """The same compiled network with other weights."""
@@ -177,6 +185,22 @@ class Predictor:
         warnings = [*scan.notes, *self.doubts(volume, scan.spacing_mm)]
         return self._prediction(scan.as_stored(prob), warnings)
 
+    def export(self, path: str | os.PathLike, released: datetime.date | None = None) -> None:
+        """Writes one program that predicts slices of any size without this package.
+
+        Args:
+            path: a new file *.stablehlo; its weights and its description lie beside it.
+            released: the day of this jaxlib's release, if it is known.
+
+        Raises:
+            InputError: there is such a file, or `flatbuffers` is not installed.
+        """
+        about = {"unit": self.unit, "flips": self.flips, "seen": dict(self.seen)}
+        about |= origin_of(self.source) if self.source else {}
+        path = pathlib.Path(path)
+        check_new(path)
+        write_export(path, self.config, flat_weights(self.variables), about, released)
+
     def _predict_volume(self, volume: np.ndarray) -> np.ndarray:
         """[D, H, W] -> its probability."""
         prob = np.empty(volume.shape, np.float32)
@@ -263,6 +287,7 @@ def make_predictor(
         variables=sharding.replicate(mesh, variables),
         mesh=mesh,
         unit=unit,
+        flips=flips,
     )
 
 
@@ -299,7 +324,7 @@ def load(
     batch_size = batch_size or config.eval_batch_size
     config.eval_batch_size = -(-batch_size // mesh.size) * mesh.size
     made = make_predictor(config, variables, mesh, unit, flips)
-    return dataclasses.replace(made, seen=seen)
+    return dataclasses.replace(made, seen=seen, source=path)
 
 
 def _as_volume(array: np.ndarray, axes: str) -> np.ndarray:

@@ -184,6 +184,26 @@ def make_train_step(
     return train_step
 
 
+def logits_and_prob(
+    model: nn.Module, variables: dict[str, Any], image: jax.Array, flips: bool = False
+) -> tuple[jax.Array, jax.Array]:
+    """The logits of images [N, H, W, C] in 0..1, and their probability; both float32.
+
+    With `flips` the probability is the mean over the image and its three mirror images (left-right,
+    top-bottom, both), each flipped back. The logits are those of the image itself.
+    """
+
+    def logits_of(image):
+        return model.apply(variables, image, train=False).astype(jnp.float32)
+
+    logits = logits_of(image)
+    probs = [nn.sigmoid(logits)]
+    for axes in ((2,), (1,), (1, 2)) if flips else ():
+        mirrored = logits_of(jnp.flip(image, axes))
+        probs.append(jnp.flip(nn.sigmoid(mirrored), axes))
+    return logits, jnp.mean(jnp.stack(probs), axis=0)
+
+
 def make_eval_step(
     config: ml_collections.ConfigDict, model: nn.Module, flips: bool = False
 ) -> Callable[[dict[str, Any], Batch], dict[str, jax.Array]]:
@@ -192,23 +212,13 @@ def make_eval_step(
     The batch holds `image`, `mask` and perhaps `valid` as for training, and `index` [N] int32, the
     image's place in its split, -1 for those that fill the batch. The results are `index`; `prob`
     [N, H, W] float32; `loss` [N] float32; and `tp`, `fp`, `fn`, `tn` [N] int32, valid pixels at
-    `config.threshold`.
-
-    With `flips` the probability is the mean over the image and its three mirror images (left-right,
-    top-bottom, both), each flipped back. The loss is still that of the image itself.
+    `config.threshold`. `flips` as for `logits_and_prob`; the loss is that of the image itself.
     """
     config = ml_collections.FrozenConfigDict(config)
 
     def eval_step(variables, batch):
-        def logits_of(image):
-            return model.apply(variables, image, train=False).astype(jnp.float32)
-
-        logits = logits_of(batch["image"])
-        probs = [nn.sigmoid(logits)]
-        for axes in ((2,), (1,), (1, 2)) if flips else ():
-            mirrored = logits_of(jnp.flip(batch["image"], axes))
-            probs.append(jnp.flip(nn.sigmoid(mirrored), axes))
-        prob = jnp.mean(jnp.stack(probs), axis=0)[..., 0]
+        logits, prob = logits_and_prob(model, variables, batch["image"], flips)
+        prob = prob[..., 0]
         mask, valid = batch["mask"], batch.get("valid")
         loss = bce_dice(logits, mask, config.bce_weight, config.dice_weight, valid)
         valid = None if valid is None else valid[..., 0]

@@ -6,7 +6,8 @@ import jax
 from flax import linen as nn
 
 from prnet_jax.models.attention_unet import gated_decoder_maps
-from prnet_jax.models.layers import BatchNorm, Conv, Dtype, check_image, upsample_corner_aligned
+from prnet_jax.models.layers import BatchNorm, Conv, Dtype, check_image
+from prnet_jax.models.resample import upsample_corner_aligned
 
 
 class AwsNet(nn.Module):

@@ -5,6 +5,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from prnet_jax.errors import InputError
@@ -14,9 +15,9 @@ from prnet_jax.models.layers import (
     Dtype,
     ModuleDef,
     check_image,
-    upsample_corner_aligned,
 )
 from prnet_jax.models.res2net import Res2Net
+from prnet_jax.models.resample import linear_weights, resample, upsample_corner_aligned
 
 # The backbone's classifier is in every PyTorch state_dict, but no forward pass uses it.
 UNUSED_TORCH = {"resnet.fc.weight": (1000, 2048), "resnet.fc.bias": (1000,)}
@@ -199,12 +200,14 @@ def _reverse_attention(
 def resize(x: jax.Array, factor: float) -> jax.Array:
     """Bilinear with half-pixel centres and two taps, like torch's; float32 or better.
 
-    JAX smooths by default when it scales down; torch does not.
+    By matrices: `jax.image.resize` smooths by default, and for jax2onnx its batch must be known.
     """
-    precise = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    n, h, w, c = x.shape
-    shape = (n, int(h * factor), int(w * factor), c)
-    return jax.image.resize(precise, shape, "bilinear", antialias=False).astype(x.dtype)
+
+    def weights(old):
+        new = int(old * factor)
+        return linear_weights(np.clip((np.arange(new) + 0.5) * (old / new) - 0.5, 0, old - 1), old)
+
+    return resample(x, *map(weights, x.shape[1:3]))
 
 
 NETWORK = InfNet

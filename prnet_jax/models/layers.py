@@ -14,7 +14,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
@@ -235,24 +234,12 @@ class AttentionGate(nn.Module):
 
 def max_pool(x: jax.Array) -> jax.Array:
     """2x2 with stride 2. An odd last row or column is dropped, as in torch."""
-    return nn.max_pool(x, (2, 2), (2, 2))
+    return nn.max_pool(x, window_shape=(2, 2), strides=(2, 2))
 
 
 def upsample_nearest(x: jax.Array, factor: int = 2) -> jax.Array:
     """Repeats every pixel `factor` times along H and W."""
     return x.repeat(factor, axis=1).repeat(factor, axis=2)
-
-
-def upsample_corner_aligned(x: jax.Array, factor: int = 2) -> jax.Array:
-    """Bilinear upsampling that keeps the corner pixels' centres: torch's `align_corners=True`.
-
-    JAX has no such option, so this multiplies by two small matrices, in float32 or better.
-    """
-    precise = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    rows, columns = (_corner_aligned(side, factor * side, precise.dtype) for side in x.shape[1:3])
-    high = jax.lax.Precision.HIGHEST
-    precise = jnp.einsum("ah,nhwc->nawc", rows, precise, precision=high)
-    return jnp.einsum("bw,nawc->nabc", columns, precise, precision=high).astype(x.dtype)
 
 
 def pad_to(x: jax.Array, like: jax.Array) -> jax.Array:
@@ -292,13 +279,6 @@ def check_image(
             f"{network} needs sides divisible by {divisor}, found {h}x{w}: "
             f"the nearest is {near[0]}x{near[1]}"
         )
-
-
-def _corner_aligned(old: int, new: int, dtype: Dtype) -> jax.Array:
-    """[new, old]: the weights of linear interpolation with fixed end points."""
-    position = np.arange(new) * ((old - 1) / max(new - 1, 1))
-    weights = np.maximum(1 - np.abs(position[:, None] - np.arange(old)), 0)
-    return jnp.asarray(weights, dtype)
 
 
 def _add_bias(x: jax.Array, bias: jax.Array) -> jax.Array:

@@ -149,7 +149,7 @@ class PRNet(nn.Module):
         for s in stages:
             x = residual_block(self.widths[s], name=f"encoder.{s}")(x)
             skips.append(x)
-            x = nn.avg_pool(x, (2, 2), (2, 2))
+            x = nn.avg_pool(x, window_shape=(2, 2), strides=(2, 2))
 
         x = enhancement(self.enhance_width or self.widths[-1], name="enhance")(x, train)
         for s in self.enhance_skips:

@@ -55,7 +55,7 @@ class Res2Block(nn.Module):
 
         if self.stage:
             side = (self.stride, self.stride)
-            x = nn.avg_pool(x, side, side) if self.stride > 1 else x
+            x = nn.avg_pool(x, window_shape=side, strides=side) if self.stride > 1 else x
             x = conv_norm(x, EXPANSION * self.planes, 1, "downsample.1", "downsample.2")
         return nn.relu(x + y)
 
@@ -91,7 +91,8 @@ class Res2Net(nn.Module):
         ):
             x = self.conv(features, stride=stride, use_bias=False, name=conv)(x)
             x = nn.relu(self.norm(name=norm)(x, train))
-        x = nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        # After a ReLU no padding exceeds what it surrounds.
+        x = nn.max_pool(_pad(x), window_shape=(3, 3), strides=(2, 2))
 
         block = partial(Res2Block, base_width=self.base_width, conv=self.conv, norm=self.norm)
         maps = []
@@ -106,5 +107,9 @@ class Res2Net(nn.Module):
 
 def average_pool(x: jax.Array, stride: int) -> jax.Array:
     """3x3, padded with zeros that count: every sum is divided by nine, as in the reference."""
-    pads = ((1, 1), (1, 1))
-    return nn.avg_pool(x, (3, 3), (stride, stride), padding=pads, count_include_pad=True)
+    return nn.avg_pool(_pad(x), window_shape=(3, 3), strides=(stride, stride))
+
+
+def _pad(x: jax.Array) -> jax.Array:
+    """A border of zeros. Pooling's own padding is no string, and jax2onnx takes nothing else."""
+    return jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))

@@ -15,8 +15,8 @@ from prnet_jax.models.layers import (
     check_image,
     max_pool,
     pad_to,
-    upsample_corner_aligned,
 )
+from prnet_jax.models.resample import upsample_corner_aligned
 
 
 class UNet(nn.Module):

@@ -12,8 +12,8 @@ from prnet_jax.models.layers import (
     Dtype,
     check_image,
     max_pool,
-    upsample_corner_aligned,
 )
+from prnet_jax.models.resample import upsample_corner_aligned
 
 
 class UNetPlusPlus(nn.Module):

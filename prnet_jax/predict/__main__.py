@@ -86,7 +86,8 @@ def _parser() -> argparse.ArgumentParser:
         "--weights",
         type=pathlib.Path,
         metavar="FILE",
-        help="of PyTorch weights, or a folder of prnet_jax.torch_weights import",
+        help="of PyTorch weights, a program of prnet_jax.export, or a folder of "
+        "prnet_jax.torch_weights import",
     )
     parser.add_argument(
         "--threshold", type=float, metavar="T", help="of the probability (default: the run's)"

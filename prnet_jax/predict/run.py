@@ -113,9 +113,12 @@ def _mean_probabilities(
     predictors: Sequence[Predictor], slices: Iterable[np.ndarray], options: Options
 ) -> Iterator[np.ndarray]:
     """The probability of every slice, averaged over the networks."""
-    compute = tiled_probabilities if options.tile else Predictor.probabilities
     streams = itertools.tee(slices, len(predictors))
-    for found in zip(*map(compute, predictors, streams), strict=True):
+    results = (
+        tiled_probabilities(one, stream) if options.tile else one.probabilities(stream)
+        for one, stream in zip(predictors, streams, strict=True)
+    )
+    for found in zip(*results, strict=True):
         yield found[0] if len(found) == 1 else np.mean(found, axis=0)
 
 

@@ -4,8 +4,8 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from prnet_jax import predictor
 from prnet_jax.errors import InputError
+from prnet_jax.loading import load
 from prnet_jax.predict.options import Options
 from prnet_jax.predict.report import digest_of_weights
 from prnet_jax.predictor import Predictor
@@ -26,8 +26,7 @@ def load_all(
         InputError: one cannot be loaded, or they were trained on different units.
     """
     predictors = [
-        predictor.load(path, flips=options.flips, batch_size=options.batch_size, **weights)
-        for path in paths
+        load(path, flips=options.flips, batch_size=options.batch_size, **weights) for path in paths
     ]
     units = {one.unit for one in predictors}
     if len(units) > 1:

@@ -1,0 +1,1 @@
+"""A trained network as one program that runs anywhere: StableHLO with the preprocessing inside."""
