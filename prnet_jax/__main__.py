@@ -9,6 +9,7 @@ COMMANDS = {
     "compare": "sets evaluated runs side by side: tables, tests and a page",
     "torch_weights": "moves weights between PyTorch and Flax",
     "models": "lists the networks, or the parameters of one",
+    "benchmark": "speed and memory beside PyTorch in the same run",
     "scaling": "what devices send each other in a training step",
 }
 

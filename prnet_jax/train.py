@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import ml_collections
 from jax.sharding import Mesh
 
-from prnet_jax import benchmark, optim, processes, report, sharding, steps
+from prnet_jax import optim, processes, report, sharding, steps
+from prnet_jax.benchmark import estimate
 from prnet_jax.config import check_config
 from prnet_jax.data.pipeline import (
     Slices,
@@ -233,7 +234,7 @@ def _warn_if_long(
     n, size = config.batch_size, config.dataset.image_size
     image = jax.ShapeDtypeStruct((n, size, size, 1), jnp.float32)
     batch = {"image": image, "mask": image, "draw": jax.ShapeDtypeStruct((n,), jnp.int32)}
-    hours = benchmark.cpu_hours(train_step, (state, batch), total_steps)
+    hours = estimate.cpu_hours(train_step, (state, batch), total_steps)
     if hours > _LONG_HOURS:
         print(
             f"No accelerator was found: this will take about {hours:.0f} hours. For a run of about "

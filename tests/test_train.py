@@ -44,7 +44,7 @@ def straight(tiny, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_estimate(monkeypatch):
     """`straight` estimates how long it will take; the other runs need not."""
-    monkeypatch.setattr(train.benchmark, "cpu_hours", lambda *_: 0.0)
+    monkeypatch.setattr(train.estimate, "cpu_hours", lambda *_: 0.0)
 
 
 def test_a_run_leaves_what_it_should(straight, tiny, capsys):
