@@ -33,6 +33,7 @@ from prnet_jax.run.begin import begin
 from prnet_jax.run.checkpoint import Checkpoints
 from prnet_jax.run.initial import initial_variables, start_from
 from prnet_jax.run.log import open_writer, read_metrics
+from prnet_jax.run.profile import Profile
 from prnet_jax.run.session import Session, new_clock
 from prnet_jax.working import working
 
@@ -110,6 +111,7 @@ def train_and_evaluate(
         with (
             open_writer(workdir, start or None, clock["epochs"]) as writer,
             progress(total_steps, initial=start, desc="train", doing="compiling") as bar,
+            Profile(config.profile_steps, workdir / files.PROFILE, bar.write) as profile,
         ):
             session = Session(config, state, clock, checkpoints, writer, bar)
             try:
@@ -123,6 +125,7 @@ def train_and_evaluate(
                     # Not asked before there is anything to save: until then a signal ends the run.
                     if (session.step > start or jax.process_count() > 1) and stop():
                         raise Stopped
+                    profile.between_steps(session.step, session.state)
                     batch = next(batches)
                     arrays = sharding.shard_batch(mesh, step_arrays(batch))
                     session.state, results = train_step(session.state, arrays)

@@ -17,6 +17,7 @@ PROVENANCE = "provenance.json"
 METRICS = "metrics.jsonl"
 CURVES = "curves.png"
 EVENTS = "events"  # TensorBoard's
+PROFILE = "profile"  # traces of training steps, TensorBoard's too
 CHECKPOINTS = "checkpoints"  # one folder for each step
 INTERIM = "interim"  # likewise, between the ends of epochs
 DAMAGED = "damaged"  # checkpoints that were set aside
