@@ -9,9 +9,8 @@ from prnet_jax.models import list_models
 
 DTYPES = ("float32", "bfloat16")
 PEERS = ("torch", "torch-compile")
-# The first three need jax, flax, optax and numpy alone.
+# Train, infer and attention need jax, flax, optax and numpy alone.
 PARTS = ("train", "infer", "attention", "predict", "data", "evaluate", "startup", "growth")
-BESIDE_PEERS = ("train", "infer", "attention")
 LEAST_REPETITIONS = 7
 
 

@@ -12,10 +12,19 @@ import jax.numpy as jnp
 from prnet_jax import compiler, optim, sharding, steps
 from prnet_jax.benchmark import machine
 from prnet_jax.benchmark.ceilings import ceilings
-from prnet_jax.benchmark.task import CLIP_NORM, LEARNING_RATE, WEIGHT_DECAY, Task, example
+from prnet_jax.benchmark.task import (
+    CLIP_NORM,
+    LEARNING_RATE,
+    WEIGHT_DECAY,
+    Task,
+    attention_example,
+    example,
+)
 from prnet_jax.models import create_model
+from prnet_jax.models.attend import attend
 
 Run = Callable[[int], None]
+_INSTALLED = ("predict", "data", "evaluate")
 _LIBRARIES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
@@ -35,7 +44,12 @@ def begin(task: Task, side: str) -> tuple[Run, dict[str, Any]]:
     compiler.disable_ynn()
     if task.devices:
         jax.config.update("jax_num_cpu_devices", task.devices)
-    makers = {"ceilings": ceilings, "train": _train, "infer": _infer}
+    if task.part in _INSTALLED:
+        # Imported here: the other parts run without what it imports.
+        from prnet_jax.benchmark import installed
+
+        return getattr(installed, task.part)(task)
+    makers = {"ceilings": ceilings, "train": _train, "infer": _infer, "attention": _attention}
     return makers[task.part](task)
 
 
@@ -131,5 +145,29 @@ def _infer(task: Task) -> tuple[Run, dict[str, Any]]:
         for _ in range(calls):
             logits = program(variables, image)
         logits.block_until_ready()
+
+    return run, facts
+
+
+def _attention(task: Task) -> tuple[Run, dict[str, Any]]:
+    """Forward and backward pass; operations are those of the dense form, whichever is measured."""
+    arrays = [jnp.asarray(array, jnp.dtype(task.dtype)) for array in attention_example(task)]
+
+    def both(implementation):
+        def loss(q, k, v):
+            out = attend(q, k, v, implementation=implementation)
+            return jnp.square(out.astype(jnp.float32)).sum()
+
+        return jax.jit(jax.grad(loss, (0, 1, 2)))
+
+    program, facts = compiled_and_counted(both(task.variant), *arrays)
+    # XLA counts the body of a loop once.
+    facts["gflop"] = both("dense").lower(*arrays).cost_analysis()["flops"] / 1e9
+    facts["gbytes"] = None
+
+    def run(calls):
+        for _ in range(calls):
+            gradients = program(*arrays)
+        jax.block_until_ready(gradients)
 
     return run, facts

@@ -9,11 +9,12 @@ from prnet_jax.benchmark.compare import Measured
 from prnet_jax.benchmark.task import Task
 from prnet_jax.benchmark.timing import paired_ratio
 
-_PEER_FACTS = ("first_call_s", "idle_cores")
+_PEER_FACTS = ("first_call_s", "busy_cores", "idle_cores")
 _FACTS = ("program_mib", "compile_s", *_PEER_FACTS)
 _TABLE = (
     # title, field, format
     ("part", "part", "{}"),
+    ("variant", "variant", "{}"),
     ("model", "model", "{}"),
     ("batch", "batch", "{}"),
     ("size", "size", "{}"),
@@ -67,11 +68,14 @@ def make_row(
         "peak_mib": facts.get("peak_mib"),
         "gflop": facts.get("gflop"),
         "of_ceiling": _share(facts.get("gflop"), timing.median, ceilings["matmul_gflop_s"]),
+        "variant": task.variant,
         "fields": dict(task.fields),
+        "slices": task.slices,
+        "devices": task.devices or 1,
         "ours_low_ms": low,
         "ours_high_ms": high,
         "repetitions": len(timing.ms),
-        "images_per_s": facts.get("images", task.batch) * 1000 / timing.median,
+        "images_per_s": facts.get("images", task.batch) * 1000 / timing.median or None,
         "gbytes": facts.get("gbytes"),
         "of_copy_ceiling": _share(facts.get("gbytes"), timing.median, ceilings["copy_gb_s"]),
         **{name: facts.get(name) for name in _FACTS},
@@ -92,7 +96,8 @@ def _share(giga: float | None, ms: float, giga_per_s: float) -> float | None:
 
 def line(row: Mapping[str, Any]) -> str:
     """A row for a person, while others are still measured."""
-    text = f"{row['part']} {row['model']}: {row['ours_ms']:.4g} ms"
+    what = filter(None, (row["part"], row["variant"], row["model"]))
+    text = f"{' '.join(what)}: {row['ours_ms']:.4g} ms"
     if row["peer"]:
         text += f", {row['peer']} {row['peer_ms']:.4g} ms, ratio {row['ratio']:.2f}"
     return text
@@ -111,7 +116,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
         "| " + " | ".join(title for title, _, _ in _TABLE) + " |",
         "|"
         + "".join(
-            "---|" if field in ("part", "model", "dtype", "peer") else "--:|"
+            "---|" if field in ("part", "variant", "model", "dtype", "peer") else "--:|"
             for _, field, _ in _TABLE
         ),
     ]
@@ -122,4 +127,4 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _cell(value: Any, form: str) -> str:
-    return "-" if value is None else form.format(value)
+    return "-" if value in (None, "") else form.format(value)

@@ -2,13 +2,15 @@
 
 import datetime
 import os
+import pathlib
 import sys
-from collections.abc import Iterator
+import tempfile
 from typing import Any
 
-from prnet_jax.benchmark import rows
-from prnet_jax.benchmark.choices import BESIDE_PEERS, Choices
+from prnet_jax.benchmark import growth, rows
+from prnet_jax.benchmark.choices import Choices
 from prnet_jax.benchmark.compare import compare
+from prnet_jax.benchmark.plan import Comparison, Plan, ours
 from prnet_jax.benchmark.side import Side
 from prnet_jax.benchmark.task import Task
 from prnet_jax.commands import FAILED, one_line
@@ -17,13 +19,6 @@ from prnet_jax.working import working
 
 _BUSY_LOAD = 0.3  # programs that compute, for each core, before anything is measured
 _SPINS = 0.05  # cores that a side uses while it waits
-
-# Programs are compiled anew, so that the time of it is true. Sides share a GPU's memory.
-_FRESH = {
-    "JAX_COMPILATION_CACHE_DIR": None,
-    "JAX_ENABLE_COMPILATION_CACHE": "false",
-    "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
-}
 
 
 class Benchmark:
@@ -36,7 +31,6 @@ class Benchmark:
         self._device = ""
         self._about: dict[str, Any] = {}  # the end of every row
         self._ceilings: dict[str, float] = {}
-        self._networks: list[str] = []  # that the peers have
 
     def run(self) -> int:
         """Measures, prints a table, writes rows as they come; the exit code.
@@ -44,42 +38,37 @@ class Benchmark:
         Raises:
             InputError: a choice that cannot be measured here.
         """
-        self._choices.check()
-        self._look_around()
-        for task in self._tasks():
-            try:
-                self._measure(task)
-            except (InputError, RunError) as error:  # the others go on
-                self._failed = True
-                print(f"error: {' '.join(task.about)}: {one_line(error)}", file=sys.stderr)
+        with tempfile.TemporaryDirectory(prefix="prnet-benchmark-") as folder:
+            for comparison in self._plan(pathlib.Path(folder)).comparisons():
+                try:
+                    self._measure(comparison)
+                except (InputError, RunError) as error:  # the others go on
+                    self._failed = True
+                    print(f"error: {comparison.task.about}: {one_line(error)}", file=sys.stderr)
         if self._rows:
             print(f"\n{rows.table(self._rows)}", flush=True)
+        if grown := growth.exponents([row for row in self._rows if row["part"] == "growth"]):
+            print(f"\nExponents:\n\n{growth.table(grown)}", flush=True)
         if self._choices.json and self._rows:
             print(f"\n{len(self._rows)} rows are in {self._choices.json}")
         return FAILED if self._failed else 0
 
-    def _tasks(self) -> Iterator[Task]:
-        c = self._choices
-        for part in c.parts:
-            for model in c.models:
-                yield Task(part, model, c.batch, c.size, c.dtype, c.fields)
-
-    def _look_around(self) -> None:
+    def _plan(self, folder: pathlib.Path) -> Plan:
         """Asks every side who it is, and how fast the device is, before anything takes long."""
         load = os.getloadavg()[0]
         found = {}
         for kind in ("ours", *self._choices.against):
-            with working(f"looking for {kind}"), self._side(kind) as side:
+            python = sys.executable if kind == "ours" else self._choices.torch_python
+            with working(f"looking for {kind}"), Side(kind, python) as side:
                 found[kind] = side.about()
-        ours = found["ours"]
+        here = found["ours"]
         for kind, about in found.items():
-            if about["platform"] != ours["platform"]:
+            if about["platform"] != here["platform"]:
                 raise InputError(
-                    f"JAX computes on {ours['platform']}, {kind} on {about['platform']}: nothing "
+                    f"JAX computes on {here['platform']}, {kind} on {about['platform']}: nothing "
                     "to compare; install both for the same device"
                 )
-            self._networks = about.get("networks", [])
-        self._device = ours["device"]
+        self._device = here["device"]
         versions = {k: v for about in found.values() for k, v in about["versions"].items()}
         listed = ", ".join(f"{name} {version}" for name, version in versions.items())
         print(f"{self._device}; {listed}", flush=True)
@@ -88,7 +77,7 @@ class Benchmark:
                 f"warning: other programs compute here (load {load:.1f}): do not trust the times",
                 file=sys.stderr,
             )
-        with working("measuring the device"), self._side("ours") as side:
+        with working("measuring the device"), ours() as side:
             self._ceilings = side.begin(Task("ceilings", "", 1, 1, self._choices.dtype))
         print(
             f"{self._choices.dtype}: matrix products {self._ceilings['matmul_gflop_s']:.4g} "
@@ -101,22 +90,16 @@ class Benchmark:
             "date": datetime.date.today().isoformat(),
             "load": round(load, 2),
         }
+        networks = [name for about in found.values() for name in about.get("networks", ())]
+        return Plan(self._choices, folder, here["platform"], networks)
 
-    def _measure(self, task: Task) -> None:
+    def _measure(self, comparison: Comparison) -> None:
         """One row for each peer, or one without."""
-        tasks = {"ours": (lambda: self._side("ours"), task)}
-        if task.part in BESIDE_PEERS and task.model in self._networks:
-            for kind in self._choices.against:
-                tasks[kind] = (lambda kind=kind: self._side(kind), task)
-        found = compare(tasks, self._choices.repetitions)
-        ours = found.pop("ours")
+        found = compare(comparison.sides, self._choices.repetitions)
+        first = found.pop("ours")
         for peer, theirs in (found or {None: None}).items():
-            row = rows.make_row(task, self._device, ours, self._ceilings, peer, theirs)
+            row = rows.make_row(comparison.task, self._device, first, self._ceilings, peer, theirs)
             self._add(row)
-
-    def _side(self, kind: str) -> Side:
-        python = sys.executable if kind == "ours" else self._choices.torch_python
-        return Side(kind, python, _FRESH)
 
     def _add(self, row: dict[str, Any]) -> None:
         """Keeps a row, and says what is wrong with it."""

@@ -21,12 +21,15 @@ class Task:
     """One measurement.
 
     Attributes:
-        part: "train", "infer", "attention", ...
-        model: a network's name, or of another part what is measured.
+        part: one of `choices.PARTS`.
+        model: a network's name.
         batch: images in a batch.
         size: side of the image (of the feature map, for attention) in pixels.
         dtype: "float32" or "bfloat16", of the computation; parameters are float32.
         fields: the network's fields that differ from their defaults.
+        variant: of the part, such as an implementation of attention; "" where it has none.
+        slices: of the part's data set.
+        folder: where the part may write.
         devices: virtual CPU devices; 0: those that there are.
     """
 
@@ -36,12 +39,16 @@ class Task:
     size: int
     dtype: str
     fields: dict[str, Any] = dataclasses.field(default_factory=dict)
+    variant: str = ""
+    slices: int = 0
+    folder: str = ""
     devices: int = 0
 
     @property
-    def about(self) -> tuple[str, ...]:
-        """Words for a person."""
-        return self.part, self.model, f"{self.batch}x{self.size}x{self.size}", self.dtype
+    def about(self) -> str:
+        """A few words for a person."""
+        words = (self.part, self.variant, self.model, f"{self.batch}x{self.size}x{self.size}")
+        return " ".join(filter(None, (*words, self.dtype)))
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON knows them; `from_json` reads them."""
