@@ -69,10 +69,11 @@ def evaluate(task: Task) -> tuple[Run, dict[str, Any]]:
     and then each prediction is the reference moved by two pixels.
     """
     config = _config(task)
-    slices, predictor = _slices(config), _moving(_predictor(task))
-    probs = []
+    slices = _slices(config)
     if task.variant == "host":
         probs = [_moved(slices[i]["mask"][..., 0]) for i in range(len(slices))]
+    else:
+        predictor = _moving(_predictor(task))
 
     def once(folder: pathlib.Path) -> None:
         if task.variant == "device":
