@@ -53,8 +53,7 @@ def train_and_evaluate(
     Args:
         config: see `prnet_jax.config`.
         workdir: the run directory, see the README's "Layout"; the same for all processes.
-        stop: asked between steps and between batches of an evaluation, see
-            `prnet_jax.preemption.Stop.reached`.
+        stop: asked between steps, and between batches of an evaluation, as `Stop.reached` is.
 
     Returns:
         The content of test/summary.json.
@@ -147,8 +146,7 @@ def train_and_evaluate(
         summary = processes.on_first(lambda: _curves_and_summary(workdir, best_step))
         if summary is None:
             best = predictor.with_variables(_best_variables(checkpoints, session.state))
-            epoch = best_step // steps_per_epoch
-            scored = about_test(best, about, records, best_step, epoch)
+            scored = about_test(best, about, records, best_step, best_step // steps_per_epoch)
             summary = score_split(best, slices["test"], workdir / files.TEST, scored, stop=stop)
     print(report.end(workdir, summary, clock, trained=session.step > start), flush=True)
     return summary
