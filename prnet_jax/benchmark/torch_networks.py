@@ -1,4 +1,4 @@
-"""U-Net and Attention U-Net in PyTorch, beside PR-Net of `prnet_jax.torch_weights.reference`.
+"""Networks in PyTorch, beside PR-Net of `prnet_jax.torch_weights.reference`.
 
 Written for the comparison of speed, with the parameter names of the public classes, so that
 `prnet_jax.torch_weights.to_torch` fills them. Everything is [N, C, H, W] here.
@@ -11,6 +11,7 @@ from torch import nn
 from prnet_jax.torch_weights.reference import PRNet, double_conv
 
 _WIDTHS = (64, 128, 256, 512, 1024)
+_FIELDS = ("in_channels", "num_classes", "widths")
 
 
 class UNet(nn.Module):
@@ -96,6 +97,95 @@ class AttentionGate(nn.Module):
         return skip * self.psi(F.relu(self.W_g(gate) + self.W_x(skip)))
 
 
+class UNetPlusPlus(nn.Module):
+    """UNet++ with one head, as `prnet_jax.models.unetpp.UNetPlusPlus`; arguments of `UNet`."""
+
+    def __init__(self, in_channels=1, num_classes=1, widths=(32, *_WIDTHS[:-1])):
+        super().__init__()
+        self._depths = len(widths)
+        for i, width in enumerate(widths):
+            for j in range(len(widths) - i):
+                below = (in_channels, *widths)[i] if j == 0 else j * width + widths[i + 1]
+                node = nn.Module()
+                node.conv1, node.bn1 = _conv_norm(below, width, 3, padding=1)
+                node.conv2, node.bn2 = _conv_norm(width, width, 3, padding=1)
+                self.add_module(f"conv{i}_{j}", node)
+        self.final = nn.Conv2d(widths[0], num_classes, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        rows, x = [], image
+        for i in range(self._depths):
+            rows.append([self._node(x, i, 0)])
+            x = F.max_pool2d(rows[i][0], 2)
+        for j in range(1, self._depths):
+            for i in range(self._depths - j):
+                up = F.interpolate(
+                    rows[i + 1][-1], scale_factor=2, mode="bilinear", align_corners=True
+                )
+                rows[i].append(self._node(torch.cat((*rows[i], up), 1), i, j))
+        return self.final(rows[0][-1])
+
+    def _node(self, x: torch.Tensor, i: int, j: int) -> torch.Tensor:
+        node = self.get_submodule(f"conv{i}_{j}")
+        return F.relu(node.bn2(node.conv2(F.relu(node.bn1(node.conv1(x))))))
+
+
+class AnamNet(nn.Module):
+    """AnamNet, as `prnet_jax.models.anamnet.AnamNet`; arguments of `UNet`."""
+
+    def __init__(self, in_channels=1, num_classes=1, widths=(64, 128, 256, 256)):
+        super().__init__()
+        x = in_channels
+        for level, width in enumerate(widths, 1):
+            self.add_module(f"conv{level}_block", _single(x, width))
+            if level < len(widths):
+                self.add_module(f"bottleneck{level}", Squeeze(width))
+            x = width
+        for i, width in enumerate(reversed(widths), 1):
+            self.add_module(f"up_{i}", nn.ConvTranspose2d(x, width, 2, stride=2))
+            if i < len(widths):
+                self.add_module(f"bottleneck{i + 3}", Squeeze(width))
+            self.add_module(f"conv_up_{i}", _single(2 * width, width))
+            x = width
+        self.conv_final = nn.Conv2d(x, num_classes, 1)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        x, skips = image, []
+        for level in range(1, 5):
+            x = self.get_submodule(f"conv{level}_block")(x)
+            skips.append(x)
+            x = F.max_pool2d(x, 2)
+            if level < 4:
+                x = self.get_submodule(f"bottleneck{level}")(x)
+        for i in range(1, 5):
+            x = self.get_submodule(f"up_{i}")(x)
+            if i < 4:
+                x = self.get_submodule(f"bottleneck{i + 3}")(x)
+            x = self.get_submodule(f"conv_up_{i}")(torch.cat((x, skips.pop()), 1))
+        return self.conv_final(x)
+
+
+class Squeeze(nn.Module):
+    """The anamorphic block, at a quarter of the channels."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        narrow = max(channels // 4, 1)
+        for i, (below, width, size) in enumerate(
+            ((channels, narrow, 1), (narrow, narrow, 3), (narrow, channels, 1)), 1
+        ):
+            conv = nn.Conv2d(below, width, size, padding=size // 2, bias=False)
+            block = nn.Sequential(conv, nn.BatchNorm2d(width), nn.ReLU())
+            self.add_module(f"ext_conv{i}", block)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.relu(x + self.ext_conv3(self.ext_conv2(self.ext_conv1(x))))
+
+
+def _single(in_channels: int, channels: int) -> nn.Sequential:
+    return nn.Sequential(*_conv_norm(in_channels, channels, 3, padding=1), nn.ReLU())
+
+
 def _plain_double_conv(in_channels: int, channels: int) -> nn.Sequential:
     """`double_conv` without biases."""
     layers = double_conv(in_channels, channels)
@@ -117,7 +207,9 @@ def _named(name: str, module: nn.Module) -> nn.Module:
 
 # The classes, and the fields that they share with ours.
 NETWORKS = {
-    "prnet": (PRNet, ("in_channels", "num_classes", "widths", "heads")),
-    "unet": (UNet, ("in_channels", "num_classes", "widths")),
-    "attention_unet": (AttentionUNet, ("in_channels", "num_classes", "widths")),
+    "prnet": (PRNet, (*_FIELDS, "heads")),
+    "unet": (UNet, _FIELDS),
+    "attention_unet": (AttentionUNet, _FIELDS),
+    "unetpp": (UNetPlusPlus, _FIELDS),
+    "anamnet": (AnamNet, _FIELDS),
 }

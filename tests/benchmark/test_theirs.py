@@ -17,6 +17,8 @@ FIELDS = {
     "prnet": {"widths": (4, 8), "heads": 2},
     "unet": {"widths": (4, 8, 16)},
     "attention_unet": {"widths": (4, 8, 16)},
+    "unetpp": {"widths": (4, 8, 16)},
+    "anamnet": {"widths": (4, 8, 8, 8)},
 }
 
 
@@ -79,6 +81,16 @@ def test_inference_gives_the_same_logits(name):
     )(image)
     found = network.eval()(torch.from_numpy(image).permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
     np.testing.assert_allclose(found.detach().numpy(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FIELDS)
+def test_the_defaults_are_those_of_ours(name):
+    model = create_model(name)
+    image = jax.ShapeDtypeStruct((1, 64, 64, 1), np.float32)
+    variables = jax.eval_shape(lambda x: model.init(jax.random.key(0), x, train=False), image)
+    network = theirs.NETWORKS[name][0]()
+    ours_count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    assert sum(p.numel() for p in network.parameters()) == ours_count
 
 
 def test_other_networks_and_fields_are_refused():
