@@ -10,7 +10,8 @@ from prnet_jax.benchmark.timing import exponent
 BATCHES = (1, 2, 4, 8, 16)
 SIZES = (64, 128, 256, 512)
 WIDTHS = (16, 32, 64)  # of the finest level; each level below has twice as many
-SLICES = (50, 100, 200, 400)
+SCORED = (25, 50, 100, 200)  # slices of 512x512, with overlays
+PREDICTED = (100, 1_000, 10_000)  # small slices: what a long volume would leave in memory
 DEVICES = (1, 2, 4, 8)
 _LEVELS = 4
 _MEASURES = ("ours_ms", "gflop", "program_mib", "peak_mib")
@@ -19,7 +20,8 @@ _MEASURES = ("ours_ms", "gflop", "program_mib", "peak_mib")
 def tasks(
     choices: Choices, on_disk: Mapping[str, Any], platform: str
 ) -> Iterator[tuple[str, Task]]:
-    """(what grows, task) of every measurement: training steps; for slices an evaluation.
+    """(what grows, task) of every measurement: training steps; of slices evaluations and
+    predictions.
 
     Args:
         choices: `models`, `size`, `dtype` and `fields` are used.
@@ -39,9 +41,12 @@ def tasks(
         for width in WIDTHS:
             widths = tuple(width * 2**level for level in range(_LEVELS))
             yield "width", task(1, c.size, fields=c.fields | {"widths": widths})
-        for number in SLICES:
+        for number in SCORED:
             more = {**on_disk, "slices": number, "variant": "all"}
-            yield "slices", task(c.batch, c.size, part="evaluate", **more)
+            yield "slices scored", task(c.batch, c.size, part="evaluate", **more)
+        for number in PREDICTED:
+            more = {**on_disk, "slices": number, "variant": "small"}
+            yield "slices predicted", task(c.batch, 32, part="predict", **more)
         for devices in DEVICES if platform == "cpu" else ():
             yield "devices", task(max(DEVICES), c.size, devices=devices)
 
@@ -50,7 +55,7 @@ def value(row: Mapping[str, Any]) -> int:
     """What grows, in a row of this part."""
     if row["variant"] == "width":
         return row["fields"]["widths"][0]
-    return row[row["variant"]]
+    return row["slices" if row["variant"].startswith("slices") else row["variant"]]
 
 
 def exponents(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

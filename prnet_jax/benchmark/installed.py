@@ -29,14 +29,17 @@ _DIFFERENT = 8  # slices of a volume; the others repeat them
 
 
 def predict(task: Task) -> tuple[Run, dict[str, Any]]:
-    """A volume through `Predictor.probabilities`: windowing, resizing, network, resizing back."""
+    """A volume through `Predictor.probabilities`: windowing, resizing, network, resizing back.
+
+    The slices of the variant "small" are of the network's size.
+    """
     predictor = _predictor(task)
-    made = [make_slice(i, 0, _STORED).hu for i in range(min(task.slices, _DIFFERENT))]
-    volume = [made[i % len(made)] for i in range(task.slices)]
+    side = task.size if task.variant == "small" else _STORED
+    made = [make_slice(i, 0, side).hu for i in range(min(task.slices, _DIFFERENT))]
 
     def run(calls):
         for _ in range(calls):
-            for _ in predictor.probabilities(volume):
+            for _ in predictor.probabilities(made[i % len(made)] for i in range(task.slices)):
                 pass
 
     return run, {"images": task.slices}

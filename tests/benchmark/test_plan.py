@@ -94,7 +94,8 @@ def test_growth_changes_one_thing_at_a_time(tmp_path):
         "batch": [1, 2, 4, 8, 16],
         "size": [64, 128, 256, 512],
         "width": [16, 32, 64],
-        "slices": [50, 100, 200, 400],
+        "slices scored": [25, 50, 100, 200],
+        "slices predicted": [100, 1_000, 10_000],
         "devices": [1, 2, 4, 8],
     }
     on_gpu = plan(tmp_path, "gpu", models=("unet",), parts=("growth",))
