@@ -96,7 +96,7 @@ def _share(giga: float | None, ms: float, giga_per_s: float) -> float | None:
 
 def line(row: Mapping[str, Any]) -> str:
     """A row for a person, while others are still measured."""
-    what = filter(None, (row["part"], row["variant"], row["model"]))
+    what = dict.fromkeys(filter(None, (row["part"], row["variant"], row["model"])))
     text = f"{' '.join(what)}: {row['ours_ms']:.4g} ms"
     if row["peer"]:
         text += f", {row['peer']} {row['peer_ms']:.4g} ms, ratio {row['ratio']:.2f}"

@@ -48,7 +48,7 @@ class Task:
     def about(self) -> str:
         """A few words for a person."""
         words = (self.part, self.variant, self.model, f"{self.batch}x{self.size}x{self.size}")
-        return " ".join(filter(None, (*words, self.dtype)))
+        return " ".join(dict.fromkeys(filter(None, (*words, self.dtype))))
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON knows them; `from_json` reads them."""
