@@ -24,6 +24,7 @@ COMMANDS = {
     "export": "writes a network as one program that runs with JAX alone, or in ONNX",
     "torch_weights": "moves weights between PyTorch and Flax",
     "models": "lists the networks, or the parameters of one",
+    "benchmark": "speed and memory beside PyTorch in the same run",
     "scaling": "what devices send each other in a training step",
     "doctor": "checks this machine: versions, devices, compiler, data, disk",
 }

@@ -72,6 +72,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
 
     config.eval_batch_size = 8  # images an evaluation step, over all devices
     config.threshold = 0.5  # probability from which a pixel belongs to the mask
+    config.profile_steps = ()  # (100, 105): trace the steps after the 100th up to the 105th
     config.log_every_steps = 10  # steps between lines of metrics.jsonl
     config.save_every_steps = 0  # in addition to the end of every epoch; 0: off
     config.stop_within_s = 30.0  # of SIGTERM or Ctrl-C, saving included
@@ -212,6 +213,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         *("save_every_steps", "stop_within_s"),
     ):
         require(field, lambda v: v >= 0, "0 or more")
+    require(
+        "profile_steps",
+        lambda v: len(v) == 0 or (len(v) == 2 and 0 <= v[0] < v[1]),
+        "() or (first, last), such as (100, 105)",
+    )
     require("distributed", lambda v: v in ("auto", "off"), "auto or off")
 
 

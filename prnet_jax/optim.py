@@ -1,11 +1,15 @@
 """The optimizer: AdamW with warm-up, cosine decay and gradient clipping."""
 
+from typing import TYPE_CHECKING
+
 import jax
-import ml_collections
 import optax
 
+if TYPE_CHECKING:
+    import ml_collections
 
-def make_schedule(config: ml_collections.ConfigDict, steps_per_epoch: int) -> optax.Schedule:
+
+def make_schedule(config: "ml_collections.ConfigDict", steps_per_epoch: int) -> optax.Schedule:
     """The learning rate by step: linear from 0 to the peak, then a cosine to the final rate."""
     total = config.num_epochs * steps_per_epoch
     warmup = min(round(config.warmup_epochs * steps_per_epoch), total - 1)
@@ -19,7 +23,7 @@ def make_schedule(config: ml_collections.ConfigDict, steps_per_epoch: int) -> op
 
 
 def make_optimizer(
-    config: ml_collections.ConfigDict, schedule: optax.Schedule
+    config: "ml_collections.ConfigDict", schedule: optax.Schedule
 ) -> optax.GradientTransformation:
     """AdamW that decays only kernels, on gradients clipped by their global norm."""
     adamw = optax.adamw(schedule, weight_decay=config.weight_decay, mask=_kernels)

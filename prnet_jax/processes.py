@@ -15,15 +15,17 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
 
 from prnet_jax import commands
 from prnet_jax.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    import ml_collections
 
 _EXPLICIT = ("coordinator", "num_processes", "process_id")
 _ONE_PROCESS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")  # "1": there is no other process
@@ -41,7 +43,7 @@ _others_wait = False  # for what the first process makes, see `on_first`
 
 
 @contextlib.contextmanager
-def joined(config: ml_collections.ConfigDict) -> Iterator[None]:
+def joined(config: "ml_collections.ConfigDict") -> Iterator[None]:
     """Connects the processes of a run, if there are several, and sets the compilation cache.
 
     With `config.distributed` "auto" JAX looks for SLURM, Open MPI, a TPU pod or Kubernetes; where
@@ -189,7 +191,7 @@ def check_same_folder(folder: pathlib.Path) -> None:
     on_first(lambda: mark.unlink())
 
 
-def _find_others(config: ml_collections.ConfigDict) -> None:
+def _find_others(config: "ml_collections.ConfigDict") -> None:
     given = {name: config[name] for name in _EXPLICIT if config[name] is not None}
     if config.distributed == "off" or jax.distributed.is_initialized():
         return

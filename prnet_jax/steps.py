@@ -1,14 +1,14 @@
 """A training run's state and the pure steps on it. Nothing here knows of devices or files."""
 
 import contextlib
+import copy
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import flax
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
 from flax import linen as nn
 
@@ -16,6 +16,9 @@ from prnet_jax.data.augment import augment
 from prnet_jax.losses import bce_dice, head_losses, infnet_loss
 from prnet_jax.metrics import counts
 from prnet_jax.models import create_model
+
+if TYPE_CHECKING:  # the steps run without it: any object with these fields is a config
+    import ml_collections
 
 Batch = dict[str, jax.Array]
 
@@ -44,7 +47,7 @@ class TrainState(flax.struct.PyTreeNode):
         return {"params": params, "batch_stats": self.batch_stats}
 
 
-def make_model(config: ml_collections.ConfigDict) -> nn.Module:
+def make_model(config: "ml_collections.ConfigDict") -> nn.Module:
     """The network of `config.model`, computing in `config.dtype`.
 
     Raises:
@@ -55,10 +58,10 @@ def make_model(config: ml_collections.ConfigDict) -> nn.Module:
         for name, value in config.model.items()
         if name != "name"
     }
-    return create_model(config.model.name, dtype=jnp.dtype(config.dtype), **fields)
+    return create_model(config.model["name"], dtype=jnp.dtype(config.dtype), **fields)
 
 
-def check_shapes(config: ml_collections.ConfigDict, model: nn.Module) -> None:
+def check_shapes(config: "ml_collections.ConfigDict", model: nn.Module) -> None:
     """Checks, without computing, that network and augmentation take the config's images.
 
     Raises:
@@ -77,7 +80,7 @@ def check_shapes(config: ml_collections.ConfigDict, model: nn.Module) -> None:
 
 
 def init_state(
-    config: ml_collections.ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
+    config: "ml_collections.ConfigDict", model: nn.Module, optimizer: optax.GradientTransformation
 ) -> TrainState:
     """The state before the first step, drawn from `config.seed`."""
     size = config.dataset.image_size
@@ -93,7 +96,7 @@ def init_state(
     )
 
 
-def make_augment(config: ml_collections.ConfigDict) -> Callable[[Batch], tuple[jax.Array, ...]]:
+def make_augment(config: "ml_collections.ConfigDict") -> Callable[[Batch], tuple[jax.Array, ...]]:
     """Augmentation: a batch for training -> `image`, `mask`, and `valid` if the batch has it.
 
     It depends on (`config.seed`, `draw`) alone, so the number of devices and a resume do not change
@@ -114,7 +117,7 @@ def make_augment(config: ml_collections.ConfigDict) -> Callable[[Batch], tuple[j
 
 
 def make_train_step(
-    config: ml_collections.ConfigDict,
+    config: "ml_collections.ConfigDict",
     model: nn.Module,
     optimizer: optax.GradientTransformation,
     schedule: optax.Schedule,
@@ -127,7 +130,7 @@ def make_train_step(
     augmentation (`make_augment`) brings in from outside the square counts. The results besides the
     state are float32 scalars: `loss`, `grad_norm`, `learning_rate`.
     """
-    config = ml_collections.FrozenConfigDict(config)  # it is traced later
+    config = copy.deepcopy(config)  # it is traced later
     augmented = make_augment(config)
     dropout_key = jax.random.fold_in(jax.random.key(config.seed), 2)
     all_heads = config.loss == "infnet" or bool(config.head_weights)
@@ -205,7 +208,7 @@ def logits_and_prob(
 
 
 def make_eval_step(
-    config: ml_collections.ConfigDict, model: nn.Module, flips: bool = False
+    config: "ml_collections.ConfigDict", model: nn.Module, flips: bool = False
 ) -> Callable[[dict[str, Any], Batch], dict[str, jax.Array]]:
     """One step of evaluation: variables and a batch -> results per image.
 
@@ -214,7 +217,7 @@ def make_eval_step(
     [N, H, W] float32; `loss` [N] float32; and `tp`, `fp`, `fn`, `tn` [N] int32, valid pixels at
     `config.threshold`. `flips` as for `logits_and_prob`; the loss is that of the image itself.
     """
-    config = ml_collections.FrozenConfigDict(config)
+    config = copy.deepcopy(config)
 
     def eval_step(variables, batch):
         logits, prob = logits_and_prob(model, variables, batch["image"], flips)
@@ -269,7 +272,7 @@ def _training_loss(
     output: jax.Array | tuple[jax.Array, ...],
     mask: jax.Array,
     valid: jax.Array | None,
-    config: ml_collections.FrozenConfigDict,
+    config: "ml_collections.ConfigDict",
 ) -> jax.Array:
     """The loss that `config` names, [N], of the logits of the main head or of all heads."""
     if config.loss == "infnet":

@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import ml_collections
 from jax.sharding import Mesh
 
-from prnet_jax import benchmark, optim, processes, report, sharding, steps
+from prnet_jax import optim, processes, report, sharding, steps
+from prnet_jax.benchmark import estimate
 from prnet_jax.config import check_config
 from prnet_jax.data.pipeline import Slices, open_splits, splits_hash, step_arrays
 from prnet_jax.data.prepare import prepare
@@ -26,6 +27,7 @@ from prnet_jax.run.begin import begin, training_batches
 from prnet_jax.run.checkpoint import Checkpoints
 from prnet_jax.run.initial import initial_variables, start_from
 from prnet_jax.run.log import open_writer, read_metrics
+from prnet_jax.run.profile import Profile
 from prnet_jax.run.session import Session, new_clock
 from prnet_jax.working import working
 
@@ -45,8 +47,7 @@ def train_and_evaluate(
     Args:
         config: see `prnet_jax.config`.
         workdir: the run directory, see docs/runs.md; the same for all processes.
-        stop: asked between steps and between batches of an evaluation, see
-            `prnet_jax.preemption.Stop.reached`.
+        stop: asked between steps, and between batches of an evaluation, as `Stop.reached` is.
 
     Returns:
         The content of test/summary.json.
@@ -101,6 +102,7 @@ def train_and_evaluate(
         with (
             open_writer(workdir, start or None, clock["epochs"]) as writer,
             progress(total_steps, initial=start, desc="train", doing="compiling") as bar,
+            Profile(config.profile_steps, workdir / files.PROFILE, bar.write) as profile,
         ):
             session = Session(config, state, clock, checkpoints, writer, bar)
             try:
@@ -114,6 +116,7 @@ def train_and_evaluate(
                     # Not asked before there is anything to save: until then a signal ends the run.
                     if (session.step > start or jax.process_count() > 1) and stop():
                         raise Stopped
+                    profile.between_steps(session.step, session.state)
                     batch = next(batches)
                     arrays = sharding.shard_batch(mesh, step_arrays(batch))
                     session.state, results = train_step(session.state, arrays)
@@ -135,8 +138,7 @@ def train_and_evaluate(
         summary = processes.on_first(lambda: _curves_and_summary(workdir, best_step))
         if summary is None:
             best = predictor.with_variables(_best_variables(checkpoints, session.state))
-            epoch = best_step // steps_per_epoch
-            scored = about_test(best, about, records, best_step, epoch)
+            scored = about_test(best, about, records, best_step, best_step // steps_per_epoch)
             summary = score_split(best, slices["test"], workdir / files.TEST, scored, stop=stop)
     print(report.end(workdir, summary, clock, trained=session.step > start), flush=True)
     return summary
@@ -225,7 +227,7 @@ def _warn_if_long(
     n, size = config.batch_size, config.dataset.image_size
     image = jax.ShapeDtypeStruct((n, size, size, 1), jnp.float32)
     batch = {"image": image, "mask": image, "draw": jax.ShapeDtypeStruct((n,), jnp.int32)}
-    hours = benchmark.cpu_hours(train_step, (state, batch), total_steps)
+    hours = estimate.cpu_hours(train_step, (state, batch), total_steps)
     if hours > _LONG_HOURS:
         print(
             f"No accelerator was found: this will take about {hours:.0f} hours. For a run of about "

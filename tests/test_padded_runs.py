@@ -20,7 +20,7 @@ SHAPE = (20, 32)
 def config(tiny_config, tmp_path, monkeypatch):
     """One epoch of a network that sees single pixels, on ten grey pictures of 20x32."""
     monkeypatch.setattr(steps, "make_model", lambda config: Pixelwise())
-    monkeypatch.setattr(train.benchmark, "cpu_hours", lambda *_: 0.0)
+    monkeypatch.setattr(train.estimate, "cpu_hours", lambda *_: 0.0)
     generator = np.random.default_rng(0)
     lines = ["id,split"]
     for number in range(10):

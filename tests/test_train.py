@@ -44,7 +44,7 @@ def straight(tiny, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_estimate(monkeypatch):
     """`straight` estimates how long it will take; the other runs need not."""
-    monkeypatch.setattr(train.benchmark, "cpu_hours", lambda *_: 0.0)
+    monkeypatch.setattr(train.estimate, "cpu_hours", lambda *_: 0.0)
 
 
 def test_a_run_leaves_what_it_should(straight, tiny, capsys):
@@ -149,7 +149,7 @@ def test_a_loss_that_is_not_finite_names_step_and_images(tiny_config, tmp_path):
         train.train_and_evaluate(tiny_config, tmp_path / "run")
 
 
-def test_early_stopping(tiny_config, tmp_path, monkeypatch):
+def test_early_stopping_and_a_trace(tiny_config, tmp_path, monkeypatch, capsys):
     scores = iter([0.5, 0.7, 0.6, 0.7, 0.9])
     picture = np.zeros((4, 4, 3), np.uint8)
     monkeypatch.setattr(
@@ -158,9 +158,14 @@ def test_early_stopping(tiny_config, tmp_path, monkeypatch):
         lambda *_: ({"loss": 1.0, "dsc": (dsc := next(scores)), "iou": dsc}, picture),
     )
     tiny_config.num_epochs, tiny_config.early_stopping_epochs = 5, 2
+    tiny_config.profile_steps = (2, 5)  # a validation and a save are in between
     train.train_and_evaluate(tiny_config, tmp_path / "run")
     metrics = log.read_metrics(tmp_path / "run" / "metrics.jsonl")
     assert [line["val/dsc"] for line in metrics if "val/dsc" in line] == [0.5, 0.7, 0.6, 0.7]
+    assert f"traced steps 3 to 5: tensorboard --logdir {tmp_path}/run/profile" in (
+        capsys.readouterr().out
+    )
+    assert len(list((tmp_path / "run" / "profile").rglob("*.xplane.pb"))) == 1
 
 
 @pytest.mark.slow
@@ -184,6 +189,7 @@ def test_bfloat16_and_accumulation_run(tiny_config, tmp_path):
         ("augment.noise", 2.0, "augmentation noise must be from 0"),
         ("num_epochs", 0, "config.num_epochs must be 1 or more, found 0"),
         ("dataset.window_hu", (400.0, -1000.0), "config.dataset.window_hu must be"),
+        ("profile_steps", (5, 3), "config.profile_steps must be .* such as .*, found .5, 3."),
         ("dataset.resize", "crop", "config.dataset.resize must be pad or stretch, found 'crop'"),
     ],
 )

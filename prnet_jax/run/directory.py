@@ -20,7 +20,7 @@ FREE_FIELDS = {"remat", "shard_state", "save_every_steps", "model.attention"}
 LOCAL_FIELDS = {
     *("dataset.manual_dir", "dataset.data_dir", "dataset.num_threads", "dataset.cache"),
     *("distributed", "coordinator", "num_processes", "process_id", "dead_after_s"),
-    *("stop_within_s", "compilation_cache"),
+    *("stop_within_s", "compilation_cache", "profile_steps"),
 }
 # Newer fields, and what a run does that was begun without them.
 _BEFORE_THE_FIELD = {"dataset.resize": "stretch"}

@@ -18,6 +18,7 @@ METRICS = "metrics.jsonl"
 CURVES = "curves.png"
 FIRST_BATCH = "first_batch.png"  # with its masks, as read and augmented
 EVENTS = "events"  # TensorBoard's
+PROFILE = "profile"  # traces of training steps, TensorBoard's too
 CHECKPOINTS = "checkpoints"  # one folder for each step
 INTERIM = "interim"  # likewise, between the ends of epochs
 DAMAGED = "damaged"  # checkpoints that were set aside
