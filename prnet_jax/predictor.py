@@ -32,7 +32,8 @@ from prnet_jax.progress import progress
 from prnet_jax.run import files
 from prnet_jax.run.directory import read_run
 from prnet_jax.run.variables import load_variables, unit_of
-from prnet_jax.torch_weights.network import load_weights
+from prnet_jax.torch_weights.network import images_of, load_weights
+from prnet_jax.weights import find_weights
 
 EvalStep = Callable[[Any, dict[str, jax.Array]], dict[str, jax.Array]]
 
@@ -297,7 +298,8 @@ def load(
     """The network of a run with the weights of its best checkpoint, or imported weights.
 
     Args:
-        path: a run directory, a file of weights, or a folder of imported ones.
+        path: a run directory, a file of weights, a folder of imported ones, or the name of
+            released weights, see `prnet_jax.weights`.
         flips: average over an image and its mirror images.
         batch_size: slices computed at a time, over all devices, which divide it evenly after
             rounding up; None: the run's `eval_batch_size`.
@@ -310,10 +312,10 @@ def load(
     """
     compiler.disable_ynn()
     compiler.self_check()
-    path = pathlib.Path(path)
+    path = find_weights(path)
     if path.is_file() or (path / files.NETWORK).is_file():
         config, variables, unit = load_weights(path, **weights)
-        seen: Mapping[str, Any] = {}
+        seen: Mapping[str, Any] = images_of(path)
     elif weights:
         raise InputError(f"{path} is no file of weights, so {', '.join(weights)} cannot be chosen")
     else:

@@ -23,6 +23,7 @@ from prnet_jax.run.directory import epoch_of, epochs_run, read_run
 from prnet_jax.run.provenance import provenance
 from prnet_jax.run.variables import best_step, load_variables, unit_of
 from prnet_jax.torch_weights.network import load_weights
+from prnet_jax.weights import find_weights
 
 __all__ = ["Choices", "about_test", "evaluate_run", "evaluate_weights"]
 
@@ -85,7 +86,8 @@ def evaluate_weights(
     from validation is tuned on the validation split of the data that are scored.
 
     Args:
-        weights: a file of weights, or a folder that `prnet_jax.torch_weights import` made.
+        weights: a file of weights, a folder that `prnet_jax.torch_weights import` made, or the name
+            of released weights, see `prnet_jax.weights`.
         choices: what is scored and how; a data set that is not named is that of the default config,
             the phantom.
         model: a name of `list_models()`; None where the weights say it.
@@ -103,6 +105,7 @@ def evaluate_weights(
     if choices.out is None:
         raise InputError("imported weights have no folder for results: name a new one by --out")
     _check(choices, model, dict(fields or {}), image_size, resize, entry)
+    weights = find_weights(weights)
     config, variables, unit = load_weights(
         weights, model, fields, image_size, choices.window, resize, entry, print
     )

@@ -1,7 +1,7 @@
 """Files of PyTorch weights as NumPy arrays: of `torch.save`, .safetensors, .npz.
 
 Such files come from strangers, so nothing in them is ever executed: what a reader gives is arrays
-or an `InputError`. PyTorch is only needed to write its files; safetensors is optional too.
+or an `InputError`. PyTorch is only needed to write its files.
 """
 
 import contextlib
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
+import safetensors.numpy
 
 from prnet_jax.data.untrusted import printable
 from prnet_jax.errors import InputError
@@ -44,8 +45,7 @@ def read_state_dict(
         name -> array. Dtypes are kept, except that bfloat16, which NumPy lacks, becomes float32.
 
     Raises:
-        InputError: the file does not exist, is damaged or holds no arrays, or the package that
-            reads it is not installed.
+        InputError: the file does not exist, is damaged or holds no arrays.
     """
     path = pathlib.Path(path)
     ending = _ending(path)
@@ -69,13 +69,12 @@ def read_metadata(path: str | pathlib.Path) -> dict[str, str]:
     """What a .safetensors file says of itself besides its arrays; nothing for other files.
 
     Raises:
-        InputError: the file is damaged, or the package safetensors is not installed.
+        InputError: the file is damaged.
     """
     path = pathlib.Path(path)
     if _ending(path) != _SAFETENSORS:
         return {}
-    package = _import("safetensors", path)
-    with _arrays_or_input_error(path), package.safe_open(path, "numpy") as file:
+    with _arrays_or_input_error(path), safetensors.safe_open(path, "numpy") as file:
         return file.metadata() or {}
 
 
@@ -103,11 +102,15 @@ def write_state_dict(
     arrays = {name: np.asarray(_widen(array), order="C") for name, array in state_dict.items()}
     content = io.BytesIO()
     if ending in _TORCH:
-        torch = _import("torch", path)
+        try:
+            import torch
+        except ImportError:
+            raise InputError(
+                f"{path} needs the package torch: pip install 'prnet_jax[torch]'"
+            ) from None
         torch.save({name: torch.tensor(array) for name, array in arrays.items()}, content)
     elif ending == _SAFETENSORS:
-        package = _import("safetensors", path)
-        content.write(package.numpy.save(arrays, dict(metadata or {})))
+        content.write(safetensors.numpy.save(arrays, dict(metadata or {})))
     else:
         np.savez(content, **arrays)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +162,7 @@ def _arrays_or_input_error(path: pathlib.Path) -> Iterator[None]:
 def _read_safetensors(path: pathlib.Path) -> dict[str, np.ndarray]:
     import ml_dtypes  # noqa: F401  NumPy has no bfloat16 of its own
 
-    return _import("safetensors", path).numpy.load_file(path)
+    return safetensors.numpy.load_file(path)
 
 
 def _read_npz(path: pathlib.Path) -> dict[str, np.ndarray]:
@@ -183,21 +186,6 @@ def _check_size(file: IO[bytes], size: int) -> None:
     shape, _, dtype = read.get(version, np.lib.format.read_array_header_2_0)(file)
     if not dtype.hasobject and file.tell() + math.prod(shape) * dtype.itemsize != size:
         raise ValueError(f"an array of shape {list(shape)} is cut short or too long")
-
-
-def _import(package: str, path: pathlib.Path) -> Any:
-    try:
-        if package == "torch":
-            import torch
-
-            return torch
-        import safetensors.numpy
-
-        return safetensors
-    except ImportError:
-        raise InputError(
-            f"{path} needs the package {package}: pip install 'prnet_jax[{package}]'"
-        ) from None
 
 
 def _widen(array: np.ndarray) -> np.ndarray:

@@ -23,6 +23,7 @@ from prnet_jax.torch_weights.files import read_metadata, read_state_dict
 
 _NAME = "network"
 _FIELDS = "fields"
+_IMAGES = "images"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +51,29 @@ def metadata_of(folder: str | os.PathLike) -> dict[str, str]:
     name, fields = network_of(folder)
     about = {"format": "pt", "version": f"prnet_jax {importlib.metadata.version('prnet_jax')}"}
     content = {_NAME: name, _FIELDS: fields, **image_settings_of(folder)}
+    if images := images_of(folder):
+        content[_IMAGES] = images
     return about | {k: v if isinstance(v, str) else json.dumps(v) for k, v in content.items()}
+
+
+def images_of(path: str | os.PathLike) -> dict[str, Any]:
+    """What the images looked like that weights were trained on, see `prnet_jax.data.appearance`.
+
+    Args:
+        path: a run, or a file or a folder of weights.
+
+    Returns:
+        What is recorded of them; nothing where nothing is.
+    """
+    path = pathlib.Path(path)
+    try:
+        if not path.is_dir():
+            return dict(json.loads(read_metadata(path).get(_IMAGES, "{}")))
+        provenance = path / files.PROVENANCE
+        text = provenance.read_text(encoding="utf-8") if provenance.is_file() else "{}"
+        return dict(json.loads(text).get(_IMAGES) or {})
+    except (ValueError, TypeError, AttributeError, RecursionError):
+        return {}  # only a warning depends on it
 
 
 def which_network(

@@ -18,7 +18,6 @@ FIELDS = ("--field", "widths=(4,8,16)", "--field", "heads=2")
 @pytest.fixture(scope="module")
 def exported(finished_run, tmp_path_factory):
     """The weights of the tiny run in a file that says everything and in one that says nothing."""
-    pytest.importorskip("safetensors")
     folder = tmp_path_factory.mktemp("exported")
     for name in ("w.safetensors", "w.npz"):
         assert torch_weights(["export", str(finished_run), str(folder / name)]) == 0

@@ -34,7 +34,6 @@ def small():
 @pytest.fixture
 def described(tmp_path, small):
     """Writes a .safetensors file with metadata."""
-    pytest.importorskip("safetensors")
 
     def write(metadata):
         path = tmp_path / "w.safetensors"
