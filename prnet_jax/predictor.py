@@ -20,9 +20,9 @@ from jax.sharding import Mesh
 
 from prnet_jax import compiler, processes, sharding, steps
 from prnet_jax.data import appearance, preprocess
+from prnet_jax.data.arrays import as_volume, check_spacing
 from prnet_jax.data.folders import files_below
 from prnet_jax.data.pipeline import Slices, eval_batches, step_arrays
-from prnet_jax.data.scan import AXES
 from prnet_jax.data.volumes import read_as_trained
 from prnet_jax.errors import InputError, Stopped
 from prnet_jax.export.folder import check_new, write_export
@@ -150,8 +150,8 @@ class Predictor:
         Raises:
             InputError: another shape or type, or a value that is not finite.
         """
-        volume = _as_volume(array, axes)
-        _check_spacing(spacing_mm, np.ndim(array))
+        volume = as_volume(array, axes)
+        check_spacing(spacing_mm, np.ndim(array))
         prob = self._predict_volume(volume)
         if np.ndim(array) == 2:
             prob = prob[0]
@@ -327,26 +327,3 @@ def load(
     config.eval_batch_size = -(-batch_size // mesh.size) * mesh.size
     made = make_predictor(config, variables, mesh, unit, flips)
     return dataclasses.replace(made, seen=seen, source=path)
-
-
-def _as_volume(array: np.ndarray, axes: str) -> np.ndarray:
-    """[D, H, W], of which one slice has D = 1."""
-    if axes not in AXES:
-        raise InputError(f"axes must be one of {', '.join(AXES)}, found {axes!r}")
-    array = np.asarray(array)
-    if array.ndim not in (2, 3) or 0 in array.shape:
-        raise InputError(f"expected one slice [H, W] or a volume of them, found {array.shape}")
-    if array.dtype.kind not in "iuf":
-        raise InputError(f"expected real numbers, found an array of {array.dtype}")
-    preprocess.check_finite(array, "the array")
-    if array.ndim == 2:
-        return array[None]
-    return array if axes == "DHW" else np.moveaxis(array, -1, 0)
-
-
-def _check_spacing(spacing_mm: Sequence[float] | None, ndim: int) -> None:
-    if spacing_mm is None:
-        return
-    values = np.asarray(spacing_mm, np.float64)
-    if values.shape != (ndim,) or not (np.isfinite(values) & (values > 0)).all():
-        raise InputError(f"spacing_mm must be {ndim} positive numbers, found {spacing_mm!r}")

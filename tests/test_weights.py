@@ -65,7 +65,9 @@ def test_a_path_that_exists_wins(box, monkeypatch, tmp_path):
 
 
 def test_mistakes(box):
-    with pytest.raises(InputError, match="^tinny does not exist, .* or one of tiny$"):
+    with pytest.raises(
+        InputError, match="^tinny does not exist and .*: name a run or a file of weights or tiny$"
+    ):
         find_weights("tinny")
     box.write_bytes(box.read_bytes()[:-1])
     with pytest.raises(InputError, match="missing or damaged: install prnet_jax again"):

@@ -33,11 +33,8 @@ def find_weights(path: str | pathlib.Path) -> pathlib.Path:
         return path
     entries = released()
     if path.name not in entries:
-        known = ", ".join(entries)
-        raise InputError(
-            f"{path} does not exist, and there are no released weights of this name: name a run, a "
-            f"file of weights, or one of {known}"
-        )
+        known = " or ".join(["a run", "a file of weights", *entries])
+        raise InputError(f"{path} does not exist and is no name of released weights: name {known}")
     entry = entries[path.name]
     file = FOLDER / entry["file"]
     if not file.is_file() or hashlib.sha256(file.read_bytes()).hexdigest() != entry["sha256"]:
