@@ -33,7 +33,6 @@ _EXTRAS = {  # packages that may be absent: their extra, and what they are for
     "nibabel": ("nifti", "NIfTI files"),
     "pydicom": ("dicom", "DICOM files"),
     "highdicom": ("dicomseg", "DICOM segmentations"),
-    "safetensors": ("safetensors", ".safetensors files"),
     "torch": ("torch", "comparing layers with PyTorch"),
 }
 _ACCELERATORS = (

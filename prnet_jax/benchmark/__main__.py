@@ -25,9 +25,9 @@ from prnet_jax.commands import name_and_value, run_command
 from prnet_jax.models import list_models
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Measures what the command line chooses; the exit code: see `prnet_jax.commands`."""
-    arguments = _parser().parse_args()
+    arguments = _parser().parse_args(argv)
     if arguments.model == ("all",):
         arguments.model = tuple(list_models())
     choices = Choices(

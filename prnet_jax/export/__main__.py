@@ -9,7 +9,7 @@ import datetime
 import pathlib
 import sys
 
-from prnet_jax.commands import check_new_folder, run_command
+from prnet_jax.commands import Help, check_new_folder, examples, run_command
 from prnet_jax.errors import InputError
 
 
@@ -58,7 +58,9 @@ def _parser() -> argparse.ArgumentParser:
         description="Writes the best checkpoint of a run as one StableHLO program for CPU, CUDA "
         "and TPU: slices of any number and size in, probabilities out. JAX, flatbuffers and NumPy "
         "are all that it needs; its weights and a description lie beside it.",
-        epilog="JAX reads a program for half a year: --refresh makes it again.",
+        epilog="JAX reads a program for half a year: --refresh makes it again."
+        f"\n\n{examples(__doc__)}",
+        formatter_class=Help,
     )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--workdir", type=pathlib.Path, metavar="RUN", help="a run directory")

@@ -22,10 +22,10 @@ def resample(x: jax.Array, rows: np.ndarray, columns: np.ndarray) -> jax.Array:
         columns: the weights [B, W].
     """
     precise = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    rows, columns = (jnp.asarray(weights, precise.dtype) for weights in (rows, columns))
+    down, across = (jnp.asarray(weights, precise.dtype) for weights in (rows, columns))
     high = jax.lax.Precision.HIGHEST
-    precise = jnp.einsum("ah,nhwc->nawc", rows, precise, precision=high)
-    return jnp.einsum("bw,nawc->nabc", columns, precise, precision=high).astype(x.dtype)
+    precise = jnp.einsum("ah,nhwc->nawc", down, precise, precision=high)
+    return jnp.einsum("bw,nawc->nabc", across, precise, precision=high).astype(x.dtype)
 
 
 def linear_weights(position: np.ndarray, old: int) -> np.ndarray:

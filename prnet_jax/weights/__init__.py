@@ -6,6 +6,7 @@ card, NAME.md, says what they were trained on, how well they do, and where they 
 
 import hashlib
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -20,7 +21,7 @@ def released() -> dict[str, dict[str, Any]]:
     return json.loads((FOLDER / _INDEX).read_text(encoding="utf-8"))
 
 
-def find_weights(path: str | pathlib.Path) -> pathlib.Path:
+def find_weights(path: str | os.PathLike) -> pathlib.Path:
     """The file of released weights, if `path` is their name; else `path` as it is.
 
     A path that exists wins over a name.
