@@ -1,8 +1,13 @@
-"""Draws the picture of the README: a slice, its mask, a network's prediction.
+r"""Draws the picture of the README: a slice, its mask, a network's prediction.
 
     python docs/pictures/overview.py RUN_OR_WEIGHTS [INDEX]
 
-INDEX is that of a generated slice; those from 264 on are in no split of the data set.
+INDEX is that of a generated slice; those from 264 on are in no split of the data set. The picture
+here is of slice 264 and of the weights after the second epoch of
+
+    python -m prnet_jax.main --config configs/prnet.py --config.model.widths=16,32,64,128 \
+      --config.dataset.options.size=256 --config.batch_size=4 --config.num_epochs=3 \
+      --config.warmup_epochs=0.2 --config.learning_rate=2e-3 --config.augment.rotate_degrees=0
 """
 
 import pathlib
