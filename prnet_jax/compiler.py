@@ -1,16 +1,21 @@
-"""The known miscompile of jaxlib 0.10.2 on CPU: switched off, and checked for.
+"""What a process sets up before its first computation on CPU.
+
+The known miscompile of jaxlib 0.10.2 is switched off, and checked for.
 
 YNN, a fusion library, makes that release compute some products over many rows wrongly
 (https://github.com/jax-ml/jax/issues/39103). 0.10.1 and 0.12.0 are right.
 """
 
+import ctypes
 import importlib.metadata
 import os
+import sys
 
 from prnet_jax.errors import RunError
 
 _AFFECTED = "0.10.2"
 _FLAG = "--xla_cpu_experimental_ynn_fusion_type="
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
 
 def disable_ynn() -> None:
@@ -24,6 +29,20 @@ def disable_ynn() -> None:
     if _jaxlib() != _AFFECTED or _FLAG in flags or (flags and not flags.startswith("-")):
         return
     os.environ["XLA_FLAGS"] = f"{flags} {_FLAG}".strip()
+
+
+def keep_memory() -> None:
+    """Has glibc keep the memory that is freed, for a process that repeats one step; Linux only.
+
+    XLA frees a step's memory, hundreds of MiB, after each step. glibc would return it to Linux,
+    which clears every page again in the next step: a tenth of PR-Net's time on CPU.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # other libraries of C have none
+    if mallopt is not None:
+        mallopt(_M_MMAP_MAX, 0)
+        mallopt(_M_TRIM_THRESHOLD, -1)
 
 
 def ynn() -> str | None:

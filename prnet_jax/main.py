@@ -66,6 +66,7 @@ def _run(argv: list[str], stop: Stop) -> None:
     check_config(config)
     stop.within_s = config.stop_within_s
     compiler.disable_ynn()
+    compiler.keep_memory()
     with processes.joined(config), _naming_a_full_disk(workdir):
         stop.share_sigterm()
         compiler.self_check()

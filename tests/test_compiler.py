@@ -119,3 +119,21 @@ def _python(root, code):
     return subprocess.run(
         [sys.executable, "-c", code], cwd=root, env=environment, capture_output=True, text=True
     )
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="glibc's allocator")
+def test_kept_memory_is_not_cleared_again():
+    """Linux clears each page when it is first written: a page fault, counted by the process."""
+    code = """
+import resource
+import numpy as np
+from prnet_jax import compiler
+
+compiler.keep_memory()
+np.ones(1 << 26, np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+np.ones(1 << 26, np.uint8)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    faults = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert int(faults.stdout) < 100, faults.stderr

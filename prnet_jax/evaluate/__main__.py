@@ -37,6 +37,7 @@ def _evaluate(arguments: dict) -> None:
 
     logging.set_verbosity(logging.ERROR)
     compiler.disable_ynn()
+    compiler.keep_memory()
     where = default_config("prnet")  # where the run was trained does not matter here
     for field in _PROCESSES:
         where[field] = arguments.pop(field)

@@ -18,6 +18,7 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
 from prnet_jax.errors import InputError
+from prnet_jax.models.convolution import convolve
 
 Dtype = Any
 ModuleDef = Callable[..., Any]  # a module's class, or a `functools.partial` of it
@@ -78,15 +79,7 @@ class Conv(nn.Module):
         if shape[2:] == (1, 1) and self.stride == 1:
             x = _convolve_single(x, kernel, pads, self.dilation)
             return x if bias is None else _add_bias(x, bias)
-        x = jax.lax.conv_general_dilated(
-            x,
-            kernel,
-            window_strides=(self.stride, self.stride),
-            padding=[(pad, pad) for pad in pads],
-            rhs_dilation=(self.dilation, self.dilation),
-            feature_group_count=self.groups,
-            dimension_numbers=_DIMENSIONS,
-        )
+        x = convolve(x, kernel, pads, self.dilation, self.stride, self.groups)
         return x if bias is None else _add_bias(x, bias)
 
 

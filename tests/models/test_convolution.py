@@ -1,0 +1,97 @@
+"""The ways of `convolve` on CPU against XLA's own convolution, in value and gradients."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from prnet_jax.models import convolution
+from prnet_jax.models.convolution import convolve
+
+WAYS = [
+    # way, images, dilation, channels, features, size of the kernel
+    ("product", (2, 3, 5), 1, 6, 7, 1),
+    ("product", (1, 4, 4), 1, 1, 3, 1),
+    ("strips", (2, 6, 5), 1, 16, 17, 3),
+    ("strips", (1, 7, 16), 1, 24, 16, 3),
+    ("winograd", (1, 6, 4), 1, 128, 129, 3),
+    ("winograd", (2, 5, 7), 1, 130, 128, 3),
+    ("winograd", (1, 66, 65), 1, 128, 128, 3),  # tiles of 4 x 4
+    ("side by side", (1, 5, 8), 2, 128, 128, 3),
+    ("side by side", (2, 4, 2), 3, 128, 130, 3),
+]
+
+
+def case(images, dilation, channels, features, size):
+    rng = np.random.default_rng(0)
+    arrays = (
+        rng.normal(size=(*images, channels)),
+        rng.normal(size=(size, size, channels, features)),
+        rng.normal(size=(*images, features)),
+    )
+    pads = (dilation * (size - 1) // 2,) * 2
+    return [array.astype(np.float32) for array in arrays], pads
+
+
+def value_and_gradients(convolution, x, kernel, grad):
+    value, gradients = jax.vjp(convolution, x, kernel)
+    return value, *gradients(grad)
+
+
+def own(pads, dilation, stride=1, groups=1):
+    """XLA's own convolution."""
+    return partial(
+        jax.lax.conv_general_dilated,
+        window_strides=(stride, stride),
+        padding=[(pad, pad) for pad in pads],
+        rhs_dilation=(dilation, dilation),
+        feature_group_count=groups,
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+@pytest.mark.parametrize("way", WAYS, ids=lambda way: f"{way[0]}-{'x'.join(map(str, way[1]))}")
+def test_every_way_equals_xlas_convolution_in_float64(way):
+    name, images, dilation, *rest = way
+    arrays, pads = case(images, dilation, *rest)
+    ours = jax.jit(partial(value_and_gradients, partial(convolve, pads=pads, dilation=dilation)))
+    assert convolution._way(*map(jnp.asarray, arrays[:2]), dilation) == name
+    with jax.enable_x64(True):
+        precise = jax.jit(partial(value_and_gradients, own(pads, dilation)))
+        expected = precise(*(array.astype(np.float64) for array in arrays))
+    for value, exact in zip(ours(*arrays), expected, strict=True):
+        assert value.dtype == np.float32
+        np.testing.assert_allclose(value, exact, rtol=0, atol=1e-5 * np.abs(exact).max())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "stride", "groups", "dilation"),
+    [(jnp.bfloat16, 1, 1, 1), (jnp.float32, 2, 1, 1), (jnp.float32, 1, 2, 1), (None, 1, 1, 4)],
+    ids=["bfloat16", "stride", "groups", "dilation of few channels"],
+)
+def test_the_rest_is_xlas_to_the_last_bit(dtype, stride, groups, dilation):
+    (x, kernel, _), pads = case((1, 8, 8), dilation, 32, 32, 3)
+    x, kernel = (jnp.asarray(array, dtype) for array in (x, kernel[:, :, : 32 // groups]))
+    found = convolve(x, kernel, pads, dilation, stride, groups)
+    expected = own(pads, dilation, stride, groups)(x, kernel)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_float64_is_left_to_xla():
+    (x, kernel, _), pads = case((1, 6, 6), 1, 128, 128, 3)
+    with jax.enable_x64(True):
+        x, kernel = (array.astype(np.float64) for array in (x, kernel))
+        np.testing.assert_array_equal(convolve(x, kernel, pads), own(pads, 1)(x, kernel))
+
+
+@pytest.mark.parametrize("way", [WAYS[0], WAYS[2], WAYS[4], WAYS[7]], ids=lambda way: way[0])
+def test_other_platforms_keep_xlas_convolutions(way):
+    """Lowered for TPU, value and both gradients are convolutions, and nothing else multiplies."""
+    _, images, dilation, *rest = way
+    arrays, pads = case(images, dilation, *rest)
+    ours = jax.jit(partial(value_and_gradients, partial(convolve, pads=pads, dilation=dilation)))
+    text = ours.trace(*arrays).lower(lowering_platforms=("tpu",)).as_text()
+    assert text.count("stablehlo.convolution") == 3
+    assert "stablehlo.dot_general" not in text
