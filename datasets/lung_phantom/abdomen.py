@@ -38,7 +38,9 @@ def _liver(p: Person, canvas: Canvas, hollow: np.ndarray) -> None:
         return
     down = ramp(canvas.z, top - tip, bottom)  # 1 at the lower tip
     reach = left_lobe * (1 - down) - 95 * down
-    edge = canvas.x - reach - 0.55 * (-0.1 * p.depth - canvas.y) + 0.006 * (canvas.y - y) ** 2 * down
+    edge = (
+        canvas.x - reach - 0.55 * (-0.1 * p.depth - canvas.y) + 0.006 * (canvas.y - y) ** 2 * down
+    )
     edge = edge + 6 * p.field("liver's edge", canvas, 40)
     liver = np.maximum(hollow, edge)
     canvas.paint(liver, hu + 3 * p.field("liver", canvas, 15))
@@ -112,7 +114,13 @@ def _bowel(p: Person, canvas: Canvas, hollow: np.ndarray) -> None:
         height = low - 20 - sag * (1 - across * across)
         loops.append((across, -rng.uniform(0.5, 0.75), height, rng.uniform(15, 27)))
     for _ in range(44):
-        loops.append((*rng.uniform((-0.62, -0.6), (0.62, 0.25)), low - rng.uniform(40, 300), rng.uniform(10, 17)))
+        loops.append(
+            (
+                *rng.uniform((-0.62, -0.6), (0.62, 0.25)),
+                low - rng.uniform(40, 300),
+                rng.uniform(10, 17),
+            )
+        )
     for number, (x, y, height, r) in enumerate(loops):
         stretch, turn, gas = rng.uniform(0.75, 1.6, 3), rng.uniform(0, 3), rng.random()
         wet, hu = rng.uniform(-0.7, 1.0), rng.uniform(0, 60)
@@ -133,5 +141,3 @@ def _bowel(p: Person, canvas: Canvas, hollow: np.ndarray) -> None:
         if p.has("bowel_gas") and gas < gassy * (1.0 if large else 0.3):
             surface = canvas.down[where[0]][:, None] - float(np.mean(canvas.down[where[0]]))
             part.paint(np.maximum(loop + 2.2, surface - wet * r), AIR)
-
-

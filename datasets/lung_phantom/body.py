@@ -28,7 +28,7 @@ FAT, MUSCLE = -105.0, 45.0
 
 @functools.lru_cache(maxsize=16)
 def cavity(p: Person, z: float) -> np.ndarray:
-    """Radius over BEARING of the cavity of chest and belly: narrow at the top, pushed in by the spine."""
+    """Radius over BEARING of the cavity of chest and belly, pushed in by the spine."""
     rng = p.rng("cavity")
     front_power, back_power = rng.uniform(1.9, 2.2), rng.uniform(2.3, 2.7)
     notch, dent, gutters = rng.uniform(0.22, 0.34), rng.uniform(0, 0.07), rng.uniform(0.01, 0.06, 2)

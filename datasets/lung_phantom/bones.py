@@ -28,7 +28,7 @@ def draw_bones(p: Person, canvas: Canvas, muscle: np.ndarray) -> None:
         _ribs(p, canvas, cage, wall, muscle)
     for side in (-1, 1):
         _shoulder(p, canvas, side)
-    for start, end, r0, r1, bone in limbs(p):
+    for start, end, _, _, bone in limbs(p):
         if bone and meets(canvas, start, end, bone):
             _bone(canvas, rod(canvas, start, end, bone, bone * 0.8), 3.5)
     if z > 70:
@@ -38,7 +38,7 @@ def draw_bones(p: Person, canvas: Canvas, muscle: np.ndarray) -> None:
 
 
 def _ribs(p: Person, canvas: Canvas, cage, wall, muscle) -> None:
-    """Twelve pairs of sloping hoops, of which a slice meets a piece each; sternum; shoulder blades."""
+    """Twelve pairs of sloping hoops, of which a slice meets a piece each; the sternum."""
     rng = p.rng("ribs")
     z, low = canvas.z, p.height
     thin, high, gap = rng.uniform(2.8, 4.2), rng.uniform(5, 6.5), rng.uniform(1.8, 3.5)
@@ -134,7 +134,7 @@ def draw_spine(p: Person, canvas: Canvas) -> None:
 
 
 def _skull(p: Person, canvas: Canvas) -> None:
-    """Lower jaw with teeth, upper jaw, skull and brain; the air in them is drawn with the airways."""
+    """Lower jaw with teeth, upper jaw, skull and brain, still without the air in them."""
     rng = p.rng("skull")
     tall = rng.uniform(-6, 6)
     z = canvas.z

@@ -20,8 +20,8 @@ class Canvas:
     """A square picture in HU whose pixels know where they lie in the person.
 
     `x` and `y` [H, W] are mm to the person's left and to the back of the chest's centre, `z` is the
-    slice's height in mm above the top of the lungs. `across` [W] and `down` [H] are the same centre's
-    mm in the picture, in which the person may be turned. Distances are in mm, negative inside.
+    slice's height in mm above the top of the lungs. `across` [W] and `down` [H] are mm in the
+    picture from the same centre; the person may be turned in it. Distances are negative inside.
     """
 
     def __init__(
@@ -45,18 +45,16 @@ class Canvas:
         """The distance [H, W] to the shape whose radius over BEARING is `table`."""
         return self.radius - self.polar(table)
 
-    def cover(self, distance: np.ndarray, soft_mm: float = 0.0) -> np.ndarray:
-        """The share of each pixel that a shape covers, 0 to 1; its edge is `soft_mm` wide or more."""
-        share = distance * (-1 / max(self.pixel_mm, soft_mm))
+    def cover(self, distance: np.ndarray) -> np.ndarray:
+        """The share of each pixel that a shape covers, 0 to 1."""
+        share = distance * (-1 / self.pixel_mm)
         share += 0.5
         return np.clip(share, 0.0, 1.0, out=share)
 
-    def paint(
-        self, distance: np.ndarray, hu: np.ndarray | float, opacity: float = 1.0, soft: float = 0.0
-    ) -> None:
+    def paint(self, distance: np.ndarray, hu: np.ndarray | float, opacity: float = 1.0) -> None:
         """Lay a shape of `hu` over what is there."""
         if np.ndim(distance):
-            share = self.cover(distance, soft)
+            share = self.cover(distance)
             if opacity != 1:
                 share *= opacity
             share *= hu - self.hu
@@ -108,7 +106,7 @@ def ellipse(canvas: Canvas, x: float, y: float, a: float, b: float, turn: float 
 
 
 def _near(canvas: Canvas, x: float, y: float, reach: float, distance) -> np.ndarray:
-    """`distance` of the part of a whole slice that is close, and FAR elsewhere, which is quicker."""
+    """`distance` of the part of a whole slice that is close, and FAR elsewhere: it is quicker."""
     if not canvas.whole:
         return distance(canvas)
     found = np.full(canvas.x.shape, FAR)
@@ -212,7 +210,7 @@ def cubic_weights(t: np.ndarray) -> np.ndarray:
 def smooth_field(seed: Sequence[int], canvas: Canvas, cell_mm: float) -> np.ndarray:
     """A random field [H, W] over space, mean 0 and variance 1, smooth over about `cell_mm`.
 
-    It is fixed to the scanner, not to the picture: another size, field of view or z cuts the same field.
+    It is fixed to the scanner: another size, field of view or z cuts the same field.
     """
     half = int(FIELD_MM / cell_mm) + 2
     plane = canvas.z / cell_mm + 1000

@@ -3,6 +3,7 @@
 import functools
 
 import numpy as np
+from scipy import ndimage
 
 from .body import cavity
 from .canvas import BEARING, FAR, Canvas, bearing_index, ellipse, union
@@ -11,7 +12,7 @@ from .person import Person
 
 @functools.lru_cache(maxsize=16)
 def dome_at(p: Person, side: int) -> tuple[np.ndarray, float, np.ndarray]:
-    """Centre (x, y), height of the top, and over BEARING around it the depth of the recess below."""
+    """Centre (x, y), height of the top, and over BEARING the depth of the recess below."""
     rng = p.rng("domes")
     rise = rng.uniform(0.22, 0.38) * p.height
     lower, raised = rng.uniform(-4, 22), rng.uniform(0, 50) * (rng.random() < 0.08)
@@ -31,9 +32,7 @@ def dome(p: Person, canvas: Canvas, side: int):
     sunk = np.clip((top - canvas.z) / recess, 0, 1)
     radius = _to_wall(p, canvas.z, centre) * sunk**0.65
     radius = np.where(sunk >= 1, radius * 1.3 + 20, radius)
-    kernel = np.exp(-0.5 * (np.arange(-60, 61) / 20) ** 2)
-    padded = np.concatenate((radius[-60:], radius, radius[:60]))
-    radius = np.convolve(padded, kernel / kernel.sum(), "valid")
+    radius = ndimage.gaussian_filter1d(radius, len(BEARING) / 40, mode="wrap")
     dx, dy = canvas.x - centre[0], canvas.y - centre[1]
     return np.hypot(dx, dy) - radius[bearing_index(dx, dy)] + 1.5 * p.field("dome", canvas, 40)
 
@@ -56,9 +55,9 @@ def tops(p: Person, canvas: Canvas):
     depth = -canvas.z / length
     if depth >= 1:
         return None
-    grown = np.sqrt(max(1 - (1 - max(depth, 0.0)) ** 2, 1e-4))
     if depth <= 0:
         return FAR
+    grown = depth**0.7
     y = float(np.interp(depth, (0, 1), (p.spine(0)[1] - 14, 0)))
     x = float(np.interp(depth, (0, 1), (36, 0.5 * p.width)))
     a, b = grown * 0.62 * p.width, grown * 1.15 * p.depth

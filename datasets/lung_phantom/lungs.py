@@ -44,7 +44,7 @@ def vessel_tree(p: Person) -> np.ndarray:
     for at, side in zip(hila(p), (-1, 1), strict=True):
         start = at + rng.normal(0, 6, (12, 3)) * (0.6, 1, 1.5)
         heading = rng.normal(0, 1, (12, 3)) + (1.1 * side, 0, 0)
-        radius = rng.uniform(2.6, 4.8, 12)
+        radius = rng.uniform(2.8, 5.4, 12)
         for generation in range(8):
             heading /= np.linalg.norm(heading, axis=1, keepdims=True)
             length = rng.uniform(9, 21, (len(start), 1)) * (1 if generation else 1.3)
@@ -57,7 +57,7 @@ def vessel_tree(p: Person) -> np.ndarray:
             heading = (heading[twice] + rng.normal(0, 0.38, (len(twice), 3)))[stays]
             if len(start) > 700:
                 start, radius, heading = start[:700], radius[:700], heading[:700]
-        count = int(3600 * rng.uniform(0.8, 1.3))
+        count = int(5000 * rng.uniform(0.8, 1.3))
         low = (min(side * 15, side * p.width), -p.depth, -p.height)
         high = (max(side * 15, side * p.width), p.depth, 0)
         start = rng.uniform(low, high, (count, 3))
@@ -65,7 +65,7 @@ def vessel_tree(p: Person) -> np.ndarray:
         far = np.linalg.norm(away, axis=1, keepdims=True)
         run = away / (far + 1e-9) + rng.normal(0, 0.4, (count, 3))
         near = np.exp(-far[:, 0] / 38)
-        radius = 0.28 + rng.gamma(2.0, 0.22, count) + 1.6 * near * rng.random(count)
+        radius = 0.3 + rng.gamma(2.0, 0.25, count) + 2.2 * near * rng.random(count)
         end = start + run * rng.uniform(8, 22, (count, 1))
         parts.append(np.column_stack((start, end, radius, radius * 0.7)))
     return np.concatenate(parts)
@@ -76,7 +76,9 @@ def _vessels(p: Person, canvas: Canvas, tissue: np.ndarray, outside: np.ndarray)
     widest = tree[:, 6]
     low, high = np.minimum(tree[:, 2], tree[:, 5]), np.maximum(tree[:, 2], tree[:, 5])
     met = tree[(low - widest < canvas.z) & (canvas.z < high + widest)]
-    share = (canvas.z - met[:, 2]) / np.where(np.abs(met[:, 5] - met[:, 2]) < 1e-6, 1, met[:, 5] - met[:, 2])
+    share = (canvas.z - met[:, 2]) / np.where(
+        np.abs(met[:, 5] - met[:, 2]) < 1e-6, 1, met[:, 5] - met[:, 2]
+    )
     at = met[:, :3] + np.clip(share, 0, 1)[:, None] * (met[:, 3:6] - met[:, :3])
     layer = canvas.over(tissue)
     blood = min(p.blood, BLOOD_MAX)
@@ -91,10 +93,12 @@ def _vessels(p: Person, canvas: Canvas, tissue: np.ndarray, outside: np.ndarray)
         r0, steep = vessel[6], abs(vessel[5] - vessel[2]) / np.linalg.norm(vessel[3:6] - vessel[:3])
         reach = min(26.0, (r0 + 1) / max(steep, 0.1)) + 2 * canvas.pixel_mm
         part = layer.window(x, y, reach)
-        shown = min(1.0, 0.22 + 0.45 * r0)  # one thinner than a pixel or the slice is only partly seen
+        shown = min(
+            1.0, 0.22 + 0.45 * r0
+        )  # one thinner than a pixel or the slice is only partly seen
         cover = shown * part.cover(rod(part, vessel[:3], vessel[3:6], r0, vessel[7]))
         np.maximum(part.hu, part.hu + cover * (blood - part.hu), out=part.hu)
-        if r0 > 1.6 and lucky < 0.6:
+        if r0 > 1.9 and lucky < 0.35:
             beside = vessel[:6] + np.tile((1.7 * r0, 0.9 * r0, 0), 2)
             part = layer.window(x + 1.7 * r0, y + 0.9 * r0, reach + 2)
             tube = rod(part, beside[:3], beside[3:6], 0.8 * r0, 0.65 * r0)

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage
 
 from .body import FAT, MUSCLE
-from .canvas import FAR, Canvas, ellipse, ellipsoid, meets, rod, union
+from .canvas import FAR, Canvas, ellipse, ellipsoid, meets, ramp, rod, union
 from .person import Person
 
 
@@ -19,9 +19,10 @@ def hila(p: Person) -> list[np.ndarray]:
 
 def draw_mediastinum(p: Person, canvas: Canvas, wall: np.ndarray):
     """Everything between the lungs; returns the distance [H, W] to it, which bounds the lungs."""
-    canvas.paint(wall, FAT + 15 + 20 * np.clip(p.field("septa", canvas, 14), 0, 1))
+    fat = FAT + 15 + 20 * np.clip(p.field("septa", canvas, 14), 0, 1)
+    canvas.paint(wall, MUSCLE + ramp(p.level(canvas.z), 0, 0.2) * (fat - MUSCLE))
     if p.lost:
-        canvas.paint(np.maximum(wall, p.lost * (p.shift - canvas.x)), p.rng("lost").uniform(0, 40))
+        canvas.paint(np.maximum(wall, -lost_side(p, canvas)), p.rng("lost").uniform(0, 40))
     silhouette = _column(p, canvas)
     tissue = []  # (distance, HU), painted once the silhouette is known
     organ = _heart(p, canvas, tissue)
@@ -32,6 +33,11 @@ def draw_mediastinum(p: Person, canvas: Canvas, wall: np.ndarray):
         canvas.paint(np.maximum(distance, wall), hu)
     _gullet(p, canvas)
     return silhouette + 1.3 * p.field("outline", canvas, 28)
+
+
+def lost_side(p: Person, canvas: Canvas) -> np.ndarray:
+    """How far [H, W] each pixel is into the half of the chest that has lost its lung."""
+    return p.lost * (canvas.x - p.shift) + 7 * p.field("lost", canvas, 45)
 
 
 def gullet_at(p: Person, z: float) -> tuple[float, float]:
@@ -112,7 +118,9 @@ def _great_vessels(p: Person, canvas: Canvas, tissue: list) -> list[tuple[np.nda
     vessels = [(root, front, wide * 1.15, wide * 1.1), (front, side, wide, wide)]
     vessels.append((side, down, wide, wide))
     heights = np.linspace(arch - 4, -p.height - 200, 7)
-    run = [(p.spine(h)[0] + 20 * (1 - k / 7), p.spine(h)[1] - 18 - k, h) for k, h in enumerate(heights)]
+    run = [
+        (p.spine(h)[0] + 20 * (1 - k / 7), p.spine(h)[1] - 18 - k, h) for k, h in enumerate(heights)
+    ]
     vessels += [(a, b, wide * 0.9, wide * 0.82) for a, b in zip(run[:-1], run[1:], strict=True)]
     for x, y, r in ((-22, -0.3, 8), (-6, -0.3, 6), (10, -0.2, 4.5), (19, -0.05, 5)):
         top = (2.4 * x, y * p.depth * 0.3, 30.0)
@@ -172,5 +180,3 @@ def draw_neck(p: Person, canvas: Canvas) -> None:
         muscle = canvas.window(x + side * 12, front + 20, 30)
         fat = np.abs(ellipse(muscle, x + side * 13, front + 14, 12, 22, side * 0.3)) - 0.9
         muscle.paint(fat, FAT)
-
-

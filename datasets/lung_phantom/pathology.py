@@ -55,13 +55,19 @@ def change_tissue(p: Person, canvas: Canvas, tissue: np.ndarray, outside: np.nda
         edge, rests = rng.uniform(1.5, 6), rng.uniform(0, 0.8)
         size = rng.uniform(30, 70)
         where = p.field("consolidation", canvas, size) + rests * canvas.down[:, None] / p.depth
-        share = np.clip(0.5 + edge * (where - limit), 0, 1) * (0.8 + 0.1 * p.field("crumbs", canvas, 5))
+        share = np.clip(0.5 + edge * (where - limit), 0, 1) * (
+            0.8 + 0.1 * p.field("crumbs", canvas, 5)
+        )
         tissue += np.clip(share, 0, 1) * np.maximum(hu - tissue, 0)
 
 
 def _bulla(p: Person, canvas: Canvas, tissue: np.ndarray, rng: np.random.Generator) -> None:
     side, away = rng.choice((-1, 1)), rng.uniform(0.5, 0.95)
-    at = (side * away * p.width * 0.8, rng.uniform(-0.6, 0.6) * p.depth, -rng.uniform(0.02, 0.7) * p.height)
+    at = (
+        side * away * p.width * 0.8,
+        rng.uniform(-0.6, 0.6) * p.depth,
+        -rng.uniform(0.02, 0.7) * p.height,
+    )
     bubble = ellipsoid(canvas, at, rng.uniform(7, 30, 3))
     layer = canvas.over(tissue)
     layer.paint(bubble - 1.0 if np.ndim(bubble) else bubble, np.maximum(tissue, -780.0))
@@ -78,7 +84,10 @@ def draw_nodules(p: Person, canvas: Canvas, tissue: np.ndarray) -> np.ndarray:
             continue
         where = canvas.slices(*at[:2], 1.7 * radius + 3)
         part = layer.window(*at[:2], 1.7 * radius + 3)
-        blob = blob[where] + 0.16 * radius * p.field(f"lumps {at[0]:.1f}", canvas, max(4, 0.7 * radius))[where]
+        blob = (
+            blob[where]
+            + 0.16 * radius * p.field(f"lumps {at[0]:.1f}", canvas, max(4, 0.7 * radius))[where]
+        )
         part.paint(blob, np.maximum(hu, part.hu))
         if kind == 1:
             part.paint(blob + radius * core, 30.0)
@@ -89,7 +98,7 @@ def draw_nodules(p: Person, canvas: Canvas, tissue: np.ndarray) -> np.ndarray:
 def _nodules(p: Person) -> list[tuple]:
     """All nodules in space: (centre, radius, half axes, kind, HU, core)."""
     rng = p.rng("nodules")
-    count = rng.integers(6, 34) if p.has("nodules") else 0
+    count = rng.integers(10, 60) if p.has("nodules") else 0
     found = []
     for _ in range(count):
         found.append(_nodule(p, rng, 2 + 10.5 * rng.beta(1.0, 2.6)))

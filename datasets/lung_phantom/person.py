@@ -1,7 +1,7 @@
 """A person: what is drawn once from a seed, so that all slices of one person agree.
 
-Heights `z` are mm above the top of the lungs; the lungs end at `-height`. The measures are plausible,
-not those of any person.
+Heights `z` are mm above the top of the lungs; the lungs end at `-height`. The measures are
+plausible, not those of any person.
 """
 
 import dataclasses
@@ -72,7 +72,8 @@ class Person:
         forced = dict(features or {})
         if unknown := sorted(set(forced) - set(FEATURES)):
             raise InputError(
-                f"no feature of the phantom is called {', '.join(unknown)}; it has {', '.join(FEATURES)}"
+                f"no feature of the phantom is called {', '.join(unknown)}; "
+                f"it has {', '.join(FEATURES)}"
             )
         rng = np.random.default_rng((seed, number, 1))
         chance = dict(zip(FEATURES, rng.random(len(FEATURES)), strict=True))

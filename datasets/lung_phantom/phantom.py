@@ -14,13 +14,14 @@ from .bones import draw_bones, draw_spine
 from .canvas import Canvas, common, union
 from .diaphragm import dome, tops
 from .lungs import tissue_of
-from .mediastinum import draw_mediastinum, draw_neck
+from .mediastinum import draw_mediastinum, draw_neck, lost_side
 from .pathology import change_tissue, draw_fluid, draw_nodules
 from .person import Person
 from .scanner import Scan
 from .surroundings import draw_surroundings
 
 JAW, HIPS = 200.0, -300.0  # the scan's ends: mm above the lungs' top, and from their base
+RIM_MM = 0.15  # of the wall's blurred edge that counts as lung, as in masks drawn by threshold
 SMALLEST_MM2 = 25.0  # a smaller island of lung is closed
 
 
@@ -65,7 +66,7 @@ def make_slice(
 
 
 def height_of(person: Person, turn: int) -> float:
-    """The height of a person's slice number `turn`: four of five between top and base of the lungs."""
+    """The height of a person's slice number `turn`: four of five within the lungs."""
     rng = np.random.default_rng((*person.seed, 2, turn))
     where, share = rng.random(), rng.random()
     middle = rng.beta(1.7, 1.6)
@@ -77,7 +78,7 @@ def height_of(person: Person, turn: int) -> float:
 
 
 def cut(person: Person, z: float, size: int, orient: bool = True) -> PhantomSlice:
-    """The slice of a person around height `z`; `orient` False leaves the picture as it was scanned."""
+    """The slice of a person around height `z`; without `orient` as it was scanned."""
     scan = Scan.draw(person)
     depths = (-0.32, 0.0, 0.32) if scan.thickness_mm else (0.0,)
     drawn = [_draw(person, scan, z + depth * scan.thickness_mm, size) for depth in depths]
@@ -105,8 +106,7 @@ def _inside(p: Person, canvas: Canvas, muscle: np.ndarray) -> tuple[np.ndarray, 
     draw_bones(p, canvas, muscle)
     draw_neck(p, canvas)
     none = np.zeros(canvas.hu.shape, bool)
-    lung, nodule = none, none
-    bounds = None
+    lung, nodule, bounds = none, none, None
     if canvas.z < 0:
         wall = canvas.within(cavity(p, canvas.z))
         bounds = draw_mediastinum(p, canvas, wall)
@@ -132,10 +132,10 @@ def _lungs(
     top = tops(p, canvas)
     outside = common(wall if top is None else common(wall, top, 10), -bounds, 10)
     if p.lost:
-        outside = np.maximum(outside, p.lost * (canvas.x - p.shift) + 6)
+        outside = np.maximum(outside, lost_side(p, canvas) + 6)
     outside = draw_fluid(p, canvas, wall, outside)
     outside = _without_islands(outside, canvas.pixel_mm)
-    lung = outside < 0
+    lung = outside < RIM_MM
     if not lung.any():
         return lung, lung
     tissue = tissue_of(p, canvas, outside)

@@ -39,7 +39,9 @@ def _table(p: Person, canvas: Canvas) -> None:
     rng = p.rng("table")
     across, down = _frame(canvas)
     kind = rng.integers(4)
-    bend = (rng.uniform(0, 1 / 4000), *rng.uniform((1 / 2500, 1 / 900), (1 / 900, 1 / 420)), 0.0)[kind]
+    bend = (rng.uniform(0, 1 / 4000), *rng.uniform((1 / 2500, 1 / 900), (1 / 900, 1 / 420)), 0.0)[
+        kind
+    ]
     half, thick = rng.uniform(190, 265), rng.uniform(8, 60)
     gap, pad = rng.uniform(-2, 14), rng.uniform(0, 24) * (rng.random() < 0.6)
     aside, tilt = rng.normal(0, 12), rng.normal(0, 0.01)
@@ -55,13 +57,20 @@ def _table(p: Person, canvas: Canvas) -> None:
         canvas.paint(cover, rng.uniform(-850, -500))
     board = np.maximum(np.maximum(-below, below - thick), side)
     canvas.paint(board, filling)
-    shells = ((rng.uniform(0.6, 2.2), rng.uniform(-650, 100)), (rng.uniform(0.6, 2.0), rng.uniform(-500, 250)))
+    shells = (
+        (rng.uniform(0.6, 2.2), rng.uniform(-650, 100)),
+        (rng.uniform(0.6, 2.0), rng.uniform(-500, 250)),
+    )
     for depth, (wall, hu) in zip((0.0, thick), shells, strict=True):
         canvas.paint(np.maximum(np.abs(below - depth) - wall, side), hu)
-    canvas.paint(np.maximum(np.abs(side) - shells[0][0], np.maximum(-below, below - thick)), shells[0][1])
+    canvas.paint(
+        np.maximum(np.abs(side) - shells[0][0], np.maximum(-below, below - thick)), shells[0][1]
+    )
     frame, deeper = rng.random(3), rng.uniform(10, 90)
     if frame[0] < 0.5:  # a second board
-        canvas.paint(np.maximum(np.abs(below - thick - deeper) - 1.2, np.abs(x) - 0.55 * half), 150.0)
+        canvas.paint(
+            np.maximum(np.abs(below - thick - deeper) - 1.2, np.abs(x) - 0.55 * half), 150.0
+        )
     if frame[1] < 0.35:  # slanting struts and rails
         for sign in (-1, 1):
             strut = np.abs(sign * x - 0.85 * half + 0.8 * (below - thick)) - 4
@@ -70,7 +79,9 @@ def _table(p: Person, canvas: Canvas) -> None:
             canvas.paint(strut + 2, -850.0)
     if frame[2] < 0.3:
         for sign in (-1, 1):
-            rail = np.maximum(np.abs(sign * x - half - 6) - 5, np.abs(below - 6) - rng.uniform(6, 20))
+            rail = np.maximum(
+                np.abs(sign * x - half - 6) - 5, np.abs(below - 6) - rng.uniform(6, 20)
+            )
             canvas.paint(rail, 300.0)
             canvas.paint(rail + 2, -700.0)
     if canvas.z > 20:
@@ -123,10 +134,20 @@ def _sheets(p: Person, canvas: Canvas, skin: np.ndarray, name: str, lifts, folds
 def _wires(p: Person, canvas: Canvas, skin: np.ndarray) -> None:
     rng = p.rng("wires")
     for _ in range(rng.integers(2, 8)):
-        x, y, drift = rng.uniform(-1.1, 1.1) * p.width, rng.uniform(-1.6, -0.7) * p.depth, rng.normal(0, 0.3)
-        radius, hu, height = rng.uniform(0.8, 2.2), rng.uniform(-300, 2500), rng.uniform(-1, 0) * p.height
+        x, y, drift = (
+            rng.uniform(-1.1, 1.1) * p.width,
+            rng.uniform(-1.6, -0.7) * p.depth,
+            rng.normal(0, 0.3),
+        )
+        radius, hu, height = (
+            rng.uniform(0.8, 2.2),
+            rng.uniform(-300, 2500),
+            rng.uniform(-1, 0) * p.height,
+        )
         part = canvas.window(x + drift * (canvas.z - height), y, 6)
         part.paint(np.hypot(part.x - x - drift * (canvas.z - height), part.y - y) - radius, hu)
         if abs(canvas.z - height) < 12:
-            stuck = np.maximum(np.abs(skin - 1) - 1.2, np.hypot(canvas.x - x, canvas.y + p.depth) - 14)
+            stuck = np.maximum(
+                np.abs(skin - 1) - 1.2, np.hypot(canvas.x - x, canvas.y + p.depth) - 14
+            )
             canvas.paint(stuck, 400.0)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class PhantomVolume:
-    """A person from the jaw to the hips; slices from the hips up, rows to the back, columns left."""
+    """A person; slices run from the hips to the jaw, rows to the back, columns to the left."""
 
     hu: "np.ndarray"  # int16 [D, H, W], Hounsfield units
     lung: "np.ndarray"  # bool [D, H, W]
@@ -88,7 +88,7 @@ def _write_all(arguments: argparse.Namespace) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m prnet_jax.datasets.lung_phantom.volumes",
-        description="Writes phantom volumes from the jaw to the hips, and their lung masks, as NIfTI.",
+        description="Writes phantom volumes from jaw to hips, and their lung masks, as NIfTI.",
     )
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for the files")
     parser.add_argument("--persons", type=int, default=1, help="how many, from number 0 on")
