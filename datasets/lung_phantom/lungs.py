@@ -42,6 +42,8 @@ def vessel_tree(p: Person) -> np.ndarray:
     rng = p.rng("vessels")
     parts = []
     for at, side in zip(hila(p), (-1, 1), strict=True):
+        low, wide = at + (5 * side, 12, -38), rng.uniform(5.5, 8)  # the artery of the lower lobe
+        parts.append(np.array([[*(at + (0, 2, 0)), *low, wide, 0.65 * wide]]))
         start = at + rng.normal(0, 6, (12, 3)) * (0.6, 1, 1.5)
         heading = rng.normal(0, 1, (12, 3)) + (1.1 * side, 0, 0)
         radius = rng.uniform(2.8, 5.4, 12)
@@ -58,9 +60,9 @@ def vessel_tree(p: Person) -> np.ndarray:
             if len(start) > 700:
                 start, radius, heading = start[:700], radius[:700], heading[:700]
         count = int(5000 * rng.uniform(0.8, 1.3))
-        low = (min(side * 15, side * p.width), -p.depth, -p.height)
-        high = (max(side * 15, side * p.width), p.depth, 0)
-        start = rng.uniform(low, high, (count, 3))
+        corner = (min(side * 15, side * p.width), -p.depth, -p.height)
+        other = (max(side * 15, side * p.width), p.depth, 0)
+        start = rng.uniform(corner, other, (count, 3))
         away = start - at
         far = np.linalg.norm(away, axis=1, keepdims=True)
         run = away / (far + 1e-9) + rng.normal(0, 0.4, (count, 3))

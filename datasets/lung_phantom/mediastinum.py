@@ -136,8 +136,6 @@ def _great_vessels(p: Person, canvas: Canvas, tissue: list) -> list[tuple[np.nda
     lung.append(((s - 8, -0.12 * p.depth, p.carina - 22), tuple(right + (2, -4, 2)), big + 2, big))
     lung.append((trunk, tuple(left + (-2, -2, 6)), big + 3, big))
     for side_at, sign in ((right, -1), (left, 1)):
-        low = tuple(side_at + (sign * 5, 12, -38))
-        lung.append((tuple(side_at + (0, 2, 0)), low, big - 0.5, big - 3))
         vein = tuple(side_at + (sign * 2, -2, -32))
         lung.append(((s + sign * 20, 0.05 * p.depth, hz + 0.45 * axes[2]), vein, 8, 6))
     lung.append(((s - 20, 0.06 * p.depth, hz + 15), (s + 22, 0.06 * p.depth, hz + 15), 19, 18))
@@ -152,7 +150,7 @@ def _great_vessels(p: Person, canvas: Canvas, tissue: list) -> list[tuple[np.nda
 
 def _gullet(p: Person, canvas: Canvas) -> None:
     rng = p.rng("gullet's air")
-    width, height, phase = rng.uniform(1.5, 5), rng.uniform(1, 3.5), rng.uniform(0, 6)
+    width, height, phase = rng.uniform(2, 8), rng.uniform(1.2, 6), rng.uniform(0, 6)
     x, y = gullet_at(p, canvas.z)
     if not -p.height < canvas.z < 55:
         return

@@ -39,9 +39,9 @@ FEATURES = {
     "electrodes": 0.15,
     "prone": 0.05,
     "on_side": 0.01,
-    "thick": 0.2,
+    "thick": 0.12,
     "rotated_picture": 0.06,
-    "scaled_hu": 0.5,
+    "scaled_hu": 0.6,
     "padding": 0.7,
 }
 

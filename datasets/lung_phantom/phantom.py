@@ -21,7 +21,7 @@ from .scanner import Scan
 from .surroundings import draw_surroundings
 
 JAW, HIPS = 200.0, -300.0  # the scan's ends: mm above the lungs' top, and from their base
-RIM_MM = 0.15  # of the wall's blurred edge that counts as lung, as in masks drawn by threshold
+RIM_MM = 0.2  # of the wall's blurred edge that counts as lung, as in masks drawn by threshold
 SMALLEST_MM2 = 25.0  # a smaller island of lung is closed
 
 
@@ -70,9 +70,9 @@ def height_of(person: Person, turn: int) -> float:
     rng = np.random.default_rng((*person.seed, 2, turn))
     where, share = rng.random(), rng.random()
     middle = rng.beta(1.7, 1.6)
-    if where < 0.1:
+    if where < 0.11:
         return JAW * share
-    if where < 0.2:
+    if where < 0.24:
         return -person.height + 15 + (HIPS - 15) * share
     return -person.height * (middle if where < 0.8 else share)
 
