@@ -184,7 +184,7 @@ def test_nodules_are_marked_and_seen(feature):
     for number in range(3):
         person = Person.draw(8, number, PLAIN | {feature: True})
         for level in (0.25, 0.4, 0.55, 0.7):
-            made = cut(person, -level * person.height, 64)
+            made = cut(person, -level * person.height, SIZE)
             core = ndimage.binary_erosion(made.nodule)
             if core.any():
                 seen += 1
