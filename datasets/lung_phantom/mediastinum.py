@@ -1,151 +1,180 @@
-"""Between the lungs: spine, heart, great vessels, windpipe, and the organs under the diaphragm."""
+"""Between the lungs: heart, great vessels, gullet, and the outline that bounds the lungs."""
 
 import numpy as np
 from scipy import ndimage
 
-from .anatomy import CORTEX, FAT, MUSCLE, Measures, ramp
-from .canvas import Canvas, capsule, ellipse, smooth_field, union
+from .body import FAT, MUSCLE
+from .canvas import FAR, Canvas, ellipse, ellipsoid, meets, ramp, rod, union
+from .person import Person
 
 
-def draw_spine(rng: np.random.Generator, canvas: Canvas, m: Measures) -> None:
-    """A thoracic vertebra: body, canal with the cord, arch and processes."""
-    x, y = m.spine
-    part = canvas.window(x, y + 25, 75)
-    a, b = rng.uniform(15.5, 19), rng.uniform(13.5, 16.5)
-    body = ellipse(part, x, y, a, b)
-    canal = y + b + 6.5
-    arch = 99.0
-    for side in (-1, 1):
-        joint = (x + side * 12, canal + 1)
-        tip = (x + side * rng.uniform(24, 33), canal + rng.uniform(4, 10))
-        arch = union(arch, capsule(part, (x + side * 10, y + b - 4), joint, 4, 4), 2)
-        arch = union(arch, capsule(part, joint, tip, 4.5, 3.5), 2)
-        arch = union(arch, capsule(part, joint, (x, canal + 12), 3, 3), 2)
-    tail = capsule(part, (x, canal + 12), (x + rng.normal(0, 1), canal + rng.uniform(20, 32)), 3, 2)
-    spongy = 210 + 40 * np.abs(np.sin(part.x * 1.3) * np.sin(part.y * 1.1))
-    for distance in (union(arch, tail, 3), body):
-        part.paint(distance, CORTEX * 0.75)
-        part.paint(distance + 1.5, spongy)
-    hollow = ellipse(part, x, canal, 9, 7.5)
-    part.paint(hollow, FAT / 2)
-    part.paint(hollow + 1.8, 30.0)
+def hila(p: Person) -> list[np.ndarray]:
+    """Where vessels and airways enter the lungs (x, y, z): right, left."""
+    rng = p.rng("hila")
+    back = rng.normal(0.06, 0.05) * p.depth
+    right = (p.shift - rng.uniform(40, 48), back, p.carina - rng.uniform(22, 34))
+    left = (p.shift + rng.uniform(42, 50), back + 4, p.carina - rng.uniform(14, 28))
+    return [np.array(right), np.array(left)]
 
 
-def draw_mediastinum(
-    rng: np.random.Generator, canvas: Canvas, m: Measures, cage: np.ndarray
-) -> tuple[np.ndarray, list[tuple[float, float]]]:
-    """Everything between the lungs.
-
-    Returns the distance to it [H, W], which bounds the lungs, and the two places where vessels
-    enter them (right lung first).
-    """
-    size = len(canvas.hu)
-    cavity = canvas.radius - canvas.polar(cage)
-    canvas.paint(cavity, FAT + 15 + 20 * np.clip(smooth_field(rng, size, 30), 0, 1))
-    silhouette, half = _column(rng, canvas, m)
+def draw_mediastinum(p: Person, canvas: Canvas, wall: np.ndarray):
+    """Everything between the lungs; returns the distance [H, W] to it, which bounds the lungs."""
+    fat = FAT + 15 + 20 * np.clip(p.field("septa", canvas, 14), 0, 1)
+    canvas.paint(wall, MUSCLE + ramp(p.level(canvas.z), 0, 0.2) * (fat - MUSCLE))
+    if p.lost:
+        canvas.paint(np.maximum(wall, -lost_side(p, canvas)), p.rng("lost").uniform(0, 40))
+    silhouette = _column(p, canvas)
     tissue = []  # (distance, HU), painted once the silhouette is known
-    hilum_y = m.depth * rng.uniform(-0.02, 0.16)
-    hila = [(float(s * np.interp(hilum_y, *half[s])), hilum_y + rng.normal(0, 5)) for s in (-1, 1)]
-    if (heart := ramp(m.level, 0.38, 0.62)) > 0.15:
-        organ = _heart(rng, canvas, m, heart, tissue)
-        silhouette = union(silhouette, organ, 10)
-    else:  # the vessels above the heart
-        for x, y, r in ((14, -0.3, 13), (-17, -0.28, 9), (22, 0.0, 11), (-2, -0.5, 9)):
-            x, y = x + rng.normal(0, 3), y * m.depth + rng.normal(0, 4)
-            tissue.append((ellipse(canvas, x, y, r * rng.uniform(0.8, 1.3), r), m.blood))
-    at = (m.spine[0] + rng.uniform(17, 26), m.spine[1] - rng.uniform(12, 24))
-    aorta = ellipse(canvas, *at, *rng.uniform(10, 14, 2))
-    tissue.append((aorta, m.blood))
-    silhouette = union(silhouette, aorta - 1, 6)
-    if 0.3 < m.level < 0.8:  # pulmonary arteries and veins at the hila
-        for side, (x, y) in zip((-1, 1), hila, strict=True):
-            r = rng.uniform(6, 11)
-            vessel = capsule(canvas, (x - side * 25, y - 6), (x + side * 3, y), r + 2, r)
-            tissue.append((vessel, m.blood))
-            silhouette = union(silhouette, vessel - 0.5, 4)
-    for side, base, start in ((-1, 80, 0.74), (1, 62, 0.84)):  # liver and spleen in their domes
-        grown = np.sqrt(ramp(m.level, start, 1.1))
-        if grown > 0:
-            at = (side * m.width * rng.uniform(0.5, 0.6), -m.depth * rng.uniform(0.0, 0.2))
-            dome = ellipse(canvas, *at, base * grown * 1.05, base * grown)
-            dome += 2 * smooth_field(rng, size, 7)
-            tissue.append((dome + 1, rng.uniform(50, 65) + 0.15 * (m.blood - 40)))
-            silhouette = union(silhouette, dome, 5)
+    organ = _heart(p, canvas, tissue)
+    silhouette = union(silhouette, organ, 10)
+    for distance, edge in _great_vessels(p, canvas, tissue):
+        silhouette = union(silhouette, distance + edge, 5)
     for distance, hu in tissue:
-        canvas.paint(np.maximum(distance, cavity), hu)
-    draw_spine(rng, canvas, m)
-    gullet = (m.spine[0] + rng.uniform(-3, 6), m.spine[1] - rng.uniform(20, 24))
-    part = canvas.window(*gullet, 12)
-    part.paint(ellipse(part, *gullet, 8, 5.5), 40.0)
-    if rng.random() < 0.4:
-        part.paint(ellipse(part, *gullet, 2.5, 1.5), -900.0)
-    _draw_windpipe(rng, canvas, m, gullet[1] - 14, hila, silhouette)
-    return silhouette + 1.3 * smooth_field(rng, size, 14), hila
+        canvas.paint(np.maximum(distance, wall), hu)
+    _gullet(p, canvas)
+    return silhouette + 1.3 * p.field("outline", canvas, 28)
 
 
-def _heart(rng, canvas: Canvas, m: Measures, grown: float, tissue: list) -> np.ndarray:
-    """Distance to the heart with its fat; its muscle and chambers are added to `tissue`."""
-    a, b = grown * rng.uniform(56, 67), grown * rng.uniform(44, 53)
-    x, y = rng.uniform(14, 30) * grown, -m.depth * rng.uniform(0.2, 0.32)
-    heart = ellipse(canvas, x, y, a, b, rng.uniform(0.3, 0.8))
-    heart += 2 * smooth_field(rng, len(canvas.hu), 8)
-    tissue.append((heart + rng.uniform(2, 5), MUSCLE))
-    if m.blood > 60:  # contrast medium separates chambers from muscle
-        for _ in range(3):
-            dx, dy = rng.uniform(-0.42, 0.42, 2) * (a, b)
-            chamber = ellipse(canvas, x + dx, y + dy, a * 0.42, b * 0.46)
-            tissue.append((np.maximum(chamber, heart + 9), m.blood * rng.uniform(0.7, 1.0)))
-    return heart
+def lost_side(p: Person, canvas: Canvas) -> np.ndarray:
+    """How far [H, W] each pixel is into the half of the chest that has lost its lung."""
+    return p.lost * (canvas.x - p.shift) + 7 * p.field("lost", canvas, 45)
 
 
-def _column(rng, canvas: Canvas, m: Measures):
-    """The mediastinum's two borders as half widths down the picture."""
-    heights = np.array([-1.1, -0.85, -0.6, -0.25, 0.03, 0.25, 0.6, 1.1]) * m.depth
-    levels = (0.1, 0.4, 0.65, 0.95)
+def gullet_at(p: Person, z: float) -> tuple[float, float]:
+    x, y = p.spine(z)
+    aside = p.rng("gullet").uniform(-3, 5)
+    return x + aside + 0.2 * p.shift, y - float(np.interp(z, (-p.height, 0, 60), (27, 22, 18)))
+
+
+def _column(p: Person, canvas: Canvas) -> np.ndarray:
+    """The mediastinum's two borders as half widths down the picture, with the spine in it."""
+    rng = p.rng("column")
+    heights = np.array([-1.1, -0.85, -0.6, -0.25, 0.03, 0.25, 0.6, 1.1]) * p.depth
+    levels = (0.0, 0.12, 0.4, 0.65, 0.95)
     widths = np.array(
         [
-            (34, 34, 34, 34, 31, 19, 14, 30),
+            (36, 36, 38, 38, 26, 20, 14, 30),
+            (30, 26, 30, 32, 28, 19, 14, 30),
             (14, 7, 22, 34, 30, 12, 14, 30),
             (16, 12, 20, 30, 22, 9, 14, 30),
             (26, 34, 40, 38, 24, 10, 14, 30),
         ]
     )
-    width = np.array([np.interp(m.level, levels, column) for column in widths.T])
+    width = np.array([np.interp(p.level(canvas.z), levels, column) for column in widths.T])
     fine = np.linspace(heights[0], heights[-1], 200)
-    half = {}
-    for side in (-1, 1):
+    spine = p.spine(canvas.z)
+    lean, half = rng.normal(0, 6), []
+    for _ in range(2):
         jitter = width * rng.uniform(0.8, 1.15, len(width))
-        jitter[1] *= rng.uniform(0.4, 1.0)
-        smooth = ndimage.gaussian_filter1d(np.interp(fine, heights, jitter), 7)
-        half[side] = (fine, smooth)
-    sway = np.clip(0.5 - canvas.y / m.depth, 0, 1)  # the spine does not move, the front does
-    middle = m.spine[0] + rng.normal(0, 6) * sway
-    right = np.interp(canvas.y, *half[1])
-    left = np.interp(canvas.y, *half[-1])
-    column = np.maximum(canvas.x - middle - right, middle - left - canvas.x)
-    return union(column, ellipse(canvas, *m.spine, 21, 19), 8), half
+        jitter[1] *= rng.uniform(0.35, 1.0)
+        half.append(ndimage.gaussian_filter1d(np.interp(fine, heights, jitter), 7))
+    y = canvas.y.ravel()
+    sway = np.clip(0.5 - canvas.y / p.depth, 0, 1)  # the spine does not move, the front does
+    middle = spine[0] + (lean + p.shift) * sway
+    right, left = (np.interp(y, fine, side).reshape(canvas.y.shape) for side in half)
+    column = np.maximum(canvas.x - middle - left, middle - right - canvas.x)
+    return union(column, ellipse(canvas, *spine, 21, 19), 8)
 
 
-def _draw_windpipe(rng, canvas: Canvas, m: Measures, y: float, hila, silhouette) -> None:
-    """Trachea, or the main bronchi below its fork: air, but no lung, so `silhouette` grows."""
-    if m.level < 0.4:
-        pipes = [(rng.normal(0, 2), y, rng.uniform(7.5, 10), rng.uniform(7.5, 10), 0.0)]
-    elif m.level < 0.55:
-        apart = 7 + 110 * (m.level - 0.4)
-        pipes = [
-            (s * apart, y + 2, rng.uniform(7, 9), rng.uniform(5, 6.5), s * 0.35) for s in (-1, 1)
-        ]
-    elif m.level < 0.75:
-        pipes = [
-            (x + s * rng.uniform(-8, 0), hy + rng.uniform(8, 12), *rng.uniform(2.5, 4.5, 2), 0)
-            for s, (x, hy) in zip((-1, 1), hila, strict=True)
-        ]
-    else:
-        pipes = []
-    for pipe in pipes:
-        where = canvas.slices(*pipe[:2], 32)
-        part = canvas.window(*pipe[:2], 32)
-        tube = ellipse(part, *pipe)
-        silhouette[where] = union(silhouette[where], tube - 2.5, 3)
-        part.paint(tube - 1.5, 30.0)
-        part.paint(tube, -985.0)
+def heart_at(p: Person) -> tuple[tuple, tuple, float]:
+    """Centre (x, y, z), half axes and turn of the heart with its fat."""
+    rng = p.rng("heart")
+    grown = rng.uniform(0.88, 1.15)
+    axes = (grown * rng.uniform(54, 64), grown * rng.uniform(44, 52), grown * rng.uniform(55, 66))
+    x, y = rng.uniform(14, 28) + p.shift, -p.depth * rng.uniform(0.2, 0.32)
+    return (x, y, p.carina - 48 - 0.75 * axes[2]), axes, rng.uniform(0.3, 0.8)
+
+
+def _heart(p: Person, canvas: Canvas, tissue: list):
+    """Distance to the heart with its fat; its muscle and chambers are added to `tissue`."""
+    at, axes, turn = heart_at(p)
+    heart = ellipsoid(canvas, at, axes, turn)
+    rng = p.rng("chambers")
+    fat = rng.uniform(1.5, 6)
+    if not np.ndim(heart):
+        return FAR
+    heart = heart + 2.0 * p.field("heart", canvas, 45)
+    tissue.append((heart + fat, MUSCLE))
+    if p.blood > 60:  # contrast medium separates chambers from muscle
+        for _ in range(4):
+            off = rng.uniform(-0.42, 0.42, 3) * axes
+            spot = tuple(a + o for a, o in zip(at, off, strict=True))
+            chamber = ellipsoid(canvas, spot, [0.46 * a for a in axes])
+            tissue.append((np.maximum(chamber, heart + 9), p.blood * rng.uniform(0.7, 1.0)))
+    return heart
+
+
+def _great_vessels(p: Person, canvas: Canvas, tissue: list) -> list[tuple[np.ndarray, float]]:
+    """Aorta, its branches, caval and lung vessels; returns what bounds the lungs, with a margin."""
+    rng = p.rng("great vessels")
+    (hx, hy, hz), axes, _ = heart_at(p)
+    right, left = hila(p)
+    wide = rng.uniform(10, 14.5)
+    arch = p.carina + rng.uniform(14, 30)
+    s = p.shift
+    root = (hx - 18, hy + 2, hz + 0.5 * axes[2])
+    front, side = (s - 14, -0.34 * p.depth, arch), (s + 13, -0.05 * p.depth, arch + 7)
+    down = (p.spine(arch)[0] + 20, p.spine(arch)[1] - 17, arch - 4)
+    vessels = [(root, front, wide * 1.15, wide * 1.1), (front, side, wide, wide)]
+    vessels.append((side, down, wide, wide))
+    heights = np.linspace(arch - 4, -p.height - 200, 7)
+    run = [
+        (p.spine(h)[0] + 20 * (1 - k / 7), p.spine(h)[1] - 18 - k, h) for k, h in enumerate(heights)
+    ]
+    vessels += [(a, b, wide * 0.9, wide * 0.82) for a, b in zip(run[:-1], run[1:], strict=True)]
+    for x, y, r in ((-22, -0.3, 8), (-6, -0.3, 6), (10, -0.2, 4.5), (19, -0.05, 5)):
+        top = (2.4 * x, y * p.depth * 0.3, 30.0)
+        foot = (s + x + rng.normal(0, 2), y * p.depth, arch + 4)
+        vessels.append((foot, top, r, r * 0.9))
+    atrium = (s - 26, hy - 4, hz + 0.4 * axes[2])
+    vessels.append(((s - 24, -0.28 * p.depth, arch + 8), atrium, 9, 10))  # upper caval vein
+    vessels.append(((-24, -0.02 * p.depth, -p.height - 60), (s - 24, hy + 20, hz - 20), 11, 12))
+    trunk = (s + 16, -0.38 * p.depth, p.carina - 24)
+    big = rng.uniform(6.5, 9)
+    lung = [((hx + 4, hy - 10, hz + 0.6 * axes[2]), trunk, 13, 13)]
+    lung.append((trunk, (s - 8, -0.12 * p.depth, p.carina - 22), big + 3, big + 2))
+    lung.append(((s - 8, -0.12 * p.depth, p.carina - 22), tuple(right + (2, -4, 2)), big + 2, big))
+    lung.append((trunk, tuple(left + (-2, -2, 6)), big + 3, big))
+    for side_at, sign in ((right, -1), (left, 1)):
+        vein = tuple(side_at + (sign * 2, -2, -32))
+        lung.append(((s + sign * 20, 0.05 * p.depth, hz + 0.45 * axes[2]), vein, 8, 6))
+    lung.append(((s - 20, 0.06 * p.depth, hz + 15), (s + 22, 0.06 * p.depth, hz + 15), 19, 18))
+    bounds = []
+    for vessel in vessels + lung:
+        if meets(canvas, *vessel[:2], max(vessel[2:])):
+            distance = rod(canvas, *vessel)
+            tissue.append((distance, p.blood))
+            bounds.append((distance, -1.0 if len(bounds) < 4 else -0.5))
+    return bounds
+
+
+def _gullet(p: Person, canvas: Canvas) -> None:
+    rng = p.rng("gullet's air")
+    width, height, phase = rng.uniform(2, 8), rng.uniform(1.2, 6), rng.uniform(0, 6)
+    x, y = gullet_at(p, canvas.z)
+    if not -p.height < canvas.z < 55:
+        return
+    part = canvas.window(x, y, 14)
+    part.paint(ellipse(part, x, y, max(8, width + 4), max(5.5, height + 3)), 40.0)
+    if p.has("gullet_air") and np.sin(canvas.z / 21 + phase) > -0.2:
+        part.paint(ellipse(part, x, y, width, height), -900.0)
+
+
+def draw_neck(p: Person, canvas: Canvas) -> None:
+    """Thyroid, vessels and muscles of the neck."""
+    z = canvas.z
+    if not 0 < z < 140:
+        return
+    rng = p.rng("neck's organs")
+    goitre = rng.uniform(0.8, 1.5)
+    front = p.spine(z)[1] - 28
+    for side in (-1, 1):
+        canvas.paint(ellipsoid(canvas, (side * 17, front + 4, 28), (10 * goitre, 12, 26)), 105.0)
+        x = side * float(np.interp(z, (0, 60, 140), (26, 29, 34)))
+        part = canvas.window(x, front + 10, 30)
+        part.paint(ellipse(part, x, front + 12, 16, 11), FAT + 10)
+        part.paint(ellipse(part, x, front + 10, 4, 4), p.blood)
+        part.paint(ellipse(part, x + side * 8, front + 12, 7, 5), p.blood)
+        muscle = canvas.window(x + side * 12, front + 20, 30)
+        fat = np.abs(ellipse(muscle, x + side * 13, front + 14, 12, 22, side * 0.3)) - 0.9
+        muscle.paint(fat, FAT)
