@@ -190,7 +190,7 @@ class Predictor:
         """Writes one program that predicts slices of any size without this package.
 
         Args:
-            path: a new file *.stablehlo; its weights and its description lie beside it.
+            path: a new file `*.stablehlo`; its weights and its description lie beside it.
             released: the day of this jaxlib's release, if it is known.
 
         Raises:
