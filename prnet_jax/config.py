@@ -118,9 +118,10 @@ def scaled_config(
 
 
 def _quick(config: ml_collections.ConfigDict) -> None:
-    """The phantom at 64x64: test DSC 0.99 with PR-Net."""
+    """1000 slices of the phantom at 64x64: fewer do not teach where there is no lung."""
+    config.dataset.options.update(size=128, num_slices=(800, 100, 100))
     config.dataset.image_size = 64
-    config.num_epochs = 20
+    config.num_epochs = 8
     config.learning_rate = 2e-3
     config.augment = _only_flips(config.augment)
 
