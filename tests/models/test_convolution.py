@@ -9,6 +9,7 @@ import pytest
 
 from prnet_jax.models import convolution
 from prnet_jax.models.convolution import convolve
+from tests.model_tester import enable_x64
 
 WAYS = [
     # way, images, dilation, channels, features, size of the kernel
@@ -58,7 +59,7 @@ def test_every_way_equals_xlas_convolution_in_float64(way):
     arrays, pads = case(images, dilation, *rest)
     ours = jax.jit(partial(value_and_gradients, partial(convolve, pads=pads, dilation=dilation)))
     assert convolution._way(*map(jnp.asarray, arrays[:2]), dilation) == name
-    with jax.enable_x64(True):
+    with enable_x64(True):
         precise = jax.jit(partial(value_and_gradients, own(pads, dilation)))
         expected = precise(*(array.astype(np.float64) for array in arrays))
     for value, exact in zip(ours(*arrays), expected, strict=True):
@@ -81,7 +82,7 @@ def test_the_rest_is_xlas_to_the_last_bit(dtype, stride, groups, dilation):
 
 def test_float64_is_left_to_xla():
     (x, kernel, _), pads = case((1, 6, 6), 1, 128, 128, 3)
-    with jax.enable_x64(True):
+    with enable_x64(True):
         x, kernel = (array.astype(np.float64) for array in (x, kernel))
         np.testing.assert_array_equal(convolve(x, kernel, pads), own(pads, 1)(x, kernel))
 
