@@ -13,6 +13,7 @@
 #   --root FOLDER         for the run directories; default: runs/table1
 #   --results FOLDER      where config, provenance, summary and scores of each finished fold are copied to as small text files
 #   -- ARGUMENTS          passed to main, for every run; another protocol needs another --root
+# PYTHON names an interpreter with the project installed; by default .venv is made.
 #
 # The same command again resumes the run that was stopped and skips what is finished. The tables are in ROOT/comparison.
 set -euo pipefail
