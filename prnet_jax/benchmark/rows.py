@@ -8,6 +8,7 @@ from typing import Any
 from prnet_jax.benchmark.compare import Measured
 from prnet_jax.benchmark.task import Task
 from prnet_jax.benchmark.timing import paired_ratio
+from prnet_jax.run.files import write_whole
 
 _PEER_FACTS = ("first_call_s", "busy_cores", "idle_cores")
 _FACTS = ("program_mib", "compile_s", *_PEER_FACTS)
@@ -105,9 +106,7 @@ def line(row: Mapping[str, Any]) -> str:
 
 def write_rows(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows as a JSON list, so that a reader never sees half of it."""
-    fresh = path.with_name(path.name + ".new")
-    fresh.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    fresh.replace(path)
+    write_whole(path, json.dumps(rows, indent=1) + "\n")
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

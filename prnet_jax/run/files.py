@@ -48,12 +48,16 @@ def write_whole(path: pathlib.Path, content: str | bytes) -> None:
     """Writes a file atomically: a reader sees the old content or the new, never a part.
 
     Args:
-        path: replaced where it exists.
+        path: replaced where it is a file. A device such as /dev/null is written to.
         content: text is written as UTF-8.
     """
+    content = content.encode() if isinstance(content, str) else content
+    if path.exists() and not path.is_file():
+        path.write_bytes(content)
+        return
     fresh = new_name(path)
     with open(fresh, "wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     os.replace(fresh, path)
