@@ -9,7 +9,7 @@ import pytest
 
 from prnet_jax.models import convolution
 from prnet_jax.models.convolution import convolve
-from tests.model_tester import enable_x64
+from tests.model_tester import QUICK_COMPILE_DOUBLE, enable_x64
 
 WAYS = [
     # way, images, dilation, channels, features, size of the kernel
@@ -60,7 +60,10 @@ def test_every_way_equals_xlas_convolution_in_float64(way):
     ours = jax.jit(partial(value_and_gradients, partial(convolve, pads=pads, dilation=dilation)))
     assert convolution._way(*map(jnp.asarray, arrays[:2]), dilation) == name
     with enable_x64(True):
-        precise = jax.jit(partial(value_and_gradients, own(pads, dilation)))
+        precise = jax.jit(
+            partial(value_and_gradients, own(pads, dilation)),
+            compiler_options=QUICK_COMPILE_DOUBLE,
+        )
         expected = precise(*(array.astype(np.float64) for array in arrays))
     for value, exact in zip(ours(*arrays), expected, strict=True):
         assert value.dtype == np.float32
