@@ -13,6 +13,7 @@ and a layer of many channels and few pixels at half of it. In float32, stride 1,
 Everything else, and every other platform, is left to XLA.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import jax
@@ -25,7 +26,7 @@ _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 def convolve(
     x: jax.Array,
     kernel: jax.Array,
-    pads: tuple[int, int],
+    pads: Sequence[int],
     dilation: int = 1,
     stride: int = 1,
     groups: int = 1,
@@ -34,7 +35,7 @@ def convolve(
 
     Args:
         x, kernel: of one dtype.
-        pads: zeros on either side of H and of W.
+        pads: zeros on either side of H and of W, two numbers.
         dilation: distance between the taps, in pixels.
         stride: of both sides, in pixels.
         groups: number of channel groups.
