@@ -70,7 +70,10 @@ def table() -> str:
 
 
 def _row(name: str) -> tuple[str, ...]:
-    import jax  # here, so that --help is fast
+    # Here, so that --help is fast.
+    import jax
+
+    from prnet_jax.models.convolution import as_xla
 
     model = create_model(name)
     about = importlib.import_module(f"prnet_jax.models.{name}").ABOUT
@@ -81,7 +84,8 @@ def _row(name: str) -> tuple[str, ...]:
         return model.apply(variables, image, train=False, all_heads=all_heads)
 
     heads = jax.eval_shape(lambda v, x: run(v, x, True), variables, image)
-    compiled = jax.jit(lambda v, x: run(v, x, False)).lower(variables, image).compile()
+    with as_xla():
+        compiled = jax.jit(lambda v, x: run(v, x, False)).lower(variables, image).compile()
     cost: Any = compiled.cost_analysis()
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     return (

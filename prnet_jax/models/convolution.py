@@ -10,10 +10,12 @@ and a layer of many channels and few pixels at half of it. In float32, stride 1,
   side.
 * 3x3 with fewer channels: only the kernel's gradient, as products over strips of rows.
 
-Everything else, and every other platform, is left to XLA.
+Everything else, and every other platform, is left to XLA. So is everything within `as_xla`, for
+counts of operations that do not depend on the way of computing.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from functools import partial
 
 import jax
@@ -21,6 +23,21 @@ import jax.numpy as jnp
 import numpy as np
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+_left_to_xla = False
+
+
+@contextlib.contextmanager
+def as_xla() -> Iterator[None]:
+    """Within it, networks are traced with XLA's own convolutions.
+
+    Trace new functions only: JAX keeps what it has traced, and would run it in training too.
+    """
+    global _left_to_xla
+    _left_to_xla = True
+    try:
+        yield
+    finally:
+        _left_to_xla = False
 
 
 def convolve(
@@ -40,7 +57,8 @@ def convolve(
         stride: of both sides, in pixels.
         groups: number of channel groups.
     """
-    way = _way(x, kernel, dilation) if stride == groups == 1 else None
+    plain = _left_to_xla or not stride == groups == 1
+    way = None if plain else _way(x, kernel, dilation)
     if way:
         return _convolve(x, kernel, way, dilation)
     return jax.lax.conv_general_dilated(

@@ -15,6 +15,7 @@ from jax.experimental import topologies
 from prnet_jax import commands, optim, sharding, steps
 from prnet_jax.config import check_config
 from prnet_jax.errors import InputError
+from prnet_jax.models.convolution import as_xla
 from prnet_jax.scaling.collectives import Collective, collectives
 from prnet_jax.scaling.interconnect import grid
 
@@ -194,7 +195,8 @@ def image_flops(config: Any) -> float:
         config.model.attention = "dense"
     for images in (1, 2):
         step, arguments = _abstract_step(config, sharding.make_mesh(), images)
-        counts.append(step.lower(*arguments).cost_analysis()["flops"])
+        with as_xla():
+            counts.append(step.lower(*arguments).cost_analysis()["flops"])
     return counts[1] - counts[0]
 
 

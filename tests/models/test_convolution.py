@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from prnet_jax.models import convolution
-from prnet_jax.models.convolution import convolve
+from prnet_jax.models.convolution import as_xla, convolve
 from tests.model_tester import QUICK_COMPILE_DOUBLE, enable_x64
 
 WAYS = [
@@ -99,3 +99,18 @@ def test_other_platforms_keep_xlas_convolutions(way):
     text = ours.trace(*arrays).lower(lowering_platforms=("tpu",)).as_text()
     assert text.count("stablehlo.convolution") == 3
     assert "stablehlo.dot_general" not in text
+
+
+def test_operations_are_counted_as_xla_computes_them():
+    """2 x 9 x 128 x 128 for each of 32 x 32 pixels, padding less; and Winograd's after that."""
+    x, kernel = jnp.ones((1, 32, 32, 128)), jnp.ones((3, 3, 128, 128))
+
+    def flops():
+        lowered = jax.jit(lambda x, kernel: convolve(x, kernel, (1, 1))).lower(x, kernel)
+        return lowered.cost_analysis()["flops"]
+
+    ours = flops()
+    with as_xla():
+        direct = flops()
+    assert direct == 2 * 128 * 128 * (3 * 32 - 2) ** 2
+    assert ours != direct and flops() == ours
