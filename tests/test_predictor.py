@@ -197,8 +197,8 @@ def test_the_unit_of_an_older_run_follows_from_its_window(finished_run, tmp_path
 def test_what_is_no_run_cannot_be_loaded(tmp_path):
     with pytest.raises(InputError, match="is not a run directory"):
         prnet_jax.load(tmp_path)
-    with pytest.raises(InputError, match="is not a run directory"):
-        prnet_jax.load("lungs")
+    with pytest.raises(InputError, match="^no_run does not exist and is no name of released"):
+        prnet_jax.load("no_run")
     with pytest.raises(AttributeError, match="has no attribute 'lood'"):
         prnet_jax.lood  # noqa: B018
 
