@@ -55,7 +55,7 @@ def test_weights_predict_as_the_run_that_they_are_of(finished_run, tmp_path, cap
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        (["--workdir", "none"], "none is not a run directory"),
+        (["--workdir", "none"], "none does not exist and is no name of released weights"),
         (["--workdir", "none", "--threshold", "2"], "--threshold must lie between 0 and 1"),
     ],
 )
