@@ -11,6 +11,12 @@ from prnet_jax.models import convolution
 from prnet_jax.models.convolution import as_xla, convolve
 from tests.model_tester import QUICK_COMPILE_DOUBLE, enable_x64
 
+
+@pytest.fixture(autouse=True)
+def switched_on(monkeypatch):
+    monkeypatch.setattr(convolution, "_left_to_xla", False)
+
+
 WAYS = [
     # way, images, dilation, channels, features, size of the kernel
     ("product", (2, 3, 5), 1, 6, 7, 1),
