@@ -36,12 +36,11 @@ def as_xla() -> Iterator[None]:
     Trace new functions only: JAX keeps what it has traced, and would run it in training too.
     """
     global _left_to_xla
-    _left_to_xla = True
+    before, _left_to_xla = _left_to_xla, True
     try:
         yield
     finally:
-        # Off unless asked for: runs on one device and on several do not yet agree to 1e-6 with it.
-_left_to_xla = os.environ.get("PRNET_CPU_CONVOLUTIONS") != "1"
+        _left_to_xla = before
 
 
 def convolve(
