@@ -17,8 +17,9 @@ def load(
     """The network of a run with the weights of its best checkpoint, or of a file.
 
     Args:
-        path: a run directory, a file of weights, a folder of imported ones, or a program of
-            `Predictor.export` or the folder that it lies in.
+        path: a run directory, a file of weights, a folder of imported ones, the name of released
+            weights (see `prnet_jax.weights`), or a program of `Predictor.export` or the folder that
+            it lies in.
         flips: average over an image and its mirror images.
         batch_size: slices computed at a time, over all devices, which divide it evenly after
             rounding up; None: the run's `eval_batch_size`.

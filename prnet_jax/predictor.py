@@ -295,21 +295,7 @@ def make_predictor(
 def load(
     path: str | os.PathLike, *, flips: bool = False, batch_size: int | None = None, **weights: Any
 ) -> Predictor:
-    """The network of a run with the weights of its best checkpoint, or imported weights.
-
-    Args:
-        path: a run directory, a file of weights, a folder of imported ones, or the name of
-            released weights, see `prnet_jax.weights`.
-        flips: average over an image and its mirror images.
-        batch_size: slices computed at a time, over all devices, which divide it evenly after
-            rounding up; None: the run's `eval_batch_size`.
-        weights: only for imported weights, where they do not say it themselves: arguments of
-            `prnet_jax.torch_weights.network.load_weights` such as `name` and `image_size`.
-
-    Raises:
-        InputError: neither, or a run without a complete checkpoint.
-        RunError: the compiler of this machine computes wrongly, see `prnet_jax.compiler`.
-    """
+    """`prnet_jax.loading.load` of anything but an exported program, with the same arguments."""
     compiler.disable_ynn()
     compiler.self_check()
     path = find_weights(path)

@@ -14,7 +14,7 @@ import pathlib
 import sys
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from sheet import side_by_side
 
 import prnet_jax
 from prnet_jax.data.preprocess import window
@@ -22,7 +22,6 @@ from prnet_jax.datasets.lung_phantom.phantom import make_slice
 from prnet_jax.figures.slices import PRED_COLOUR, TARGET_COLOUR, inner_contour
 
 SIZE = 256  # pixels of a panel, and of the slice
-GAP, LINE = 8, 24
 TINT = 0.25
 
 
@@ -43,13 +42,7 @@ def draw(network: str, index: int, path: pathlib.Path) -> None:
         ("mask", tinted(grey, made.lung, TARGET_COLOUR)),
         ("prediction", tinted(grey, pred, PRED_COLOUR)),
     ]
-    sheet = Image.new("RGB", (3 * SIZE + 2 * GAP, SIZE + LINE), "white")
-    write, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=15)
-    for place, (title, panel) in enumerate(panels):
-        left = place * (SIZE + GAP)
-        write.text((left + SIZE // 2, LINE // 2), title, "black", font, anchor="mm")
-        sheet.paste(Image.fromarray(panel), (left, LINE))
-    sheet.save(path, optimize=True)
+    side_by_side(panels, path, line=24, font_size=15)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ import pathlib
 import sys
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+from sheet import side_by_side
 
 from prnet_jax.figures.slices import inner_contour
 
@@ -22,7 +23,7 @@ CROPS = (
     ("LIDC-IDRI-0698", 1, 15),
 )
 COLOURS = ((255, 196, 0), (0, 214, 90), (255, 64, 230), (64, 170, 255))
-ZOOM, GAP, LINE = 2, 8, 22
+ZOOM = 2
 
 
 def read(path: pathlib.Path) -> np.ndarray:
@@ -39,14 +40,7 @@ def draw(folder: pathlib.Path, path: pathlib.Path) -> None:
             mask = read(home / f"mask-{reader}" / f"slice-{number}.png") > 0
             panel[inner_contour(mask, 1)] = colour
         panels.append((patient, panel))
-    size = len(panels[0][1])
-    sheet = Image.new("RGB", (len(panels) * (size + GAP) - GAP, size + LINE), "white")
-    write, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=14)
-    for place, (title, panel) in enumerate(panels):
-        left = place * (size + GAP)
-        write.text((left + size // 2, LINE // 2), title, "black", font, anchor="mm")
-        sheet.paste(Image.fromarray(panel), (left, LINE))
-    sheet.save(path, optimize=True)
+    side_by_side(panels, path, line=22, font_size=14)
 
 
 if __name__ == "__main__":

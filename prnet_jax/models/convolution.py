@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# Off unless asked for: runs on one device and on several do not yet agree to 1e-6 with it.
+# Off unless asked for: not yet shown to give the same figures on one device and on several.
 _left_to_xla = os.environ.get("PRNET_CPU_CONVOLUTIONS") != "1"
 
 
