@@ -199,15 +199,19 @@ def test_gradient_of_a_bfloat16_bias_counts_beyond_256(layer):
 
 @pytest.mark.slow
 def test_bfloat16_trains_like_float32(records_dir):
-    """The quick configuration, ten epochs of four steps on the phantom: losses within 2 %."""
+    """The quick configuration, ten epochs of four steps on phantom slices with lung: losses within 2 %.
+
+    On slices without lung the Dice loss stays near 1 long after the others are learnt.
+    """
     found = {}
     for dtype in ("float32", "bfloat16"):
         config = make_config("prnet", "quick")
         config.model.widths, config.dtype, config.num_epochs = (8, 16, 32, 64), dtype, 10
         data = config.dataset
-        data.options.size, data.options.num_slices = 64, (32, 8, 8)
+        data.options.size, data.options.num_slices = 64, (64, 16, 8)
         builder = prepare(data.name, str(records_dir), **data.options)
         training, validation = (Slices(builder, part, data) for part in ("train", "validation"))
+        with_lung = [i for i in range(64) if training[i]["mask"].any()][:32]
         model, schedule = make_model(config), optim.make_schedule(config, 4)
         optimizer = optim.make_optimizer(config, schedule)
         state = steps.init_state(config, model, optimizer)
@@ -215,12 +219,14 @@ def test_bfloat16_trains_like_float32(records_dir):
         losses = []
         for i in range(40):
             order = np.random.default_rng(i // 4).permutation(32)[8 * (i % 4) : 8 * (i % 4) + 8]
-            state, results = step(state, stacked(training, order, draw=order + 32 * (i // 4)))
+            batch = stacked(training, np.take(with_lung, order), draw=order + 32 * (i // 4))
+            state, results = step(state, batch)
             losses.append(float(results["loss"]))
         evaluate = jax.jit(steps.make_eval_step(config, model))
-        scores = evaluate(state.eval_variables, stacked(validation, range(8), index=np.arange(8)))
+        lungs = [i for i in range(16) if validation[i]["mask"].any()][:8]
+        scores = evaluate(state.eval_variables, stacked(validation, lungs, index=np.arange(8)))
         found[dtype] = np.mean(losses[-4:]), float(scores["loss"].mean())
-    assert found["float32"][0] < 0.85  # it starts at 1.2
+    assert found["float32"][0] < 0.85, found  # it starts at 1.2
     np.testing.assert_allclose(found["bfloat16"], found["float32"], rtol=0.02)
 
 
