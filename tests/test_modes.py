@@ -199,7 +199,7 @@ def test_gradient_of_a_bfloat16_bias_counts_beyond_256(layer):
 
 @pytest.mark.slow
 def test_bfloat16_trains_like_float32(records_dir):
-    """The quick configuration, ten epochs of four steps on phantom slices with lung: losses within 2 %.
+    """quick, ten epochs of four steps on phantom slices with lung: losses within 2 %.
 
     On slices without lung the Dice loss stays near 1 long after the others are learnt.
     """
@@ -207,6 +207,7 @@ def test_bfloat16_trains_like_float32(records_dir):
     for dtype in ("float32", "bfloat16"):
         config = make_config("prnet", "quick")
         config.model.widths, config.dtype, config.num_epochs = (8, 16, 32, 64), dtype, 10
+        config.learning_rate = 5e-3
         data = config.dataset
         data.options.size, data.options.num_slices = 64, (64, 16, 8)
         builder = prepare(data.name, str(records_dir), **data.options)
@@ -226,7 +227,7 @@ def test_bfloat16_trains_like_float32(records_dir):
         lungs = [i for i in range(16) if validation[i]["mask"].any()][:8]
         scores = evaluate(state.eval_variables, stacked(validation, lungs, index=np.arange(8)))
         found[dtype] = np.mean(losses[-4:]), float(scores["loss"].mean())
-    assert found["float32"][0] < 0.85, found  # it starts at 1.2
+    assert found["float32"][0] < 0.9, found  # it starts at 1.4
     np.testing.assert_allclose(found["bfloat16"], found["float32"], rtol=0.02)
 
 
