@@ -9,7 +9,8 @@ from prnet_jax.config import scaled_config
 
 
 def get_config(variant: str = ""):
-    quick, small = (8, 16, 32, 64, 128), (16, 32, 64, 128, 256)
+    quick, half = (8, 16, 32, 64, 128), (16, 32, 64, 128, 256)
+    small = quick if variant == "table1_small" else half  # there a quarter, as for the others
     config = scaled_config("awsnet", variant, quick, small)
     config.head_weights = (0.5, 0.5, 0.5, 1.0)
     return config

@@ -10,6 +10,6 @@ from prnet_jax.config import scaled_config
 
 
 def get_config(variant: str = ""):
-    return scaled_config(
-        "unetpp", variant, quick=(8, 16, 32, 64, 128), small=(16, 32, 64, 128, 256)
-    )
+    quick, half = (8, 16, 32, 64, 128), (16, 32, 64, 128, 256)
+    small = quick if variant == "table1_small" else half  # there a quarter, as for the others
+    return scaled_config("unetpp", variant, quick, small)

@@ -109,10 +109,10 @@ def scaled_config(
         network: a name of `list_models()`.
         variant: as for `make_config`.
         quick: the widths of the variant "quick".
-        small: the widths of the variants "..._small".
+        small: the widths of the variants "release" and "..._small".
     """
     config = make_config(network, variant)
-    if variant == "quick" or variant.endswith("_small"):
+    if variant in ("quick", "release") or variant.endswith("_small"):
         config.model.widths = quick if variant == "quick" else small
     return config
 
@@ -124,6 +124,21 @@ def _quick(config: ml_collections.ConfigDict) -> None:
     config.num_epochs = 8
     config.learning_rate = 2e-3
     config.augment = _only_flips(config.augment)
+
+
+def _release(config: ml_collections.ConfigDict) -> None:
+    """The weights in the package: 6000 slices of the phantom at 128x128."""
+    config.dataset.options.update(size=256, num_slices=(6000, 300, 300))
+    config.dataset.image_size = 128
+    config.augment.update(
+        flip_vertical=0.1, scale=0.25, shift=0.1, elastic=0.02, brightness=0.1, contrast=0.2
+    )
+    config.augment.update(noise=0.05, gamma=0.4)
+    config.batch_size = 16
+    config.num_epochs = 8
+    config.learning_rate = 2e-3
+    config.warmup_epochs = 0.5
+    config.ema_decay = 0.998
 
 
 def _lungs(config: ml_collections.ConfigDict) -> None:
@@ -259,6 +274,7 @@ def _meanings(network: str) -> dict[str, str]:
 
 VARIANTS = {
     "quick": _quick,
+    "release": _release,
     "lungs": _lungs,
     "lungs_small": _lungs_small,
     "table1": _table1,
