@@ -63,8 +63,9 @@ class Builder(SliceBuilder):
     """The lung phantom as a TFDS data set."""
 
     MASKS = ("mask", "nodule_mask")  # the lungs; the nodules within them
-    VERSION = tfds.core.Version("2.0.0")
+    VERSION = tfds.core.Version("2.1.0")
     RELEASE_NOTES = {
+        "2.1.0": "Soft mattresses that the back sinks in; HU scaled by down to 0.74.",
         "2.0.0": "Slices of whole persons from jaw to hips, a fifth of them without lung.",
         "1.1.0": "Records say their unit.",
         "1.0.0": "First release.",

@@ -44,7 +44,7 @@ class Scan:
         centre = tuple(rng.normal(0, spread, 2))
         noise = np.exp(rng.uniform(np.log(8), np.log(100)))
         noise = noise if rng.random() < 0.5 else rng.uniform(40, 100)
-        gain = rng.uniform(0.78, 0.92) if rng.random() < 0.4 else rng.normal(1, 0.03)
+        gain = rng.uniform(0.74, 0.92) if rng.random() < 0.4 else rng.normal(1, 0.03)
         offset = rng.normal(0, 18)
         padding = rng.choice(list(PADDING), p=list(PADDING.values()))
         off, size = rng.normal(0, 0.015, 2), rng.uniform(0.93, 1.06)

@@ -44,9 +44,13 @@ def _table(p: Person, canvas: Canvas) -> None:
     ]
     half, thick = rng.uniform(190, 265), rng.uniform(8, 60)
     gap, pad = rng.uniform(-2, 14), rng.uniform(0, 24) * (rng.random() < 0.6)
+    soft, sunk = p.rng("mattress"), 0.0
+    if soft.random() < 0.4:  # thick and soft: foam reaches up around the back
+        pad = soft.uniform(20, 70)
+        sunk = pad * soft.uniform(0.4, 1)
     aside, tilt = rng.normal(0, 12), rng.normal(0, 0.01)
     x = across - aside
-    top = back_mm(p) + gap + pad
+    top = back_mm(p) + gap + pad - sunk
     below = down - top + bend * x**2 + tilt * x
     side = np.abs(x) - half
     foam, filling = rng.uniform(-990, -830), rng.uniform(-1000, -900)

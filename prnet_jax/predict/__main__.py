@@ -1,5 +1,6 @@
 """The command that writes masks: python -m prnet_jax.predict
 
+python -m prnet_jax.predict ct.nii.gz --out masks
 python -m prnet_jax.predict ct.nii.gz --out masks --workdir runs/prnet_lungs
 python -m prnet_jax.predict scans/ more.zip "series/*.dcm" --out masks --workdir RUN --prob
 python -m prnet_jax.predict ct/ --out masks --workdir RUN --workdir OTHER_RUN --flips
@@ -13,6 +14,7 @@ import sys
 from prnet_jax.commands import MISTAKE, Help, add_weights_options, examples, run_command
 from prnet_jax.predict.options import Options
 
+DEFAULT = "lungs"  # of the weights in the package
 _OF_WEIGHTS = ("model", "fields", "image_size", "window", "resize", "entry")
 
 
@@ -33,7 +35,7 @@ def _predict(arguments: dict) -> int:
 
     logging.set_verbosity(logging.ERROR)
     paths, out, runs = (arguments.pop(name) for name in ("inputs", "out", "workdir"))
-    file = arguments.pop("weights")
+    file = arguments.pop("weights") or (None if runs else pathlib.Path(DEFAULT))
     given = {name: arguments.pop(name) for name in _OF_WEIGHTS}
     given = {name: value for name, value in given.items() if value}
     if "model" in given:
@@ -74,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--out", type=pathlib.Path, required=True, metavar="DIR", help="for the results"
     )
-    network = parser.add_mutually_exclusive_group(required=True)
+    network = parser.add_mutually_exclusive_group()
     network.add_argument(
         "--workdir",
         type=pathlib.Path,
@@ -86,8 +88,9 @@ def _parser() -> argparse.ArgumentParser:
         "--weights",
         type=pathlib.Path,
         metavar="FILE",
-        help="of PyTorch weights, a program of prnet_jax.export, or a folder of "
-        "prnet_jax.torch_weights import",
+        help="the name of weights in the package, PyTorch weights, a program of "
+        "prnet_jax.export, or a folder of prnet_jax.torch_weights import; without --weights and "
+        f"--workdir: {DEFAULT}, see docs/guides/segment.md",
     )
     parser.add_argument(
         "--threshold", type=float, metavar="T", help="of the probability (default: the run's)"

@@ -43,9 +43,9 @@ def test_a_slice_depends_on_seed_and_index_alone(slices):
 
 def test_the_data_of_this_version(slices):
     """Where the drawing is changed on purpose, raise Builder.VERSION and put the new sum here."""
-    assert lung_phantom.Builder.VERSION == "2.0.0"
+    assert lung_phantom.Builder.VERSION == "2.1.0"
     digest = hashlib.sha256(b"".join(map(_bytes, slices))).hexdigest()
-    assert digest.startswith("bc15035dac00d0e7")
+    assert digest.startswith("074a2c2c208ab3ff")
 
 
 def test_full_size_slice(slices):
@@ -241,7 +241,7 @@ def test_scaled_hounsfield_units_and_padding():
         assert slopes[-1] == pytest.approx(_scan(number, "scaled_hu").gain, abs=0.02)
     assert len(set(slopes)) == 4
     gains = [_scan(number, "scaled_hu").gain for number in range(200)]
-    assert 0.75 < min(gains) < 0.8 and 1.02 < max(gains) < 1.15
+    assert 0.7 < min(gains) < 0.76 and 1.02 < max(gains) < 1.15
     found = {_scan(number, "padding").padding for number in range(200)}
     assert found == set(PADDING)
     corners = [int(_pair("padding", number, size=32)[0].hu[0, 0]) for number in range(3)]
