@@ -5,7 +5,8 @@
 variant        data, size, width                   cost
 (none)         phantom, 256x256, 64-128-256-512    for an accelerator
 quick          phantom, 64x64, 8-16-32-64          2 cores: about two minutes
-release        phantom, 128x128, 16-32-64-128      2 cores: an hour; the weights in the package
+release        phantom, 128x128, 16-32-64-128      2 cores: an hour; the weights in the package,
+release_fine   the same, 192x192, init_from=RUN    2 cores: a quarter of an hour; from release's RUN
 lungs          264 CT slices, 256x256, as (none)   for an accelerator
 lungs_small    264 CT slices, 128x128, 16-...-128  2 cores: about a quarter of an hour
 table1         five folds: launch/table1.sh        for an accelerator
@@ -15,8 +16,8 @@ nodules_small  nodule crops, 64x64, 16-...-128     2 cores: about a quarter of a
 own            your images, 256x256, as (none)     for an accelerator
 own_small      your images, 128x128, 16-...-128    for a CPU
 
-All but the first three need --config.dataset.manual_dir=FOLDER. The README.md of finding_lungs,
-lidc_nodules and image_folder in datasets/ says what must be in it.
+Those that are not of the phantom need --config.dataset.manual_dir=FOLDER. The README.md of
+finding_lungs, lidc_nodules and image_folder in datasets/ says what must be in it.
 """
 
 from prnet_jax.config import scaled_config

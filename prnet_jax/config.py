@@ -109,10 +109,10 @@ def scaled_config(
         network: a name of `list_models()`.
         variant: as for `make_config`.
         quick: the widths of the variant "quick".
-        small: the widths of the variants "release" and "..._small".
+        small: the widths of the variants "release", "release_fine" and "..._small".
     """
     config = make_config(network, variant)
-    if variant in ("quick", "release") or variant.endswith("_small"):
+    if variant in ("quick", "release", "release_fine") or variant.endswith("_small"):
         config.model.widths = quick if variant == "quick" else small
     return config
 
@@ -127,7 +127,7 @@ def _quick(config: ml_collections.ConfigDict) -> None:
 
 
 def _release(config: ml_collections.ConfigDict) -> None:
-    """The weights in the package: 6000 slices of the phantom at 128x128."""
+    """The first part of the training of the weights in the package: 6000 slices at 128x128."""
     config.dataset.options.update(size=256, num_slices=(6000, 300, 300))
     config.dataset.image_size = 128
     config.augment.update(
@@ -139,6 +139,20 @@ def _release(config: ml_collections.ConfigDict) -> None:
     config.learning_rate = 2e-3
     config.warmup_epochs = 0.5
     config.ema_decay = 0.998
+
+
+def _release_fine(config: ml_collections.ConfigDict) -> None:
+    """After release: 192x192, 3000 slices of other persons. --config.init_from names its run."""
+    _release(config)
+    config.init_other_patients = True
+    config.dataset.options.update(seed=1, num_slices=(3000, 200, 200))
+    config.dataset.image_size = 192
+    config.augment.update(brightness=0.2, contrast=0.3, gamma=0.6, noise=0.08)
+    config.batch_size = 8
+    config.num_epochs = 3
+    config.learning_rate = 1e-3
+    config.warmup_epochs = 0.2
+    config.ema_decay = 0.995
 
 
 def _lungs(config: ml_collections.ConfigDict) -> None:
@@ -275,6 +289,7 @@ def _meanings(network: str) -> dict[str, str]:
 VARIANTS = {
     "quick": _quick,
     "release": _release,
+    "release_fine": _release_fine,
     "lungs": _lungs,
     "lungs_small": _lungs_small,
     "table1": _table1,
