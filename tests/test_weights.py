@@ -1,6 +1,7 @@
 """The weights that come with the package."""
 
 import hashlib
+import itertools
 import json
 import pathlib
 
@@ -9,10 +10,12 @@ import pytest
 
 import prnet_jax
 from prnet_jax import weights
+from prnet_jax.datasets.lung_phantom.phantom import make_slice
 from prnet_jax.errors import InputError
 from prnet_jax.torch_weights.__main__ import main as torch_weights
 from prnet_jax.torch_weights.network import images_of
 from prnet_jax.weights import FOLDER, find_weights, released
+from tests.data.real import VOLUME, needs_volume
 
 MIB = 2**20
 
@@ -27,6 +30,33 @@ def test_each_is_what_the_index_says(name):
     for said in (entry["sha256"], "not a medical device", f"--weights {name}"):
         assert said in card
     assert images_of(file), "predict could not warn of images that look unlike those trained on"
+
+
+def test_lungs_are_found_in_persons_it_has_not_seen():
+    """Of four phantom slices of other persons, one of which shows no lung."""
+    predictor = prnet_jax.load("lungs")
+    slices = (make_slice(index, seed=99, size=256) for index in itertools.count())
+    with_lung, without = [], []
+    for made in slices:
+        (with_lung if made.lung.mean() > 0.1 else without if not made.lung.any() else []).append(
+            made
+        )
+        if len(with_lung) >= 3 and without:
+            break
+    for made in with_lung[:3]:
+        mask = predictor.predict(made.hu).mask
+        assert 2 * (mask & made.lung).sum() / (mask.sum() + made.lung.sum()) > 0.97
+    area_mm2 = predictor.predict(without[0].hu).mask.sum() * np.prod(without[0].spacing_mm)
+    assert area_mm2 < 100
+
+
+@needs_volume
+def test_lungs_are_found_in_a_real_volume():
+    """The figures of the card; the volume was never trained on or chosen by."""
+    nibabel = pytest.importorskip("nibabel")
+    truth = np.asarray(nibabel.load(VOLUME / "masks" / "id001.nii.gz").dataobj) > 0
+    mask = prnet_jax.load("lungs").predict_file(VOLUME / "images" / "id001.nii.gz").mask
+    assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > 0.97
 
 
 def test_no_file_is_left_over():

@@ -1,5 +1,6 @@
 """python -m prnet_jax.predict with a run."""
 
+import json
 import subprocess
 import sys
 
@@ -50,6 +51,16 @@ def test_weights_predict_as_the_run_that_they_are_of(finished_run, tmp_path, cap
     command = ["a.npy", "--out", str(tmp_path / "c"), "--workdir", str(finished_run)]
     assert main([*command, "--model", "unet"]) == MISTAKE
     assert "is no file of weights, so name cannot be chosen" in capsys.readouterr().err
+
+
+def test_without_a_network_the_released_weights_predict(tmp_path):
+    np.save(tmp_path / "ct.npy", HU[..., 0])
+    for name, network in (("a", []), ("b", ["--weights", "lungs"])):
+        command = [str(tmp_path / "ct.npy"), "--out", str(tmp_path / name), *network]
+        assert main(command) == 0
+    reports = [json.loads((tmp_path / x / "report.json").read_text()) for x in ("a", "b")]
+    assert reports[0]["weights"] == reports[1]["weights"] != []
+    assert reports[0]["weights"][0]["from"] == "lungs"
 
 
 @pytest.mark.parametrize(
