@@ -117,7 +117,10 @@ def test_what_is_not_said_is_assumed_aloud(tmp_path, small):
         ({"fields": "{"}, "says of itself what cannot be used"),
         ({"fields": "[1]"}, "says of itself what cannot be used"),
         ({"fields": "[" * 100_000}, "says of itself what cannot be used"),
-        ({"fields": '{"widths": "abc", "heads": 2}'}, "there is no prnet with .*widths='abc'"),
+        (
+            {"fields": '{"widths": "abc", "heads": 2}'},
+            "prnet's widths must be 1 or more whole numbers from 1 up, found 'abc'",
+        ),
         ({"fields": '{"width": 3}'}, "has no field 'width'"),
         ({"fields": '{"widths": [4, 16], "heads": 2}'}, "have another shape than prnet's"),
         ({"fields": '{"widths": [4, 8], "heads": 2, "in_channels": 3}'}, "with in_channels=3"),
