@@ -1,5 +1,6 @@
 """Weights of the Hub, by a made-up client on this disk; and by the real one with a made-up Hub."""
 
+import functools
 import json
 import pickle
 import sys
@@ -12,6 +13,7 @@ import prnet_jax
 from prnet_jax.errors import InputError, RunError
 from prnet_jax.hub.folder import CARD, CONFIG, MODEL
 from tests.hub import fake
+from tests.hub.server import serving
 
 SLICE = np.linspace(-1000, 400, 48 * 40).reshape(48, 40)
 REPO = "me/lungs"
@@ -130,3 +132,43 @@ def test_without_the_extra(monkeypatch, finished_run, tmp_path):
             call()
     prnet_jax.save_pretrained(finished_run, tmp_path / "w", license="mit")
     assert prnet_jax.from_pretrained(tmp_path / "w").published is None
+
+
+def test_the_real_client(finished_run, tmp_path, monkeypatch):
+    """huggingface_hub itself, with a Hub on this machine: what it sends, keeps and raises."""
+    client = pytest.importorskip("huggingface_hub")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(client.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "no token"))
+    with serving() as (endpoint, served):
+        at_home = functools.partial(client.HfApi, endpoint=endpoint)
+        monkeypatch.setattr(client, "HfApi", at_home)
+        with pytest.raises(InputError, match="no such repository on the Hub that you may read"):
+            prnet_jax.from_pretrained(REPO)
+        commit = prnet_jax.push_to_hub(finished_run, REPO, license="mit", token="hf_made_up")
+        sent = served.repos[REPO][commit]
+        assert set(sent) == {CONFIG, MODEL, CARD}
+        config = json.loads(sent[CONFIG])  # ours, not one of huggingface_hub's own
+        assert config["network"] == "prnet" and config["file"]["bytes"] == len(sent[MODEL])
+
+        loaded = prnet_jax.from_pretrained(REPO)
+        assert loaded.published == f"{REPO}@{commit}"
+        expected = prnet_jax.load(finished_run).predict(SLICE)
+        np.testing.assert_array_equal(loaded.predict(SLICE).prob, expected.prob)
+
+        served.repos[REPO][commit]["pytorch_model.bin"] = b"never fetched"
+        prnet_jax.from_pretrained(REPO, revision=commit)
+        fetched = {path.rpartition("/")[2] for method, path in served.seen if method == "GET"}
+        assert fetched == {CONFIG, MODEL}
+        with pytest.raises(InputError, match="^me/lungs has no revision 'v9'$"):
+            prnet_jax.from_pretrained(REPO, revision="v9")
+        served.repos["a/bert"] = {"0" * 40: {"pytorch_model.bin": b""}}
+        with pytest.raises(InputError, match="a/bert holds no weights of prnet_jax"):
+            prnet_jax.from_pretrained("a/bert")
+        with pytest.raises(InputError, match="no repository can have that name"):
+            prnet_jax.from_pretrained("a/b/c")
+    # The server is gone: what is kept is found, and nothing else.
+    monkeypatch.setattr(client.constants, "HF_HUB_OFFLINE", True)
+    assert prnet_jax.from_pretrained(REPO).published == f"{REPO}@{commit}"
+    with pytest.raises(RunError, match="the Hub does not answer, and a/other was not downloaded"):
+        prnet_jax.from_pretrained("a/other")
