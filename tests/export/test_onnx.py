@@ -49,7 +49,7 @@ def test_onnx_runtime_agrees(name):
 
 @pytest.mark.parametrize("keepdims", [False, True])
 def test_sums_over_an_image_keep_their_digits(keepdims):
-    """ONNX Runtime's own, one pixel after the other, are wrong in the fourth."""
+    """ONNX Runtime's own, one pixel after the other, lose about one of them."""
     jax2onnx = pytest.importorskip("jax2onnx")
     runtime = pytest.importorskip("onnxruntime")
 
@@ -77,7 +77,7 @@ def test_sums_over_an_image_keep_their_digits(keepdims):
     onnx.sum_by_axes(model)
     after = list(errors())
     print(before, after)
-    assert max(before[:2]) > 1e-5 and max(after) < 1e-6
+    assert max(after) < 5e-7 < 3e-6 < max(before[:2])
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import json
 import pathlib
 import pickle
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -22,8 +23,6 @@ SLICE = np.linspace(-1000, 400, 48 * 40).reshape(48, 40)
 @pytest.fixture
 def saved(finished_run, tmp_path):
     """The weights of the tiny run as a folder, with a threshold that is not the default."""
-    import shutil
-
     run = tmp_path / "private" / "tiny"
     shutil.copytree(finished_run, run)
     config = json.loads((run / "config.json").read_text())
@@ -51,7 +50,7 @@ def test_a_folder_predicts_like_its_run(saved):
     assert prnet_jax.load(folder / MODEL).config.threshold == 0.4
 
 
-def test_what_is_in_it(saved, tmp_path):
+def test_what_is_in_it(saved):
     run, folder = saved
     assert {path.name for path in folder.iterdir()} == {MODEL, CONFIG, CARD}
     state_dict = read_state_dict(folder / MODEL)

@@ -137,8 +137,9 @@ def test_without_the_extra(monkeypatch, finished_run, tmp_path):
 def test_the_real_client(finished_run, tmp_path, monkeypatch):
     """huggingface_hub itself, with a Hub on this machine: what it sends, keeps and raises."""
     client = pytest.importorskip("huggingface_hub")
+    constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(client.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "no token"))
     with serving() as (endpoint, served):
         at_home = functools.partial(client.HfApi, endpoint=endpoint)
@@ -168,7 +169,7 @@ def test_the_real_client(finished_run, tmp_path, monkeypatch):
         with pytest.raises(InputError, match="no repository can have that name"):
             prnet_jax.from_pretrained("a/b/c")
     # The server is gone: what is kept is found, and nothing else.
-    monkeypatch.setattr(client.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert prnet_jax.from_pretrained(REPO).published == f"{REPO}@{commit}"
     with pytest.raises(RunError, match="the Hub does not answer, and a/other was not downloaded"):
         prnet_jax.from_pretrained("a/other")
