@@ -28,8 +28,10 @@ MODEL, CONFIG, CARD = "model.safetensors", "config.json", "README.md"
 MOST_BYTES = {CONFIG: 2**20, MODEL: 2**32}
 _FORMAT = "prnet_jax weights 1"
 # Of provenance.json; the rest names folders or is large.
-_PROVENANCE = ("git_revision", "python", "packages", "devices", "processes", "records")
-_PROVENANCE += ("split_manifest_sha256", "seed", "checkpoint_chosen_by")
+_PROVENANCE = (
+    *("git_revision", "python", "packages", "devices", "processes", "records"),
+    *("split_manifest_sha256", "seed", "checkpoint_chosen_by"),
+)
 
 
 def save_pretrained(

@@ -115,23 +115,25 @@ def push_to_hub(
 
 def _download(repo: str, revision: str | None, token: str | None) -> tuple[pathlib.Path, str]:
     """The folder of a repository's files at one commit, and "user/repo@commit"."""
-    hub, commit = _api(repo, token), revision
+    hub = _api(repo, token)
+
+    def fetched(name: str, at: str | None, most: int) -> pathlib.Path:
+        size = hub.hf_hub_download(repo, name, revision=at, dry_run=True).file_size
+        if size is None or size > most:
+            raise InputError(
+                f"{repo}: {name} has {size or 'an unknown number of'} bytes, expected at most "
+                f"{most:,}: push it again"
+            )
+        return pathlib.Path(hub.hf_hub_download(repo, name, revision=at))
+
     with _one_line(repo, revision):
-        config: dict[str, Any] = {}
-        for name in (CONFIG, MODEL):
-            # Both of one commit, whatever is pushed meanwhile; sizes before anything is fetched.
-            found = hub.hf_hub_download(repo, name, revision=commit, dry_run=True)
-            commit = found.commit_hash
-            most = config["file"]["bytes"] if config else MOST_BYTES[CONFIG]
-            if found.file_size is None or found.file_size > min(most, MOST_BYTES[name]):
-                raise InputError(
-                    f"{repo}: {name} has {found.file_size or 'an unknown number of'} bytes, "
-                    f"expected at most {most:,}: push it again"
-                )
-            path = pathlib.Path(hub.hf_hub_download(repo, name, revision=commit))
-            config = config or read_config(path)
-    check_weights(path, config)
-    return path.parent, f"{repo}@{commit}"
+        # By the name of the revision, so that it is found again without network.
+        path = fetched(CONFIG, revision, MOST_BYTES[CONFIG])
+        config, commit = read_config(path), path.parent.name
+        # By the commit, whatever is pushed meanwhile.
+        weights = fetched(MODEL, commit, min(config["file"]["bytes"], MOST_BYTES[MODEL]))
+    check_weights(weights, config)
+    return weights.parent, f"{repo}@{commit}"
 
 
 def _api(repo: str, token: str | None) -> Any:

@@ -53,7 +53,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             oid = hashlib.sha1(body).hexdigest()
             before = [*commits.values()][-1] if commits else {}
             commits[oid] = before | {f["path"]: base64.b64decode(f["content"]) for f in files}
-            self.answer({"commitUrl": f"http://hub/{found[1]}/commit/{oid}", "commitOid": oid})
+            self.answer(
+                {"commitUrl": f"https://huggingface.co/{found[1]}/commit/{oid}", "commitOid": oid}
+            )
         else:
             self.answer({}, 404)
 

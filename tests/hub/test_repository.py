@@ -35,7 +35,7 @@ def test_what_is_pushed_is_loaded(hub, finished_run, tmp_path):
     loaded = prnet_jax.from_pretrained(REPO)
     assert loaded.published == f"{REPO}@{commit}"
     # The weights are asked for by commit: a push in between cannot mix two versions.
-    assert hub.fetched == [(REPO, CONFIG, commit), (REPO, MODEL, commit)]
+    assert hub.fetched == [(REPO, CONFIG, None), (REPO, MODEL, commit)]
     expected = prnet_jax.load(finished_run).predict(SLICE)
     np.testing.assert_array_equal(loaded.predict(SLICE).prob, expected.prob)
     card = (tmp_path / "hub" / REPO / commit / CARD).read_text()
