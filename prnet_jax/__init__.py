@@ -13,8 +13,12 @@ __version__ = "0.1.0"  # the only place; setup.cfg reads it
 
 def __getattr__(name: str) -> Any:
     """Imports on first use, since JAX takes a while."""
-    if name != "load":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from prnet_jax.loading import load
+    if name == "load":
+        from prnet_jax import loading
 
-    return load
+        return loading.load
+    if name in ("from_pretrained", "push_to_hub", "save_pretrained"):
+        from prnet_jax.hub import folder, repository
+
+        return getattr(folder if name == "save_pretrained" else repository, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

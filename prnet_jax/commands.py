@@ -145,6 +145,30 @@ def add_weights_options(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--entry", metavar="NAME", help="where in the file they are, such as ema")
 
 
+def add_set(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds `--set FIELD=VALUE`, which may be repeated; the values are pairs, see `name_and_value`.
+
+    Args:
+        parser: of a command.
+        what: which fields, for the help.
+    """
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        type=name_and_value,
+        metavar="FIELD=VALUE",
+        help=f"{what}; repeatable",
+    )
+
+
+def add_flips(parser: argparse.ArgumentParser) -> None:
+    """Adds `--flips`, as `Predictor` has it."""
+    parser.add_argument(
+        "--flips", action="store_true", help="mean over a slice and its mirror images"
+    )
+
+
 def check_new_folder(flag: str, folder: pathlib.Path) -> None:
     """Refuses a folder that cannot be written to or that already holds something.
 

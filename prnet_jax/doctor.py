@@ -33,6 +33,7 @@ _EXTRAS = {  # packages that may be absent: their extra, and what they are for
     "nibabel": ("nifti", "NIfTI files"),
     "pydicom": ("dicom", "DICOM files"),
     "highdicom": ("dicomseg", "DICOM segmentations"),
+    "huggingface_hub": ("hub", "weights of the Hugging Face Hub"),
     "torch": ("torch", "comparing layers with PyTorch"),
 }
 _ACCELERATORS = (

@@ -66,6 +66,7 @@ class Predictor:
         seen: what the images of its training looked like, of `Appearance.facts`; {} if unknown.
         flips: whether the step averages over an image and its mirror images.
         source: the run or the weights that it was loaded from, if any.
+        published: where `source` is a download, "user/repo@commit" of the Hugging Face Hub.
     """
 
     config: ml_collections.ConfigDict
@@ -76,6 +77,7 @@ class Predictor:
     seen: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     flips: bool = False
     source: pathlib.Path | None = None
+    published: str | None = None
 
     def with_variables(self, variables: Any) -> Self:
         """The same compiled network with other weights."""
@@ -198,6 +200,7 @@ class Predictor:
         """
         about = {"unit": self.unit, "flips": self.flips, "seen": dict(self.seen)}
         about |= origin_of(self.source) if self.source else {}
+        about |= {"weights_from": self.published} if self.published else {}
         path = pathlib.Path(path)
         check_new(path)
         write_export(path, self.config, flat_weights(self.variables), about, released)

@@ -1,5 +1,6 @@
 """The list of commands, what is typed after them, and the examples in their `--help`."""
 
+import argparse
 import importlib
 import os
 import re
@@ -17,6 +18,19 @@ from prnet_jax.errors import InputError
 from prnet_jax.models import list_models
 
 EXAMPLE = re.compile(r"^ +(python -m prnet_jax\..*)$", re.MULTILINE)
+
+
+# ---- options that several commands have
+
+
+def test_fields_and_flips():
+    parser = argparse.ArgumentParser()
+    commands.add_set(parser, "a field")
+    commands.add_flips(parser)
+    found = parser.parse_args(["--set", "widths=16,32", "--set", "dtype=bfloat16", "--flips"])
+    assert (found.set, found.flips) == ([("widths", (16, 32)), ("dtype", "bfloat16")], True)
+    assert vars(parser.parse_args([])) == {"set": [], "flips": False}
+    assert "a field; repeatable" in " ".join(parser.format_help().split())
 
 
 # ---- configs by name

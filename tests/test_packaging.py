@@ -137,7 +137,7 @@ def test_every_lower_bound_is_tested_and_no_version_is_capped(root, setup):
     )
     extras = setup["options.extras_require"]
     lines = _lines(setup["options"]["install_requires"])
-    lines += [extras[name] for name in ("nifti", "dicom", "export")]
+    lines += [extras[name] for name in ("nifti", "dicom", "export", "hub")]
     for line in lines:
         requirement = Requirement(line)
         bounds = {(bound.operator, bound.version) for bound in requirement.specifier}

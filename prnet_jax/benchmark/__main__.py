@@ -21,7 +21,7 @@ from prnet_jax.benchmark.choices import (
     PEERS,
     Choices,
 )
-from prnet_jax.commands import name_and_value, run_command
+from prnet_jax.commands import add_set, run_command
 from prnet_jax.models import list_models
 
 
@@ -81,14 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH",
         help="the interpreter that has PyTorch; default: this one",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        type=name_and_value,
-        metavar="FIELD=VALUE",
-        help="a field of the network, such as widths=16,32,64,128; repeatable",
-    )
+    add_set(parser, "a field of the network, such as widths=16,32,64,128")
     parser.add_argument(
         "--repetitions",
         type=int,

@@ -72,10 +72,12 @@ def page(
     }
     summary = first.summary
     subject = f"{summary['dataset']}, {summary['split']} split, {len(first.ids)} images"
+    subject = html.escape(f"{subject} {scored_at(summary)}")
     return fill_page(
         pathlib.Path(__file__).parent,
         data,
-        subject=html.escape(f"{subject} {scored_at(summary)}"),
+        title=f"Comparison: {subject}",
+        subject=subject,
         differences=_differences(table.differences),
         table=_table(table),
         notes="".join(f"<p>{html.escape(note)}</p>" for note in table.below),

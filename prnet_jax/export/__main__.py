@@ -9,7 +9,7 @@ import datetime
 import pathlib
 import sys
 
-from prnet_jax.commands import Help, check_new_folder, examples, run_command
+from prnet_jax.commands import Help, add_flips, check_new_folder, examples, run_command
 from prnet_jax.errors import InputError
 
 
@@ -71,9 +71,7 @@ def _parser() -> argparse.ArgumentParser:
         help="an exported folder, whose program is made again from the weights there",
     )
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="a new folder")
-    parser.add_argument(
-        "--flips", action="store_true", help="mean over a slice and its mirror images"
-    )
+    add_flips(parser)
     parser.add_argument(
         "--onnx",
         action="store_true",

@@ -18,23 +18,29 @@ from PIL import Image, features
 _HERE = pathlib.Path(__file__).parent
 
 
-def fill_page(folder: pathlib.Path, data: Any, **parts: str) -> str:
+def fill_page(folder: pathlib.Path, data: Any, title: str, **parts: str) -> str:
     """The page whose page.html, page.css and page.js lie in a folder, as text.
 
-    The style and the functions that all pages share, beside this file, come before its own.
+    page.html is the body, which the page.html beside this file surrounds. The style and the
+    functions that all pages share, beside this file too, come before the folder's own.
 
     Args:
-        folder: of the three files.
+        folder: of the three files, that of the command that writes the page.
         data: as JSON has it, for the script, which finds it in the variable `data`.
-        parts: markup for the other names in page.html.
+        title: markup.
+        parts: markup for the names in the folder's page.html.
     """
 
     def both(name: str) -> str:
         return "".join((where / name).read_text(encoding="utf-8") for where in (_HERE, folder))
 
-    text = (folder / "page.html").read_text(encoding="utf-8")
-    page = string.Template(text).substitute(
-        parts,
+    def template(where: pathlib.Path) -> string.Template:
+        return string.Template((where / "page.html").read_text(encoding="utf-8"))
+
+    page = template(_HERE).substitute(
+        title=title,
+        body=template(folder).substitute(parts),
+        command=f"prnet_jax.{folder.name}",
         style=both("page.css"),
         script=both("page.js"),
         # "</script>" and "<!--" end or hide the block even within a string.

@@ -13,6 +13,7 @@ from prnet_jax.models.layers import (
     ModuleDef,
     UpConv,
     check_image,
+    check_widths,
     max_pool,
 )
 
@@ -78,6 +79,7 @@ class AnamNet(nn.Module):
     def __call__(
         self, image: jax.Array, train: bool, all_heads: bool = False
     ) -> jax.Array | tuple[jax.Array, ...]:
+        check_widths("anamnet", self.widths, 4, 4)
         check_image("anamnet", image, self.in_channels, 16)
         conv = partial(Conv, dtype=self.dtype)
         norm = partial(BatchNorm, dtype=self.dtype)

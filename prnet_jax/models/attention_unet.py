@@ -14,6 +14,7 @@ from prnet_jax.models.layers import (
     Dtype,
     ModuleDef,
     check_image,
+    check_widths,
     max_pool,
     upsample_nearest,
 )
@@ -44,6 +45,7 @@ class AttentionUNet(nn.Module):
     def __call__(
         self, image: jax.Array, train: bool, all_heads: bool = False
     ) -> jax.Array | tuple[jax.Array, ...]:
+        check_widths("attention_unet", self.widths, 2, smallest=2)
         check_image("attention_unet", image, self.in_channels, 2 ** (len(self.widths) - 1))
         conv = partial(Conv, dtype=self.dtype)
         norm = partial(BatchNorm, dtype=self.dtype)

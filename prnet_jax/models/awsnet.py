@@ -6,7 +6,7 @@ import jax
 from flax import linen as nn
 
 from prnet_jax.models.attention_unet import gated_decoder_maps
-from prnet_jax.models.layers import BatchNorm, Conv, Dtype, check_image
+from prnet_jax.models.layers import BatchNorm, Conv, Dtype, check_image, check_widths
 from prnet_jax.models.resample import upsample_corner_aligned
 
 
@@ -42,6 +42,7 @@ class AwsNet(nn.Module):
     def __call__(
         self, image: jax.Array, train: bool, all_heads: bool = False
     ) -> jax.Array | tuple[jax.Array, ...]:
+        check_widths("awsnet", self.widths, 2, smallest=2)
         check_image("awsnet", image, self.in_channels, 2 ** (len(self.widths) - 1))
         conv = partial(Conv, dtype=self.dtype)
         norm = partial(BatchNorm, dtype=self.dtype)

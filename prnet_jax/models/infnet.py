@@ -15,6 +15,7 @@ from prnet_jax.models.layers import (
     Dtype,
     ModuleDef,
     check_image,
+    check_widths,
 )
 from prnet_jax.models.res2net import Res2Net
 from prnet_jax.models.resample import linear_weights, resample, upsample_corner_aligned
@@ -130,6 +131,7 @@ class InfNet(nn.Module):
             raise InputError(f"infnet's in_channels must be 1 or 3, found {self.in_channels}")
         if self.num_classes != 1:
             raise InputError(f"infnet's num_classes must be 1, found {self.num_classes}")
+        check_widths("infnet", self.widths, 4, 4, smallest=3)
         check_image("infnet", image, self.in_channels, 32)
         if self.in_channels == 1:
             image = image.repeat(3, axis=-1)

@@ -9,7 +9,8 @@ constructors, `conv` and `norm`, which a network binds to its dtype once:
     x = DoubleConv(width, conv=conv, norm=norm)(x, train)
 """
 
-from collections.abc import Callable
+import numbers
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -271,6 +272,31 @@ def check_image(
         raise InputError(
             f"{network} needs sides divisible by {divisor}, found {h}x{w}: "
             f"the nearest is {near[0]}x{near[1]}"
+        )
+
+
+def check_widths(
+    network: str, widths: Sequence[int], least: int, most: int | None = None, smallest: int = 1
+) -> None:
+    """Refuses channels of levels that a network cannot be made of.
+
+    Args:
+        network: the network's name, for the message.
+        widths: channels of each level.
+        least: smallest number of levels.
+        most: `least` or None, for any number.
+        smallest: fewest channels of a level.
+
+    Raises:
+        InputError: another number of levels, or a level without channels.
+    """
+    count = f"{least}" if most == least else f"{least} or more"
+    several = isinstance(widths, list | tuple)
+    fits = several and least <= len(widths) <= (len(widths) if most is None else most)
+    if not fits or not all(isinstance(w, numbers.Integral) and w >= smallest for w in widths):
+        found = list(widths) if several else repr(widths)
+        raise InputError(
+            f"{network}'s widths must be {count} whole numbers from {smallest} up, found {found}"
         )
 
 

@@ -13,6 +13,7 @@ from prnet_jax.models.layers import (
     Dtype,
     ModuleDef,
     check_image,
+    check_widths,
     max_pool,
     pad_to,
 )
@@ -107,6 +108,7 @@ class LightUNet(nn.Module):
         self, image: jax.Array, train: bool, all_heads: bool = False
     ) -> jax.Array | tuple[jax.Array, ...]:
         check_image("lightunet", image, self.in_channels, 1, min_side=16)
+        check_widths("lightunet", self.widths, 5, 5)
         if self.variant not in VARIANTS:
             raise InputError(
                 f"lightunet's variant must be one of {', '.join(VARIANTS)}, found {self.variant!r}"

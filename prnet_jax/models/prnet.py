@@ -17,6 +17,7 @@ from prnet_jax.models.layers import (
     ModuleDef,
     UpConv,
     check_image,
+    check_widths,
 )
 
 
@@ -128,6 +129,7 @@ class PRNet(nn.Module):
     def __call__(
         self, image: jax.Array, train: bool, all_heads: bool = False
     ) -> jax.Array | tuple[jax.Array, ...]:
+        check_widths("prnet", self.widths, 1)
         check_image("prnet", image, self.in_channels, 2 ** len(self.widths))
         stages = range(len(self.widths))
         if not set(self.enhance_skips) <= set(stages):

@@ -13,6 +13,7 @@ from prnet_jax.models.layers import (
     Dtype,
     UpConv,
     check_image,
+    check_widths,
     max_pool,
     pad_to,
 )
@@ -47,6 +48,7 @@ class UNet(nn.Module):
     def __call__(
         self, image: jax.Array, train: bool, all_heads: bool = False
     ) -> jax.Array | tuple[jax.Array, ...]:
+        check_widths("unet", self.widths, 1, smallest=2 if self.bilinear else 1)
         deepest = len(self.widths) - 1
         check_image("unet", image, self.in_channels, divisor=1, min_side=2**deepest)
 

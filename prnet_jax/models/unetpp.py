@@ -11,6 +11,7 @@ from prnet_jax.models.layers import (
     Conv,
     Dtype,
     check_image,
+    check_widths,
     max_pool,
 )
 from prnet_jax.models.resample import upsample_corner_aligned
@@ -46,6 +47,7 @@ class UNetPlusPlus(nn.Module):
     def __call__(
         self, image: jax.Array, train: bool, all_heads: bool = False
     ) -> jax.Array | tuple[jax.Array, ...]:
+        check_widths("unetpp", self.widths, 2 if self.deep_supervision else 1)
         depths = len(self.widths)
         check_image("unetpp", image, self.in_channels, 2 ** (depths - 1))
 

@@ -11,7 +11,7 @@ import argparse
 import pathlib
 import sys
 
-from prnet_jax.commands import MISTAKE, Help, add_weights_options, examples, run_command
+from prnet_jax.commands import MISTAKE, Help, add_flips, add_weights_options, examples, run_command
 from prnet_jax.predict.options import Options
 
 DEFAULT = "lungs"  # of the weights in the package
@@ -95,9 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threshold", type=float, metavar="T", help="of the probability (default: the run's)"
     )
-    parser.add_argument(
-        "--flips", action="store_true", help="mean over a slice and its mirror images"
-    )
+    add_flips(parser)
     parser.add_argument(
         "--tile",
         action="store_true",

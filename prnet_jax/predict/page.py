@@ -66,10 +66,12 @@ def write_page(
         "start": int(np.argmax(marked)) if any(marked) else depth // 2,
         "oriented": shown.oriented,
     }
+    name = html.escape(shown.source.stem)
     text = fill_page(
         pathlib.Path(__file__).parent,
         data,
-        title=html.escape(shown.source.stem),
+        title=f"Prediction: {name}",
+        name=name,
         size=html.escape(shown.size),
         warnings=_warnings(shown.row["warnings"]),
         facts=facts_table(_facts(shown)),

@@ -129,8 +129,8 @@ def image_settings_of(folder: str | os.PathLike) -> dict[str, Any]:
     """How the network of a folder that `network_of` reads was trained to see an image.
 
     Returns:
-        As far as they are known, `image_size`, `window_hu` and `resize` as in `config.dataset`, and
-        `unit`, "HU" or "grey".
+        As far as they are known, `image_size`, `window_hu` and `resize` as in `config.dataset`,
+        `unit`, "HU" or "grey", and `threshold`, of the probability.
     """
     folder = pathlib.Path(folder)
 
@@ -139,9 +139,12 @@ def image_settings_of(folder: str | os.PathLike) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     if about := read(files.NETWORK):
-        return {key: about[key] for key in (*_IMAGE_SETTINGS, "unit") if key in about}
-    data = read(files.CONFIG).get("dataset", {})
+        return {k: about[k] for k in (*_IMAGE_SETTINGS, "unit", "threshold") if k in about}
+    config = read(files.CONFIG)
+    data = config.get("dataset", {})
     found = {key: data[key] for key in _IMAGE_SETTINGS if key in data}
+    if "threshold" in config:
+        found["threshold"] = config["threshold"]
     if data:
         found.setdefault("resize", "stretch")  # all that there was before the field
         found["unit"] = unit_of(found["window_hu"], read(files.PROVENANCE))

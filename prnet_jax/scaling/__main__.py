@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from prnet_jax.commands import name_and_value, run_command
+from prnet_jax.commands import add_set, run_command
 from prnet_jax.scaling.collectives import Collective
 from prnet_jax.scaling.interconnect import MACHINES, SHARE, communication_s, latency_s, least_batch
 
@@ -118,14 +118,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", required=True, metavar="FILE[:VARIANT]", help="as for prnet_jax.main"
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        type=name_and_value,
-        metavar="FIELD=VALUE",
-        help="a top-level field of the config, such as dtype=bfloat16; repeatable",
-    )
+    add_set(parser, "a top-level field of the config, such as dtype=bfloat16")
     parser.add_argument(
         "--devices",
         type=_device_counts,

@@ -34,7 +34,7 @@ class Network:
         name: a name of `list_models()`.
         fields: all fields of the network.
         image_settings: as far as they are known, "image_size", "window_hu" and "resize" as in
-            `config.dataset`, and "unit" of `UNITS`.
+            `config.dataset`, "unit" of `UNITS`, and "threshold" of the probability.
     """
 
     name: str
@@ -185,6 +185,7 @@ def load_weights(
     for key in config.dataset.keys() & settings.keys():
         value = settings[key]
         config.dataset[key] = tuple(map(float, value)) if key == "window_hu" else value
+    config.threshold = settings.get("threshold", config.threshold)
     check_config(config)
     data = config.dataset
     size, (low, high) = data.image_size, data.window_hu
@@ -206,6 +207,8 @@ def _parsed(path: pathlib.Path, metadata: Mapping[str, str]) -> tuple[dict[str, 
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         if "image_size" in metadata:
             about["image_size"] = int(metadata["image_size"])
+        if "threshold" in metadata:
+            about["threshold"] = float(metadata["threshold"])
         if "window_hu" in metadata:
             low, high = json.loads(metadata["window_hu"])
             about["window_hu"] = (float(low), float(high))

@@ -15,7 +15,13 @@ from tests.model_tester import noise
 
 SMALL = {"widths": (4, 8), "heads": 2}
 ALL = model_fields("prnet") | SMALL
-INPUT = {"image_size": 64, "window_hu": [0.0, 255.0], "resize": "stretch", "unit": "grey"}
+INPUT = {
+    "image_size": 64,
+    "window_hu": [0.0, 255.0],
+    "resize": "stretch",
+    "unit": "grey",
+    "threshold": 0.4,
+}
 METADATA = {
     "network": "prnet",
     "fields": json.dumps({"widths": [4, 8], "heads": 2}),
@@ -90,6 +96,9 @@ def test_weights_come_with_what_predicts_with_them(small, described):
     assert config.model.to_dict() == ALL | {"name": "prnet"} and config.seed is None
     np.testing.assert_equal(variables, small)
     assert (unit, told, config.dataset.resize) == ("HU", [], "stretch")
+    assert config.threshold == 0.5
+    config, *_ = load_weights(described(METADATA | {"threshold": "0.35"}))
+    assert config.threshold == 0.35
     config, _, unit = load_weights(described(METADATA), image_size=32, window=(0, 255))
     assert (config.dataset.image_size, config.dataset.window_hu) == (32, (0.0, 255.0))
     assert unit == "HU"  # the file says so
@@ -117,7 +126,10 @@ def test_what_is_not_said_is_assumed_aloud(tmp_path, small):
         ({"fields": "{"}, "says of itself what cannot be used"),
         ({"fields": "[1]"}, "says of itself what cannot be used"),
         ({"fields": "[" * 100_000}, "says of itself what cannot be used"),
-        ({"fields": '{"widths": "abc", "heads": 2}'}, "there is no prnet with .*widths='abc'"),
+        (
+            {"fields": '{"widths": "abc", "heads": 2}'},
+            "prnet's widths must be 1 or more whole numbers from 1 up, found 'abc'",
+        ),
         ({"fields": '{"width": 3}'}, "has no field 'width'"),
         ({"fields": '{"widths": [4, 16], "heads": 2}'}, "have another shape than prnet's"),
         ({"fields": '{"widths": [4, 8], "heads": 2, "in_channels": 3}'}, "with in_channels=3"),
@@ -126,6 +138,8 @@ def test_what_is_not_said_is_assumed_aloud(tmp_path, small):
         ({"resize": "crop"}, "resize must be pad or stretch"),
         ({"window_hu": "[1]"}, "says of itself what cannot be used"),
         ({"window_hu": "[5, 5]"}, "window_hu must be"),
+        ({"threshold": "high"}, "says of itself what cannot be used"),
+        ({"threshold": "2"}, "threshold must be between 0 and 1"),
         ({"unit": "mm"}, r"says of itself what cannot be used \(unit 'mm'\)"),
     ],
 )
