@@ -1,13 +1,9 @@
-r"""Draws the picture of the README: a slice, its mask, a network's prediction.
+"""Draws the picture of the README: a slice, its mask, a network's prediction.
 
-    python docs/pictures/overview.py RUN_OR_WEIGHTS [INDEX]
+    python docs/pictures/overview.py [RUN_OR_WEIGHTS [INDEX]]
 
-INDEX is that of a generated slice; those from 264 on are in no split of the data set. The picture
-here is of slice 264 and of the weights after the second epoch of
-
-    python -m prnet_jax.main --config configs/prnet.py --config.model.widths=16,32,64,128 \
-      --config.dataset.options.size=256 --config.batch_size=4 --config.num_epochs=3 \
-      --config.warmup_epochs=0.2 --config.learning_rate=2e-3 --config.augment.rotate_degrees=0
+By default with the weights `lungs` of the package. INDEX is that of a generated slice; those from
+6600 on show persons that these weights were not trained on.
 """
 
 import pathlib
@@ -46,6 +42,5 @@ def draw(network: str, index: int, path: pathlib.Path) -> None:
 
 
 if __name__ == "__main__":
-    network, *index = sys.argv[1:]
-    out = pathlib.Path(__file__).with_name("overview.png")
-    draw(network, int(index[0]) if index else 264, out)
+    network, index = (*sys.argv[1:], *("lungs", "6622")[len(sys.argv) - 1 :])
+    draw(network, int(index), pathlib.Path(__file__).with_name("overview.png"))
