@@ -56,7 +56,7 @@ export PYTHON
 score() {
   local run=$1 to=$results/${1##*/} file
   if [ ! -e "$run/test_native/summary.json" ]; then
-    "$PYTHON" -m prnet_jax.evaluate --workdir "$run" --resolution native >"$run.evaluation.log" 2>&1 ||
+    "$PYTHON" -m prnet_jax.evaluate --workdir "$run" --resolution native --keep-masks >"$run.evaluation.log" 2>&1 ||
       { tail -n 3 "$run.evaluation.log" >&2 && return 1; }
   fi
   [ -n "$results" ] || return 0
