@@ -5,7 +5,7 @@
     python launch/nnunet.py --manual-dir FOLDER --variant table1_small --root runs/nnunet
     python launch/nnunet.py --manual-dir FOLDER --like runs/unet_0_fold1of5 --root runs/nnunet
     python -m prnet_jax.evaluate --predictions runs/nnunet/predictions --name "nnU-Net's network" \\
-      --dataset finding_lungs --manual-dir FOLDER --split all --out runs/nnunet/all
+      --dataset finding_lungs --manual-dir FOLDER --split all --keep-masks --out runs/nnunet_scores
 
 The same as for our networks, by the same code: records, folds, size, window, order of the images,
 augmentation (image by image the same draws), learning rates, and the scoring. Written again in

@@ -1,8 +1,8 @@
 """Lung masks without a network, from a threshold in HU, for `python -m prnet_jax.evaluate`.
 
-    python launch/threshold.py --manual-dir FOLDER --out runs/threshold/masks
-    python -m prnet_jax.evaluate --predictions runs/threshold/masks --name "HU threshold" \\
-      --dataset finding_lungs --manual-dir FOLDER --split all --out runs/threshold/all
+    python launch/threshold.py --manual-dir FOLDER --out runs/threshold_masks
+    python -m prnet_jax.evaluate --predictions runs/threshold_masks --name "HU threshold" --split all \\
+      --dataset finding_lungs --manual-dir FOLDER --keep-masks --out runs/threshold_scores
     python launch/threshold.py --dataset image_folder --manual-dir FOLDER --out masks
 
 The lungs are what lies below -320 HU within the body, without airways and specks, with the vessels
@@ -13,6 +13,7 @@ tuned on any image.
 import argparse
 import pathlib
 import sys
+import time
 from typing import TYPE_CHECKING, Any
 
 from prnet_jax.commands import Help, name_and_value, run_command
@@ -89,6 +90,8 @@ def write_masks(
 ) -> int:
     """Writes a mask `ID.png`, 0 and 255, for every image of a data set; returns their number.
 
+    What they cost stands beside them, see `prnet_jax.evaluate.cost`.
+
     Args:
         dataset: a folder of `datasets/`; its images must be in HU.
         options: of the data set.
@@ -108,7 +111,9 @@ def write_masks(
     from prnet_jax.data.pipeline import open_splits
     from prnet_jax.data.prepare import prepare
     from prnet_jax.errors import InputError
+    from prnet_jax.evaluate.cost import FILE
     from prnet_jax.progress import progress
+    from prnet_jax.run.files import write_json
 
     check_new_folder("--out", out)
     builder = prepare(dataset, data_dir, manual_dir, **options)
@@ -119,13 +124,19 @@ def write_masks(
     if any(part.unit != "HU" for part in found):
         raise InputError(f"{dataset} holds grey values; a threshold in HU needs HU")
     number = sum(map(len, found))
+    seconds = 0.0
     with progress(number, desc="threshold", unit="images") as bar:
         for part in found:
             for id, _, hu in part.stored():
                 path = out / f"{id}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                Image.fromarray(lungs_of(hu, air_hu).astype(np.uint8) * 255).save(path)
+                begin = time.perf_counter()
+                mask = lungs_of(hu, air_hu)
+                seconds += time.perf_counter() - begin
+                Image.fromarray(mask.astype(np.uint8) * 255).save(path)
                 bar.update(1)
+    cost = {"parameters": 0, "train_minutes": 0.0, "seconds_per_slice": seconds / number}
+    write_json(out / FILE, cost)
     return number
 
 

@@ -91,6 +91,7 @@ def test_masks_of_a_data_set_are_a_row_of_all_its_images(script, records_dir, tm
     assert summary["counts"]["n_images"] == 15 and summary["metrics"]["dsc"]["mean"] > 0.8
     written = json.loads((tmp_path / "scores" / "summary.json").read_text())
     assert (written["network"], written["split"]) == ("HU threshold", "all")
+    assert written["parameters"] == 0 and 0 < written["cost"]["seconds_per_slice"] < 10
 
 
 def test_mistakes_are_one_line(script, tmp_path, capsys):
