@@ -1,8 +1,8 @@
 """Lung masks without a network, from a threshold in HU, for `python -m prnet_jax.evaluate`.
 
     python launch/threshold.py --manual-dir FOLDER --out runs/threshold_masks
-    python -m prnet_jax.evaluate --predictions runs/threshold_masks --name "HU threshold" --split all \\
-      --dataset finding_lungs --manual-dir FOLDER --keep-masks --out runs/threshold_scores
+    python -m prnet_jax.evaluate --predictions runs/threshold_masks --name "HU threshold" \\
+      --dataset finding_lungs --manual-dir FOLDER --split all --out runs/threshold_scores
     python launch/threshold.py --dataset image_folder --manual-dir FOLDER --out masks
 
 The lungs are what lies below -320 HU within the body, without airways and specks, with the vessels

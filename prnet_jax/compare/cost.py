@@ -106,12 +106,14 @@ def cost_csv(rows: Sequence[Row]) -> str:
 def draw_cost(rows: Sequence[Row]) -> bytes | None:
     """Mean DSC against GFLOP an image, a point a row, as a PNG of 1050 x 675 pixels.
 
-    The bar is the 95 % interval of the mean over the images. Rows without operations, such as a
-    threshold, are lines. None where fewer than two rows have operations.
+    The bar is the 95 % interval of the mean over the images, by the normal approximation. A row
+    that has no parameters, such as a threshold, is a line. Other rows whose operations are not
+    known are left out. None where fewer than two rows have operations.
     """
     metric = METRIC_NAMED["dsc"]
-    known = [(row, cost_of(row)["gflop"], row.mean.get("dsc", math.nan)) for row in rows]
-    points = [(row, gflop, dsc) for row, gflop, dsc in known if gflop > 0 and not math.isnan(dsc)]
+    scored = [(row, cost_of(row), row.mean.get("dsc", math.nan)) for row in rows]
+    scored = [part for part in scored if not math.isnan(part[2])]
+    points = [(row, cost["gflop"], dsc) for row, cost, dsc in scored if cost["gflop"] > 0]
     if len(points) < 2:
         return None
     figure = new_figure(7, 4.5)
@@ -123,8 +125,8 @@ def draw_cost(rows: Sequence[Row]) -> bytes | None:
         axes.errorbar(gflop, dsc, half, fmt="o", markersize=5, capsize=3, linewidth=1)
         place = {"xytext": (6, 5), "textcoords": "offset points", "fontsize": 8}
         axes.annotate(_plain(row.label), (gflop, dsc), **place)
-    for row, gflop, dsc in known:
-        if not gflop > 0 and not math.isnan(dsc):
+    for row, cost, dsc in scored:
+        if cost["parameters"] == 0:
             label = f"{_plain(row.label)}: {metric.text(dsc)}"
             axes.axhline(metric.factor * dsc, color="0.5", linestyle="--", linewidth=1)
             place = {"xytext": (3, 3), "textcoords": "offset points", "fontsize": 8}
