@@ -79,8 +79,8 @@ def _evaluations(
 
 def _scores(paths: Sequence[pathlib.Path], brief: bool) -> str:
     rows = group(read_runs(paths))
-    is_paper = rows[0].runs[0].summary["dataset"] == "finding_lungs"
-    main = tables.main_table(rows, differences(rows), is_paper)
+    of_paper = rows[0].runs[0].summary["dataset"] == "finding_lungs" and tables.paper_rows(rows)
+    main = tables.main_table(rows, differences(rows), bool(of_paper))
     if brief:
         labels = [METRIC_NAMED[name].label for name in _PAPERS]
         shown = [0, *(main.header.index(label) for label in labels if label in main.header)]
