@@ -12,6 +12,7 @@
 #   --folds LIST          default: 1/5 2/5 3/5 4/5 5/5
 #   --root FOLDER         for the run directories; default: runs/table1
 #   --results FOLDER      where config, provenance, summary and scores of each finished fold are copied to as small text files
+#   --with LIST           folders of evaluations of all images that are to stand in the table too, see threshold.py and nnunet.py
 #   -- ARGUMENTS          passed to main, for every run; another protocol needs another --root
 # PYTHON names an interpreter with the project installed; by default .venv is made.
 #
@@ -24,11 +25,11 @@ fail() {
 }
 
 manual_dir='' variant=table1 networks='prnet unet attention_unet unetpp anamnet awsnet lightunet infnet'
-seeds=0 folds='1/5 2/5 3/5 4/5 5/5' root=runs/table1 results=''
+seeds=0 folds='1/5 2/5 3/5 4/5 5/5' root=runs/table1 results='' with=''
 while [ $# -gt 0 ]; do
   case $1 in
     --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" && exit 0 ;;
-    --manual-dir | --variant | --networks | --seeds | --folds | --root | --results)
+    --manual-dir | --variant | --networks | --seeds | --folds | --root | --results | --with)
       [ $# -gt 1 ] || fail "$1 needs a value, see bash launch/table1.sh --help"
       name=${1#--}
       printf -v "${name//-/_}" %s "$2"
@@ -41,6 +42,11 @@ done
 [ -n "$manual_dir" ] || fail "no data: give --manual-dir, the folder of the data set, see datasets/finding_lungs/README.md"
 [ -d "$manual_dir" ] || fail "--manual-dir $manual_dir is not a folder: see datasets/finding_lungs/README.md"
 manual_dir=$(realpath "$manual_dir") root=$(realpath -m "$root") results=${results:+$(realpath -m "$results")}
+beside=()
+for folder in ${with//,/ }; do
+  [ -e "$folder/summary.json" ] || fail "--with $folder has no summary.json: name a folder that python -m prnet_jax.evaluate wrote"
+  beside+=("$(realpath "$folder")")
+done
 cd "$(dirname "$0")/.."
 if [ -z "${PYTHON:-}" ]; then
   # shellcheck source=launch/environment.sh
@@ -56,7 +62,7 @@ export PYTHON
 score() {
   local run=$1 to=$results/${1##*/} file
   if [ ! -e "$run/test_native/summary.json" ]; then
-    "$PYTHON" -m prnet_jax.evaluate --workdir "$run" --resolution native >"$run.evaluation.log" 2>&1 ||
+    "$PYTHON" -m prnet_jax.evaluate --workdir "$run" --resolution native --keep-masks >"$run.evaluation.log" 2>&1 ||
       { tail -n 3 "$run.evaluation.log" >&2 && return 1; }
   fi
   [ -n "$results" ] || return 0
@@ -65,6 +71,12 @@ score() {
     cp "$run/$file" "$to/$file"
   done
 }
+
+for folder in ${beside[@]+"${beside[@]}"}; do
+  [ -n "$results" ] || break
+  mkdir -p "$results/${folder##*/}"
+  cp "$folder/summary.json" "$folder/per_image.csv" "$results/${folder##*/}/"
+done
 
 scored=()
 failed=''
@@ -83,5 +95,5 @@ for network in ${networks//,/ }; do
 done
 [ ${#scored[@]} -gt 0 ] || fail "no fold is finished, see the logs in $root"
 rm -rf "$root/comparison"
-"$PYTHON" -m prnet_jax.compare "${scored[@]}" --out "$root/comparison"
+"$PYTHON" -m prnet_jax.compare "${scored[@]}" ${beside[@]+"${beside[@]}"} --out "$root/comparison"
 [ -z "$failed" ]

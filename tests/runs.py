@@ -129,9 +129,9 @@ def arrays_of(checkpoint: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def clock_of(checkpoint: pathlib.Path) -> dict:
-    """The clock of a checkpoint, without the time it took."""
+    """The clock of a checkpoint, without the time and the memory it took."""
     clock = json.loads((checkpoint / "clock" / "metadata").read_text())
-    return {name: value for name, value in clock.items() if name != "train_s"}
+    return {name: value for name, value in clock.items() if name not in ("train_s", "peak_mib")}
 
 
 def what_is_left(workdir: pathlib.Path) -> dict:

@@ -5,6 +5,7 @@ import os
 import pathlib
 import platform
 import re
+from typing import Any
 
 
 def reset_peak() -> None:
@@ -19,6 +20,13 @@ def peak_mib() -> float | None:
         found = re.search(r"VmHWM:\s*(\d+) kB", pathlib.Path("/proc/self/status").read_text())
         return int(found[1]) / 1024
     return None
+
+
+def peak_mib_of(device: Any) -> float | None:
+    """The largest memory of a JAX device in MiB; of a CPU that of this process."""
+    if device.platform == "cpu":
+        return peak_mib()
+    return (device.memory_stats() or {}).get("peak_bytes_in_use", 0) / 2**20 or None
 
 
 def cpu_s(pid: int) -> float | None:

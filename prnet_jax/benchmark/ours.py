@@ -56,10 +56,7 @@ def begin(task: Task, side: str) -> tuple[Run, dict[str, Any]]:
 
 def peak_mib() -> float | None:
     """The largest memory: of the device, or on CPUs of the process since the first call."""
-    device = jax.devices()[0]
-    if device.platform == "cpu":
-        return machine.peak_mib()
-    return (device.memory_stats() or {}).get("peak_bytes_in_use", 0) / 2**20 or None
+    return machine.peak_mib_of(jax.devices()[0])
 
 
 def settings(task: Task) -> Any:

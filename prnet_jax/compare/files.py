@@ -4,7 +4,7 @@ import pathlib
 from collections.abc import Sequence
 
 from prnet_jax.commands import check_new_folder
-from prnet_jax.compare import tables, terminal
+from prnet_jax.compare import cost, limits, tables, terminal
 from prnet_jax.compare.differences import differences, refuse
 from prnet_jax.compare.page import page
 from prnet_jax.compare.rows import find_row, group
@@ -45,14 +45,23 @@ def write_comparison(
     table = tables.main_table(rows, found, paper)
     _, metrics = tables.shown_metrics(rows, paper)
     results = compare_to(against, rows, metrics)
+    picture = cost.draw_cost(rows)
     # Everything is made before anything is written, so a refusal leaves no partial comparison.
-    content = {
+    content: dict[pathlib.Path, str | bytes] = {
         out / "table.md": tables.markdown(table),
         out / "table.csv": tables.table_csv(rows, metrics, paper),
         out / "table.tex": tables.latex(table),
         out / "statistics.csv": statistics_csv(results),
-        out / "report.html": page(rows, against, table, metrics, results),
+        out / "report.html": page(rows, against, table, metrics, results, picture),
     }
+    if costs := cost.cost_markdown(rows):
+        content |= {out / "cost.md": costs, out / "cost.csv": cost.cost_csv(rows)}
+    if picture:
+        content[out / "cost.png"] = picture
+    if len(rows) > 1:
+        pairs = limits.agreement(rows)
+        content[out / "limits.md"] = limits.limits_markdown(rows, against, pairs)
+        content[out / "agreement.csv"] = limits.agreement_csv(pairs)
     try:
         out.mkdir(parents=True, exist_ok=True)
         for path, text_of_file in content.items():
@@ -64,5 +73,10 @@ def write_comparison(
     tested = "of all metrics" if len(rows) > 1 else "none: there is only one row"
     print(f"tables      {out / 'table.md'}, table.csv, table.tex")
     print(f"tests       {out / 'statistics.csv'} ({tested})")
+    if costs:
+        drawn = ", cost.png" if picture else ""
+        print(f"cost        {out / 'cost.md'}, cost.csv{drawn}")
+    if len(rows) > 1:
+        print(f"limits      {out / 'limits.md'}, agreement.csv: what the images can tell apart")
     print(f"page        {out / 'report.html'}, with plots and pictures. Open it in a browser:")
     print(f"            {(out / 'report.html').resolve().as_uri()}")

@@ -6,6 +6,7 @@ is not trusted: it is escaped here, and page.js inserts it as text.
 
 import dataclasses
 import html
+import io
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -14,12 +15,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from prnet_jax.compare.cost import NOTE, cost_table
 from prnet_jax.compare.differences import HEADING
 from prnet_jax.compare.rows import Row
 from prnet_jax.compare.statistics import STATISTICS_NOTE, p_text, signed
 from prnet_jax.compare.tables import BEST, SECOND, Table, n_scored
 from prnet_jax.figures import slices
-from prnet_jax.figures.pages import facts_table, fill_page, photo_uri
+from prnet_jax.figures.pages import facts_table, fill_page, photo_uri, png_uri
 from prnet_jax.metrics.names import Metric
 from prnet_jax.report import scored_at
 
@@ -34,6 +36,7 @@ def page(
     table: Table,
     metrics: Sequence[Metric],
     statistics: Sequence[Mapping[str, Any]],
+    cost_picture: bytes | None = None,
 ) -> str:
     """The page as text.
 
@@ -43,6 +46,7 @@ def page(
         table: the main table.
         metrics: those that the reader can choose.
         statistics: the result of `prnet_jax.compare.statistics.compare_to`.
+        cost_picture: of `prnet_jax.compare.cost.draw_cost`.
 
     Raises:
         InputError: an overlay that per_image.csv names is damaged.
@@ -83,6 +87,7 @@ def page(
         notes="".join(f"<p>{html.escape(note)}</p>" for note in table.below),
         every=_every_metric(rows, metrics),
         statistics=_statistics(statistics, metrics),
+        cost=_cost(rows, cost_picture),
         gallery_note=html.escape(_gallery_note(embedded, len(first.ids))),
         provenance="".join(_provenance(row) for row in rows),
     )
@@ -195,6 +200,27 @@ def _statistics(results: Sequence[Mapping[str, Any]], metrics: Sequence[Metric])
     about = f"Reference: {results[0]['reference']}. {STATISTICS_NOTE}"
     table = _sortable("table-statistics", header, "".join(body))
     return f'{table}<div class="notes"><p>{html.escape(about)}</p></div>'
+
+
+def _cost(rows: Sequence[Row], picture: bytes | None) -> str:
+    """The section of the costs; nothing where none is known."""
+    header, body = cost_table(rows)
+    if not body:
+        return ""
+    lines = "".join(
+        f'<tr><th scope="row"{_long(name)}>{html.escape(name)}</th>'
+        + "".join(f"<td>{html.escape(cell)}</td>" for cell in cells)
+        + "</tr>"
+        for name, *cells in body
+    )
+    drawn = ""
+    if picture:
+        source = png_uri(Image.open(io.BytesIO(picture)).convert("RGB"))
+        drawn = f'<p><img class="cost" src="{source}" alt="Mean DSC against GFLOP an image"></p>'
+    return (
+        f'<section id="cost"><h2>Cost</h2>{_sortable("table-cost", header, lines)}{drawn}'
+        f'<div class="notes"><p>{html.escape(NOTE)}</p></div></section>'
+    )
 
 
 def _line(metric: Metric, cells: Sequence[str]) -> str:

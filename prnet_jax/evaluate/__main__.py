@@ -126,6 +126,11 @@ def _parser() -> argparse.ArgumentParser:
         help="at which masks are scored: the network's (default), or native, as the data are "
         "stored; predictions always are",
     )
+    parser.add_argument(
+        "--keep-masks",
+        action="store_true",
+        help="write the predicted masks too, for the agreement of networks in prnet_jax.compare",
+    )
     parser.add_argument("--out", type=pathlib.Path, metavar="DIR", help="a new folder for all")
     parser.add_argument("--batch-size", type=int, metavar="N", help="default: the run's")
     weights = parser.add_argument_group("imported weights: as they were trained, and --window")

@@ -34,6 +34,8 @@ class Choices:
         manual_dir: what was downloaded by hand.
         data_dir: where prepared records are kept.
         batch_size: images at once over all devices.
+        keep_masks: write the predicted masks too, in one file of some kB an image, so that
+            `prnet_jax.compare` can say how far networks agree with each other.
         out: a new folder for the results; None for a folder of the run.
     """
 
@@ -50,6 +52,7 @@ class Choices:
     manual_dir: str | os.PathLike | None = None
     data_dir: str | os.PathLike | None = None
     batch_size: int | None = None
+    keep_masks: bool = False
     out: str | os.PathLike | None = None
 
     def check(self) -> None:

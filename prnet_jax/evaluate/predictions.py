@@ -18,6 +18,7 @@ from prnet_jax.data.pipeline import Slices
 from prnet_jax.data.scan import Scan, distance_mm
 from prnet_jax.data.volumes import format_of, read_scan
 from prnet_jax.errors import InputError
+from prnet_jax.evaluate import cost
 from prnet_jax.evaluate.choices import AUTO, Choices
 from prnet_jax.evaluate.files import emptied_on_failure
 from prnet_jax.evaluate.source import chosen_data, open_for_others
@@ -40,7 +41,7 @@ def evaluate_predictions(
     Args:
         folder: holds a file for every image, at any depth, under the image's name or id; one file
             for a volume. Floats from 0 to 1 are probabilities; in all others, everything above 0
-            is the mask.
+            is the mask. A `cost.json` in it is read, see `prnet_jax.evaluate.cost`.
         choices: what is scored, and the threshold of probabilities (0.5 by default).
         name: of the program, for tables; the folder's name by default.
 
@@ -67,10 +68,11 @@ def evaluate_predictions(
     data.cache = False
     source = open_for_others(data, choices, "predictions of another program")
     found = PredictedFiles(folder, source.slices, data.options.get("axes"))
+    parameters, costs = cost.of_predictions(folder)
     threshold = 0.5 if choices.threshold is None else float(choices.threshold)
     about = {
         "network": name or folder.resolve().name,
-        "parameters": None,
+        "parameters": parameters,
         "predictions": str(folder),
         "dataset": data.name,
         "mask": data.mask,
@@ -78,6 +80,7 @@ def evaluate_predictions(
         "window_hu": list(data.window_hu),
         "tta": "none",
         "threshold_from": "given",
+        "cost": costs,
         "records": source.records,
         "split": choices.split,
         "split_manifest_sha256": source.manifest,
@@ -94,6 +97,7 @@ def evaluate_predictions(
             about,
             choices.empty_policy,
             native=True,
+            keep_masks=choices.keep_masks,
         )
     print(report.evaluated(summary, directory), flush=True)
     return summary

@@ -12,6 +12,7 @@ import ml_collections
 from prnet_jax import processes, report, sharding, steps
 from prnet_jax.commands import check_new_folder
 from prnet_jax.errors import InputError
+from prnet_jax.evaluate import cost
 from prnet_jax.evaluate.choices import AUTO, Choices
 from prnet_jax.evaluate.files import emptied_on_failure, open_folder, write_thresholds
 from prnet_jax.evaluate.scores import ThresholdTable
@@ -62,6 +63,7 @@ def evaluate_run(run: str | os.PathLike, choices: Choices | None = None) -> dict
         choices.out or workdir / choices.folder_name(config.dataset.name, source.records)
     )
     origin, of = {"checkpoint_step": step, "checkpoint_epoch": epoch_of(workdir, step)}, None
+    origin["cost"] = cost.of_training(workdir)
     if directory.parent != workdir:  # an evaluation that lies elsewhere says what it is of
         origin |= {"trained_on": trained_on, "epochs_run": epochs_run(workdir)}
         of = (workdir / files.CONFIG).read_text(encoding="utf-8")
@@ -168,6 +170,7 @@ def _evaluate(
         "resolution": choices.resolution,
         "tta": choices.tta,
         "threshold_from": "validation" if choices.threshold == AUTO else "given",
+        "cost": cost.of_network(predictor) | origin.get("cost", {}),
         "provenance": provenance(source.manifest, source.records, predictor.config.seed),
     }
     with emptied_on_failure(directory):
@@ -179,6 +182,7 @@ def _evaluate(
             about,
             choices.empty_policy,
             choices.resolution == "native",
+            keep_masks=choices.keep_masks,
         )
     print(report.evaluated(summary, directory), flush=True)
     return summary

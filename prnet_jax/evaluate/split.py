@@ -9,6 +9,7 @@ import numpy as np
 
 from prnet_jax import processes
 from prnet_jax.data.pipeline import Slices
+from prnet_jax.evaluate import masks
 from prnet_jax.evaluate.files import open_folder, write_evaluation
 from prnet_jax.evaluate.scores import SplitScores, reader_names
 from prnet_jax.figures.gallery import Gallery
@@ -24,6 +25,7 @@ def score_split(
     policy: str = "penalise",
     native: bool = False,
     stop: Callable[[], bool] = lambda: False,
+    keep_masks: bool = False,
 ) -> dict[str, Any]:
     """Predicts a split in all processes; the first scores each image as it comes, and writes.
 
@@ -37,6 +39,7 @@ def score_split(
         policy: what empty masks count for, a name of `prnet_jax.metrics.POLICIES`.
         native: scored at the size of the data as stored, not at the network's.
         stop: asked before every batch.
+        keep_masks: write the masks too, see `prnet_jax.evaluate.masks`.
 
     Returns:
         What summary.json holds.
@@ -46,7 +49,7 @@ def score_split(
     """
     probabilities = predicted(predictor, slices, native, stop)
     threshold = predictor.config.threshold
-    return score(probabilities, slices, threshold, directory, about, policy, native)
+    return score(probabilities, slices, threshold, directory, about, policy, native, keep_masks)
 
 
 def predicted(
@@ -65,6 +68,7 @@ def score(
     about: Mapping[str, Any],
     policy: str,
     native: bool,
+    keep_masks: bool = False,
 ) -> dict[str, Any]:
     """Scores probabilities of a split and writes the results; arguments as for `score_split`.
 
@@ -78,11 +82,17 @@ def score(
         if processes.is_first():
             open_folder(directory)
             gallery = pictures.enter_context(Gallery(directory, threshold))
+            (directory / masks.FILE).unlink(missing_ok=True)
+        kept = masks.MaskWriter() if keep_masks else None
         for index, prob in probabilities:
             picture = slices.picture(index, native)
             names = reader_names(slices)
             readers = {name: slices.outline(index, name, native) for name in names}
             row = scores.add(prob, picture["mask"], picture, readers)
             gallery.add(row, picture["image"], picture["mask"], prob)
+            if kept:
+                kept.add(row["id"], prob >= threshold)
+        if kept and processes.is_first():
+            kept.write(directory / masks.FILE)
         with working("intervals and pictures"):
             return processes.on_first(lambda: write_evaluation(scores, gallery, directory, about))

@@ -148,6 +148,17 @@ def epochs_run(workdir: pathlib.Path) -> int | None:
     return max((r["epoch"] for r in records if "epoch" in r), default=None)
 
 
+def train_clock(workdir: pathlib.Path) -> dict[str, Any]:
+    """The clock of the newest checkpoint, see `prnet_jax.run.session`; {} where there is none."""
+    newest: dict[str, Any] = {}
+    for parent in (files.CHECKPOINTS, files.INTERIM):
+        for path in (workdir / parent).glob("[0-9]*/clock/metadata"):
+            with contextlib.suppress(OSError, ValueError):
+                clock = json.loads(path.read_text(encoding="utf-8"))
+                newest = max(newest, clock, key=lambda c: c.get("train_s") or 0.0)
+    return newest
+
+
 @contextlib.contextmanager
 def locked(workdir: pathlib.Path) -> Iterator[None]:
     """Keeps other processes on this machine out of a run; most network disks cannot lock.

@@ -9,6 +9,7 @@ import jax
 import ml_collections
 import numpy as np
 
+from prnet_jax.benchmark import machine
 from prnet_jax.metrics.names import METRIC_NAMED
 from prnet_jax.progress import Progress
 from prnet_jax.run.checkpoint import Checkpoints
@@ -20,6 +21,7 @@ def new_clock() -> dict[str, Any]:
 
     `epochs` that have ended, `train_s` spent so far, the best score of a validation (`score_of`)
     and its epoch, the earliest of equals, and the training losses since the last line of the log.
+    Once it is saved also `peak_mib`, the largest memory that the training has taken.
     """
     return {"epochs": 0, "train_s": 0.0, "best_dsc": -1.0, "best_epoch": 0, "losses": []}
 
@@ -124,6 +126,8 @@ class Session:
     def _save(self, score: float | None) -> None:
         self.clock["losses"] = self._log.settle()
         self.clock["train_s"] = time.perf_counter() - self._begin
+        peak = machine.peak_mib_of(jax.local_devices()[0]) or 0.0
+        self.clock["peak_mib"] = max(self.clock.get("peak_mib") or 0.0, peak) or None
         self._writer.sync()
         self._checkpoints.save(self.step, self.state, self.clock, score)
         self._saved = self.step

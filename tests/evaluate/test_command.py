@@ -44,6 +44,7 @@ def test_the_test_split_again_gives_the_same(run, capsys):
     assert evaluate(run) == 0
     after = summary(run / "test")
     before.pop("provenance"), after.pop("provenance")
+    assert after.pop("cost")["gflop"] > 0  # measured by evaluate only
     assert after == before
     assert (run / "test" / "per_image.csv").read_bytes() == rows
     printed = capsys.readouterr().out

@@ -57,6 +57,24 @@ def test_trains_scores_and_compares(root, fake, tmp_path):
     assert len((fake / "mains").read_text().splitlines()) == 6
 
 
+def test_other_rows_stand_beside_the_networks(root, fake, tmp_path):
+    """Such as masks made without a network: in the table, and with the results."""
+    for network in NETWORKS:
+        for fold in (1, 2, 3):
+            evaluated(tmp_path, network, fold)
+    patients = [f"patient_{i // 2}" for i in range(4)] * 3  # as the folds have them
+    other = write_run(tmp_path / "o", "HU threshold", split="all", patients=patients)
+    (other / "test").rename(tmp_path / "threshold_scores")
+    given = ("--results", tmp_path / "results", "--with", tmp_path / "threshold_scores")
+    done = table1(root, fake, tmp_path, *given)
+    assert done.returncode == 0, done.stderr
+    assert "| HU threshold " in (tmp_path / "t 1/comparison/table.md").read_text()
+    copied = tmp_path / "results" / "threshold_scores"
+    assert sorted(path.name for path in copied.iterdir()) == ["per_image.csv", "summary.json"]
+    wrong = table1(root, fake, tmp_path, "--with", tmp_path)
+    assert wrong.returncode == 2 and "has no summary.json" in wrong.stderr
+
+
 def test_a_failed_training_does_not_end_the_others(root, fake, tmp_path):
     for fold in (1, 2, 3):
         evaluated(tmp_path, "unet", fold)

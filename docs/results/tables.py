@@ -1,0 +1,176 @@
+"""Fills in the tables of the documentation from the results beside this file.
+
+    python docs/results/tables.py            writes them into docs/results.md and the README files
+    python docs/results/tables.py --check    fails where one of them is out of date
+
+A folder beside this file is a protocol; in it are the folders that `launch/table1.sh --results`
+makes, NETWORK_SEED_foldKofN, and evaluations of all images, such as of masks made without a
+network. What stands between `<!-- results: PROTOCOL -->` and `<!-- end of results -->` is the
+table; after PROTOCOL, `brief` leaves out all but the scores. Folds of a network that is not
+complete are listed, and stay out of the table.
+"""
+
+import argparse
+import pathlib
+import re
+import sys
+from collections.abc import Sequence
+
+from prnet_jax.commands import Help, run_command
+from prnet_jax.compare import cost, limits, tables
+from prnet_jax.compare.differences import differences
+from prnet_jax.compare.evaluation import Run
+from prnet_jax.compare.rows import find_row, group, method_of
+from prnet_jax.compare.runs import read_runs
+from prnet_jax.compare.statistics import compare_to, p_text, signed
+from prnet_jax.errors import InputError
+from prnet_jax.metrics.names import METRIC_NAMED
+from prnet_jax.report import markdown_table
+from prnet_jax.run.files import SUMMARY, write_whole
+
+HERE = pathlib.Path(__file__).resolve().parent
+FILES = [HERE.parent / "results.md", *sorted(HERE.parents[1].glob("README*.md"))]
+_PLACE = re.compile(
+    r"(<!-- results: ([\w-]+)( brief)? -->\n).*?(<!-- end of results -->)", re.DOTALL
+)
+_FOLD = re.compile(r"(.+)_(\d+)_fold(\d+)of(\d+)")
+_PAPERS = ("iou", "hd_px", "dsc", "mae", "acc", "spe")
+_TESTED = ("dsc", "iou")
+
+
+def table(folder: pathlib.Path, brief: bool = False) -> str:
+    """The table of a protocol as Markdown; a sentence where nothing is complete yet.
+
+    Args:
+        folder: of the protocol; it need not exist.
+        brief: only the scores, without counts, costs and tests.
+
+    Raises:
+        InputError: results that are damaged or do not belong together.
+    """
+    complete, partial = _evaluations(folder)
+    parts = [_scores(complete, brief)] if complete else []
+    if not complete and not partial:
+        parts.append("No results yet.")
+    if partial:
+        parts.append(_partial(partial))
+    return "\n\n".join(parts) + "\n"
+
+
+def _evaluations(
+    folder: pathlib.Path,
+) -> tuple[list[pathlib.Path], dict[tuple[str, str, int], list[tuple[int, pathlib.Path]]]]:
+    """Evaluations that together score all images; and, of other networks, {name: their folds}."""
+    folds: dict[tuple[str, str, int], list[tuple[int, pathlib.Path]]] = {}
+    complete = []
+    for path in sorted(folder.glob("*")):
+        found = next((p for p in (path / "test_native", path) if (p / SUMMARY).is_file()), None)
+        if found is None:
+            continue
+        if fold := _FOLD.fullmatch(path.name):
+            key = fold[1], fold[2], int(fold[4])
+            folds.setdefault(key, []).append((int(fold[3]), found))
+        else:
+            complete.append(found)
+    for key in [key for key, there in folds.items() if len(there) == key[2]]:
+        complete += [path for _, path in folds.pop(key)]
+    return complete, folds
+
+
+def _scores(paths: Sequence[pathlib.Path], brief: bool) -> str:
+    rows = group(read_runs(paths))
+    of_paper = rows[0].runs[0].summary["dataset"] == "finding_lungs" and tables.paper_rows(rows)
+    main = tables.main_table(rows, differences(rows), bool(of_paper))
+    if brief:
+        labels = [METRIC_NAMED[name].label for name in _PAPERS]
+        shown = [0, *(main.header.index(label) for label in labels if label in main.header)]
+        body = [[line[i] for i in shown] for line in [*main.body, *main.paper]]
+        header = [main.header[i] for i in shown]
+        about = f"{main.subject[0].upper()}{main.subject[1:]}."
+        return "\n".join([*markdown_table(header, body), "", about])
+    parts = [tables.markdown(main).rstrip()]
+    reference = find_row(rows, None)
+    if len(rows) > 1:
+        metrics = [METRIC_NAMED[name] for name in _TESTED]
+        header = ["minus " + reference.label, "metric", "difference", "95 % interval", "p (Holm)"]
+        header.append("smallest seen")
+        body = []
+        by_label = {row.label: row for row in rows}
+        for result in compare_to(reference, rows, metrics):
+            metric = METRIC_NAMED[result["metric"]]
+            low, high = (signed(metric, result[f"ci95_{end}"]) for end in ("low", "high"))
+            least = limits.detectable(by_label[result["network"]], reference)
+            seen = f"{100 * least:.3f}" if metric.name == "dsc" and least == least else "-"
+            cells = [result["network"], metric.label, signed(metric, result["mean_difference"])]
+            body.append([*cells, f"{low} to {high}", p_text(result["p_holm"]), seen])
+        note = (
+            "Paired over patients: bootstrap interval, Wilcoxon's test with Holm's correction. "
+            "Smallest seen: the difference that these images would show with 80 % power."
+        )
+        parts.append("\n".join([*markdown_table(header, body), "", note]))
+    if costs := cost.cost_markdown(rows):
+        parts.append(costs.rstrip())
+    return "\n\n".join(parts)
+
+
+def _partial(folds: dict[tuple[str, str, int], list[tuple[int, pathlib.Path]]]) -> str:
+    """The networks of which folds are lacking: which are there, and their own scores."""
+    body = []
+    for (network, seed, k), there in sorted(folds.items()):
+        numbers, paths = zip(*sorted(there), strict=True)
+        (run,) = _joined(paths)
+        names = f"{', '.join(map(str, numbers))} of {k}"
+        means = [METRIC_NAMED[name].text(_mean(run, name)) for name in _PAPERS]
+        body.append([f"{method_of(network)}, seed {seed}", names, str(len(run.ids)), *means])
+    header = ["not complete", "folds", "images", *(METRIC_NAMED[name].label for name in _PAPERS)]
+    about = "Folds that are not complete score other images, so these lines compare nothing."
+    return "\n".join([*markdown_table(header, body), "", about])
+
+
+def _joined(paths: Sequence[pathlib.Path]) -> list[Run]:
+    runs = read_runs(paths)
+    if len(runs) != 1:
+        raise InputError(f"{paths[0].parent} and its other folds are not of one training: see them")
+    return runs
+
+
+def _mean(run: Run, name: str) -> float | None:
+    return run.summary["metrics"].get(name, {}).get("mean")
+
+
+def filled(text: str, results: pathlib.Path = HERE) -> str:
+    """A document with its tables as the results make them."""
+
+    def make(place: re.Match) -> str:
+        begin, protocol, brief, end = place.groups()
+        return f"{begin}\n{table(results / protocol, bool(brief))}\n{end}"
+
+    return _PLACE.sub(make, text)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python docs/results/tables.py",
+        description="Fills in the tables of the documentation from the committed results.",
+        epilog=__doc__.partition("\n\n")[2],
+        formatter_class=Help,
+    )
+    parser.add_argument("--check", action="store_true", help="change nothing")
+    check = parser.parse_args(argv).check
+
+    def fill() -> None:
+        for path in FILES:
+            text = path.read_text(encoding="utf-8")
+            now = filled(text)
+            if check and now != text:
+                raise InputError(f"{path} is out of date: run python docs/results/tables.py")
+            if now != text:
+                write_whole(path, now)
+                print(f"written    {path}")
+
+    return run_command(fill)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

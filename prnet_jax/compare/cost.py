@@ -1,0 +1,147 @@
+"""What the rows of a comparison cost: a table, and a picture beside their accuracy."""
+
+import io
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from prnet_jax.compare.evaluation import Run
+from prnet_jax.compare.rows import Row
+from prnet_jax.figures.png import new_figure
+from prnet_jax.metrics.names import METRIC_NAMED
+from prnet_jax.report import markdown_table
+from prnet_jax.run.files import csv_text
+
+NOTE = (
+    "GFLOP: operations of one image at the network's size, a multiply-add as two. Minutes and "
+    "memory are those of one training, the mean and the largest over the trainings of a row; on "
+    "CPUs memory is that of the process. Seconds a slice: the network alone, in full batches. "
+    "Times and memory depend on the machine and on what else it does. A dash: not recorded."
+)
+
+
+class Column(NamedTuple):
+    """A cost: its name in summary.json, the head of its column, and how it is printed."""
+
+    name: str
+    label: str
+    form: str
+
+
+COLUMNS = (
+    Column("parameters", "parameters", ",.0f"),
+    Column("gflop", "GFLOP / image", ".2f"),
+    Column("train_minutes", "training min", ".1f"),
+    Column("peak_mib", "memory MiB", ",.0f"),
+    Column("seconds_per_slice", "s / slice", ".3f"),
+)
+
+
+def cost_of(row: Row) -> dict[str, float]:
+    """The costs of a row by name: the mean over its trainings, of memory the largest; else NaN.
+
+    A cost that is not known of each training is not known of the row.
+    """
+    found = {}
+    for column in COLUMNS:
+        values = [_value(run, column.name) for run in row.trainings]
+        known = not any(math.isnan(value) for value in values)
+        largest = column.name == "peak_mib"
+        total = max(values) if largest else sum(values) / len(values)
+        found[column.name] = total if known else math.nan
+    return found
+
+
+def _value(run: Run, name: str) -> float:
+    """A cost as recorded; NaN where it is not a number above or equal to 0."""
+    cost = run.summary.get("cost")
+    value = run.summary.get(name) if name == "parameters" else None
+    if name != "parameters" and isinstance(cost, dict):
+        value = cost.get(name)
+    right = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if right and 0 <= value < math.inf else math.nan
+
+
+def cost_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the costs that are known of some row; no cells where none is."""
+    costs = [cost_of(row) for row in rows]
+    shown = [c for c in COLUMNS if any(not math.isnan(cost[c.name]) for cost in costs)]
+    if not shown:
+        return [], []
+    dsc = METRIC_NAMED["dsc"]
+    body = [
+        [row.title, dsc.text(row.mean.get("dsc")), *(_text(cost[c.name], c.form) for c in shown)]
+        for row, cost in zip(rows, costs, strict=True)
+    ]
+    return ["network", dsc.label, *(column.label for column in shown)], body
+
+
+def _text(value: float, form: str) -> str:
+    return "-" if math.isnan(value) else format(value, form)
+
+
+def cost_markdown(rows: Sequence[Row]) -> str:
+    """The table as Markdown with its note; "" where no cost is known."""
+    header, body = cost_table(rows)
+    if not body:
+        return ""
+    cells = [[cell.replace("|", "\\|") for cell in line] for line in body]
+    return "\n".join([*markdown_table(header, cells), "", NOTE]) + "\n"
+
+
+def cost_csv(rows: Sequence[Row]) -> str:
+    """One line for each row: network, label, mean DSC as a fraction, and every cost."""
+    lines: list[dict[str, Any]] = [
+        {
+            "network": row.network,
+            "label": row.label,
+            "dsc_mean": row.mean.get("dsc", math.nan),
+            **cost_of(row),
+        }
+        for row in rows
+    ]
+    return csv_text(lines)
+
+
+def draw_cost(rows: Sequence[Row]) -> bytes | None:
+    """Mean DSC against GFLOP an image, a point a row, as a PNG of 1050 x 675 pixels.
+
+    The bar is the 95 % interval of the mean over the images, by the normal approximation. A row
+    that has no parameters, such as a threshold, is a line. Other rows whose operations are not
+    known are left out. None where fewer than two rows have operations.
+    """
+    metric = METRIC_NAMED["dsc"]
+    scored = [(row, cost_of(row), row.mean.get("dsc", math.nan)) for row in rows]
+    scored = [part for part in scored if not math.isnan(part[2])]
+    points = [(row, cost["gflop"], dsc) for row, cost, dsc in scored if cost["gflop"] > 0]
+    if len(points) < 2:
+        return None
+    figure = new_figure(7, 4.5)
+    axes = figure.subplots()
+    for row, gflop, dsc in points:
+        images = len(row.scores["dsc"])
+        half = metric.factor * 1.96 * row.sd_images["dsc"] / math.sqrt(images)
+        dsc *= metric.factor
+        axes.errorbar(gflop, dsc, half, fmt="o", markersize=5, capsize=3, linewidth=1)
+        place = {"xytext": (6, 5), "textcoords": "offset points", "fontsize": 8}
+        axes.annotate(_plain(row.label), (gflop, dsc), **place)
+    for row, cost, dsc in scored:
+        if cost["parameters"] == 0:
+            label = f"{_plain(row.label)}: {metric.text(dsc)}"
+            axes.axhline(metric.factor * dsc, color="0.5", linestyle="--", linewidth=1)
+            place = {"xytext": (3, 3), "textcoords": "offset points", "fontsize": 8}
+            left = min(gflop for _, gflop, _ in points)
+            axes.annotate(label, (left, metric.factor * dsc), color="0.4", **place)
+    axes.set_xscale("log")
+    axes.margins(x=0.15)
+    axes.set_xlabel("GFLOP an image, at the network's size")
+    axes.set_ylabel(f"mean {metric.label}")
+    axes.grid(alpha=0.3, linewidth=0.5)
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    return content.getvalue()
+
+
+def _plain(label: str) -> str:
+    """A label that Matplotlib does not read as mathematics."""
+    return label.replace("$", r"\$")[:40]

@@ -1,0 +1,80 @@
+"""The columns of cost, and the picture beside the accuracy."""
+
+import csv
+import io
+import math
+
+import pytest
+from PIL import Image
+
+from prnet_jax.compare.__main__ import main
+from prnet_jax.compare.cost import cost_markdown, cost_of, cost_table, draw_cost
+from prnet_jax.compare.rows import group
+from prnet_jax.compare.runs import read_runs
+from tests.compare.folders import write_run
+
+COST = {"gflop": 3.25, "train_minutes": 12.0, "peak_mib": 1500.0, "seconds_per_slice": 0.02}
+
+
+def rows_of(*folders):
+    return group(read_runs(folders))
+
+
+@pytest.fixture
+def folders(tmp_path):
+    more = COST | {"train_minutes": 18.0, "peak_mib": 1400.0, "seconds_per_slice": 0.04}
+    return [
+        write_run(tmp_path / "a", "prnet", 0, overlays=False, parameters=2_500_000, cost=COST),
+        write_run(tmp_path / "b", "prnet", 1, overlays=False, parameters=2_500_000, cost=more),
+        write_run(tmp_path / "c", "unet", 0, 0.6, overlays=False, parameters=7, cost={"gflop": 9}),
+    ]
+
+
+def test_the_costs_of_a_row(folders):
+    """Means over its trainings, and the largest memory."""
+    unet, prnet = rows_of(*folders)
+    assert cost_of(prnet) == {
+        **{"parameters": 2.5e6, "gflop": 3.25, "train_minutes": 15.0, "peak_mib": 1500.0},
+        "seconds_per_slice": pytest.approx(0.03),
+    }
+    assert cost_of(unet)["gflop"] == 9 and math.isnan(cost_of(unet)["train_minutes"])
+
+
+def test_a_cost_that_one_training_lacks_is_not_known(tmp_path):
+    folders = [
+        write_run(tmp_path / "a", seed=0, overlays=False, cost=COST),
+        write_run(tmp_path / "b", seed=1, overlays=False, cost={"gflop": "many", "peak_mib": -1}),
+    ]
+    (row,) = rows_of(*folders)
+    assert all(math.isnan(value) for value in cost_of(row).values())
+
+
+def test_the_table(folders):
+    header, body = cost_table(rows_of(*folders))
+    assert header[2:] == [
+        *("parameters", "GFLOP / image", "training min", "memory MiB", "s / slice")
+    ]
+    assert body[1][2:] == ["2,500,000", "3.25", "15.0", "1,500", "0.030"]
+    assert body[0][2:] == ["7", "9.00", "-", "-", "-"]
+
+
+def test_nothing_where_nothing_is_known(tmp_path):
+    rows = rows_of(write_run(tmp_path / "a", overlays=False))
+    assert cost_table(rows) == ([], []) and cost_markdown(rows) == "" and draw_cost(rows) is None
+
+
+def test_the_files_of_a_comparison(folders, tmp_path, capsys):
+    folders.append(
+        write_run(tmp_path / "d", "HU $threshold$", 0, 0.7, overlays=False, parameters=0)
+    )
+    out = tmp_path / "out"
+    assert main([*map(str, folders), "--out", str(out)]) == 0
+    assert "cost.png" in capsys.readouterr().out
+    assert "| PR-Net (2 seeds)" in (out / "cost.md").read_text(encoding="utf-8")
+    with open(out / "cost.csv", newline="", encoding="utf-8") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["gflop"] for line in lines] == ["9.0", "3.25", ""]
+    picture = Image.open(io.BytesIO((out / "cost.png").read_bytes())).convert("L")
+    assert picture.size == (1050, 675) and picture.getextrema() != (255, 255)
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert 'id="table-cost"' in page and 'src="data:image/png;base64,' in page

@@ -1,0 +1,124 @@
+"""The tables of the documentation are made from the committed results."""
+
+import json
+import re
+import runpy
+import shutil
+
+import pytest
+
+from prnet_jax.errors import InputError
+from tests import written
+from tests.compare.folders import IMAGES, change_json, masks, probs, write_run
+
+K = 3
+
+
+@pytest.fixture(scope="module")
+def tables():
+    return runpy.run_path(str(written.ROOT / "docs" / "results" / "tables.py"))
+
+
+@pytest.fixture
+def fold(tmp_path):
+    """Writes a fold as launch/table1.sh --results copies it."""
+
+    def make(number, network="prnet", seed=0, quality=0.8, **summary):
+        part = slice((number - 1) * IMAGES // K, number * IMAGES // K)
+        run = write_run(
+            tmp_path / "run",
+            network,
+            seed,
+            prob=probs(quality, seed)[part],
+            target=masks()[part],
+            ids=[f"slice_{i:02d}" for i in range(IMAGES)][part],
+            patients=[f"patient_{i // 2}" for i in range(IMAGES)][part],
+            overlays=False,
+            config={"dataset": {"name": "finding_lungs", "options": {"fold": f"{number}/{K}"}}},
+            records=f"finding_lungs/fold{number}of{K}-1a2b3c4d/1.1.0",
+            split_manifest_sha256=f"{number}" * 64,
+            **summary,
+        )
+        to = tmp_path / "results" / "small" / f"{network}_{seed}_fold{number}of{K}"
+        (to / "test_native").mkdir(parents=True)
+        for name in ("summary.json", "per_image.csv"):
+            shutil.copy(run / "test" / name, to / "test_native" / name)
+        shutil.copy(run / "config.json", to)
+        shutil.rmtree(run)
+        return to
+
+    return make
+
+
+def mean(folders, name="dsc"):
+    """In per cent, over the images of several folds."""
+    found = [json.loads((f / "test_native/summary.json").read_text()) for f in folders]
+    scores = [(s["metrics"][name]["mean"], s["counts"]["n_images"]) for s in found]
+    return f"{100 * sum(m * n for m, n in scores) / sum(n for _, n in scores):.2f}"
+
+
+def test_no_results_yet(tables, tmp_path):
+    assert tables["table"](tmp_path / "small") == "No results yet.\n"
+
+
+def test_complete_networks_and_a_row_without_a_network(tables, fold, tmp_path):
+    prnet = [fold(n, parameters=1234, cost={"gflop": 2.5}) for n in (1, 2, 3)]
+    unet = [fold(n, "unet", quality=0.6) for n in (1, 2, 3)]
+    other = write_run(tmp_path / "all", "HU threshold", overlays=False, split="all", quality=0.7)
+    (other / "config.json").unlink()
+    change_json(other / "test" / "summary.json", predictions="masks", seed=None)
+    (other / "test").rename(tmp_path / "results" / "small" / "threshold")
+    text = tables["table"](tmp_path / "results" / "small")
+    assert "not complete" not in text and "12 images" in text
+    for network, folders in (("PR-Net", prnet), ("UNet", unet)):
+        line = re.search(rf"^\| {network} \({K} folds\) .*$", text, re.MULTILINE)[0]
+        assert mean(folders) in line and mean(folders, "iou") in line
+    assert re.search(r"^\| HU threshold ", text, re.MULTILINE)
+    assert re.search(r"^\| paper: PR-Net .* 97.71 ", text, re.MULTILINE)
+    assert "| minus PR-Net" in text and "1,234" in text and " 2.50 " in text
+    brief = tables["table"](tmp_path / "results" / "small", brief=True)
+    assert mean(prnet) in brief and "1,234" not in brief and "minus" not in brief
+
+
+def test_some_folds(tables, fold, tmp_path):
+    """They are named, have their own means, and are compared with nothing."""
+    whole = [fold(n) for n in (1, 2, 3)]
+    some = [fold(n, "unet", quality=0.6) for n in (1, 3)]
+    text = tables["table"](tmp_path / "results" / "small")
+    line = re.search(r"^\| UNet, seed 0 .*$", text, re.MULTILINE)[0]
+    assert "| 1, 3 of 3 |" in re.sub(" +", " ", line) and mean(some) in line and " 8 |" in line
+    assert mean(whole) in text and "minus" not in text
+    shutil.rmtree(tmp_path / "results" / "small" / whole[0].name)
+    text = tables["table"](tmp_path / "results" / "small")
+    assert "2, 3 of 3" in text and "12 images" not in text
+
+
+def test_results_that_do_not_belong_together(tables, fold, tmp_path):
+    for number in (1, 2, 3):
+        fold(number)
+    change_json(fold(1, "unet") / "test_native" / "summary.json", image_size=64)
+    fold(2, "unet")
+    fold(3, "unet")
+    with pytest.raises(InputError, match="image_size"):
+        tables["table"](tmp_path / "results" / "small")
+
+
+def test_documents_are_filled_between_their_marks(tables, fold, tmp_path):
+    folders = [fold(n) for n in (1, 2, 3)]
+    marked = "a\n<!-- results: small -->\nstale\n<!-- end of results -->\nb\n"
+    brief = "<!-- results: small brief -->\n<!-- end of results -->\n"
+    now = tables["filled"](marked + brief, tmp_path / "results")
+    assert now.startswith("a\n<!-- results: small -->\n\n|") and "stale" not in now
+    assert now.count(mean(folders)) == 2 and "\nb\n<!-- results: small brief -->\n\n|" in now
+    assert tables["filled"](now, tmp_path / "results") == now
+
+
+def test_the_documents_say_what_the_results_say(tables):
+    """Otherwise: python docs/results/tables.py"""
+    marked = 0
+    for path in tables["FILES"]:
+        text = path.read_text(encoding="utf-8")
+        assert tables["filled"](text) == text, f"{path.name}: run python docs/results/tables.py"
+        marked += len(re.findall(r"<!-- results: ", text))
+        assert text.count("<!-- end of results -->") == text.count("<!-- results: ")
+    assert marked
