@@ -10,9 +10,9 @@ and a layer of many channels and few pixels at half of it. In float32, stride 1,
   side.
 * 3x3 with fewer channels: only the kernel's gradient, as products over strips of rows.
 
-They are used where PRNET_CPU_CONVOLUTIONS=1 is set. Everything else, and every other platform, is
-left to XLA. So is everything within `as_xla`, for
-counts of operations that do not depend on the way of computing.
+Everything else, and every other platform, is left to XLA. So is all where
+PRNET_CPU_CONVOLUTIONS=0 is set, and everything within `as_xla`, for counts of operations that do
+not depend on the way of computing.
 """
 
 import contextlib
@@ -25,8 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# Off unless asked for: not yet shown to give the same figures on one device and on several.
-_left_to_xla = os.environ.get("PRNET_CPU_CONVOLUTIONS") != "1"
+_left_to_xla = os.environ.get("PRNET_CPU_CONVOLUTIONS") == "0"
 
 
 @contextlib.contextmanager
