@@ -64,11 +64,11 @@ def flags_of(fields: dict[str, Any]) -> list[str]:
     return [f"--config.{name}={text(value)}" for name, value in fields.items()]
 
 
-def long_flags(workdir: str | os.PathLike, records: str | os.PathLike, **fields: Any) -> list[str]:
-    """Flags of a tiny run that is long enough to interrupt: five epochs of four steps.
+def long_fields(records: str | os.PathLike, **fields: Any) -> dict[str, Any]:
+    """The fields of a tiny run that is long enough to interrupt: five epochs of four steps.
 
     Log lines are means over three steps and saves are three steps apart: neither keeps pace with
-    the epochs. `fields` as for `tiny_fields`.
+    the epochs. Arguments as for `tiny_fields`.
     """
     longer = {
         "batch_size": 2,
@@ -78,7 +78,12 @@ def long_flags(workdir: str | os.PathLike, records: str | os.PathLike, **fields:
         "log_every_steps": 3,
         "save_every_steps": 3,
     }
-    return tiny_flags(workdir, records, **(longer | fields))
+    return tiny_fields(records, **(longer | fields))
+
+
+def long_flags(workdir: str | os.PathLike, records: str | os.PathLike, **fields: Any) -> list[str]:
+    """The run of `long_fields` as flags of `python -m prnet_jax.main`."""
+    return tiny_flags(workdir, records, **long_fields(records, **fields))
 
 
 def steps_in(folder: pathlib.Path) -> list[int]:

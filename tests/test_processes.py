@@ -8,16 +8,26 @@ import shutil
 import signal
 import time
 
+import jax
+import jax.numpy as jnp
 import pytest
+from flax import linen as nn
 
+from prnet_jax import optim, steps
+from prnet_jax.config import make_config
+from prnet_jax.data.pipeline import open_splits, step_arrays, train_batches
+from prnet_jax.data.prepare import prepare
 from tests.programs import TWO_DEVICES, Starter, free_port, printed_by_us
-from tests.runs import long_flags, metrics_lines, newest_step
+from tests.runs import long_fields, long_flags, metrics_lines, newest_step
 
-# Rounding depends on the number of devices. With a small image, few steps and this seed it pushes
-# no activation over the edge of a ReLU, where gradients jump; and since AdamW makes a full step of
-# a gradient that rounding moves across 0, steps are short.
+# Rounding depends on the number of devices, on the versions and on the processor. Where it pushes
+# an activation over the edge of a ReLU, gradients jump; at 32x32 it does so in 2 of 26 seeds with
+# XLA's own convolutions and in 2 of 30 with ours. So the image is small and the seed one whose
+# activations stay off the edges, which a test below makes sure of. AdamW makes a full step of a
+# gradient that rounding moves across 0: steps are short.
 FIELDS = {"batch_size": 4, "num_epochs": 2, "log_every_steps": 1, "save_every_steps": 3}
-FIELDS |= {"learning_rate": 1e-4}
+FIELDS |= {"learning_rate": 1e-4, "dataset.image_size": 16, "seed": 32}
+EDGE = 2e-5  # ten times as far as rounding moves activations near 0
 STEPS = 4
 TOLERANCE = 1e-6
 DEAD_AFTER_S = 20
@@ -143,6 +153,37 @@ def test_the_same_figures_on_every_topology(one_device, four_devices, two_proces
     for name, (difference, where) in apart.items():
         print(f"{name}: at most {difference:.2g} from 1 x 1 ({where})")
     assert max(difference for difference, _ in apart.values()) <= TOLERANCE
+
+
+@pytest.mark.slow
+def test_no_activation_of_this_run_is_near_the_edge_of_a_relu(records_dir, monkeypatch):
+    """The premise of comparing runs to 1e-6, whatever computes them; if it fails, change the seed.
+
+    At 32x32 and seed 0 an activation of the fourth step lies 6e-7 from 0. On its other side, the
+    norm of the gradient is 5.7e-5 larger.
+    """
+    nearest, relu = [], nn.relu
+
+    def watched(x):
+        jax.debug.callback(nearest.append, jnp.abs(x).min())
+        return relu(x)
+
+    monkeypatch.setattr(nn, "relu", watched)
+    config = make_config("prnet", "quick")
+    config.update_from_flattened_dict(long_fields(records_dir, **FIELDS))
+    data = config.dataset
+    builder = prepare(data.name, data.data_dir, data.manual_dir, **data.options)
+    batches = train_batches(open_splits(builder, data)["train"], config.batch_size, config.seed, 1)
+    model, schedule = steps.make_model(config), optim.make_schedule(config, STEPS // 2)
+    optimizer = optim.make_optimizer(config, schedule)
+    step = jax.jit(steps.make_train_step(config, model, optimizer, schedule))
+    state = jax.jit(lambda: steps.init_state(config, model, optimizer))()
+    nearest.clear()
+    for _ in range(STEPS):
+        state, _ = step(state, step_arrays(next(batches)))
+    jax.effects_barrier()
+    print(f"\nthe nearest of {len(nearest)} inputs of ReLUs: {min(nearest):.2g}")
+    assert len(nearest) >= 15 * STEPS and min(nearest) > EDGE
 
 
 @pytest.mark.slow

@@ -1,18 +1,20 @@
 """Convolutions that are faster on CPU than XLA's own, and equal to them within rounding.
 
 On CPU, XLA computes the gradient of a convolution's kernel at a fifth of a matrix product's speed,
-and a layer of many channels and few pixels at half of it. In float32, stride 1, without groups:
+and a layer of many channels and few pixels at half of it. In float32, stride 1, without groups, and
+where it was measured to be faster (docs/performance.md):
 
 * 1x1: one matrix product.
 * 3x3 with 128 channels or more: Winograd's minimal filtering, forward and for both gradients. A
   tile of m x m outputs takes (m + 2)^2 multiplications for each pair of channels instead of 9 m^2.
 * 3x3 dilated, with many channels and few pixels: one product with the nine shifted images side by
   side.
-* 3x3 with fewer channels: only the kernel's gradient, as products over strips of rows.
+* 3x3 with 64 channels or more and many pixels: only the kernel's gradient, as products over strips
+  of rows.
 
-They are used where PRNET_CPU_CONVOLUTIONS=1 is set. Everything else, and every other platform, is
-left to XLA. So is everything within `as_xla`, for
-counts of operations that do not depend on the way of computing.
+Everything else, and every other platform, is left to XLA. So are exports of any batch, all where
+PRNET_CPU_CONVOLUTIONS=0 is set, and everything within `as_xla`, for counts of operations that do
+not depend on the way of computing.
 """
 
 import contextlib
@@ -25,8 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
-# Off unless asked for: not yet shown to give the same figures on one device and on several.
-_left_to_xla = os.environ.get("PRNET_CPU_CONVOLUTIONS") != "1"
+_left_to_xla = os.environ.get("PRNET_CPU_CONVOLUTIONS") == "0"
 
 
 @contextlib.contextmanager
@@ -77,6 +78,8 @@ def convolve(
 
 def _way(x: jax.Array, kernel: jax.Array, dilation: int) -> str | None:
     """The way of computing on CPU: "product", "winograd", "side by side", "strips", or XLA's."""
+    if not all(isinstance(side, int) for side in x.shape):
+        return None  # in an export, whose batch is symbolic
     size, pixels, least = kernel.shape[:2], x.size // x.shape[-1], min(kernel.shape[2:])
     if x.dtype != jnp.float32 or size not in ((1, 1), (3, 3)):
         return None
@@ -86,7 +89,7 @@ def _way(x: jax.Array, kernel: jax.Array, dilation: int) -> str | None:
         return "side by side" if least >= 128 and pixels <= 1024 else None
     if least >= 128:
         return "winograd"
-    return "strips" if least >= 16 else None
+    return "strips" if least >= 64 and pixels >= 2**14 else None
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -1,5 +1,8 @@
 """The ways of `convolve` on CPU against XLA's own convolution, in value and gradients."""
 
+import os
+import subprocess
+import sys
 from functools import partial
 
 import jax
@@ -21,8 +24,8 @@ WAYS = [
     # way, images, dilation, channels, features, size of the kernel
     ("product", (2, 3, 5), 1, 6, 7, 1),
     ("product", (1, 4, 4), 1, 1, 3, 1),
-    ("strips", (2, 6, 5), 1, 16, 17, 3),
-    ("strips", (1, 7, 16), 1, 24, 16, 3),
+    ("strips", (2, 92, 90), 1, 64, 65, 3),
+    ("strips", (1, 131, 128), 1, 66, 64, 3),  # of one row each
     ("winograd", (1, 6, 4), 1, 128, 129, 3),
     ("winograd", (2, 5, 7), 1, 130, 128, 3),
     ("winograd", (1, 66, 65), 1, 128, 128, 3),  # tiles of 4 x 4
@@ -120,3 +123,26 @@ def test_operations_are_counted_as_xla_computes_them():
         direct = flops()
     assert direct == 2 * 128 * 128 * (3 * 32 - 2) ** 2
     assert ours != direct and flops() == ours
+
+
+@pytest.mark.parametrize(("size", "dilation"), [(1, 1), (3, 1), (3, 2)])
+def test_an_export_of_any_batch_is_left_to_xla(size, dilation):
+    (x, kernel, _), pads = case((2, 4, 4), dilation, 128, 128, size)
+    convolution = jax.jit(partial(convolve, pads=pads, dilation=dilation))
+    batch = jax.export.symbolic_shape("n")
+    shape = jax.ShapeDtypeStruct((*batch, 4, 4, 128), np.float32)
+    exported = jax.export.export(convolution)(shape, jnp.asarray(kernel))
+    assert exported.mlir_module().count("stablehlo.convolution") == 1
+    expected = own(pads, dilation)(x, kernel)
+    np.testing.assert_allclose(exported.call(x, kernel), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_variable_switches_them_off(root):
+    code = "import prnet_jax.models.convolution as c; print(c._left_to_xla)"
+    command = [sys.executable, "-c", code]
+    found = []
+    for value in ("0", "1", None):
+        env = {k: v for k, v in os.environ.items() if k != "PRNET_CPU_CONVOLUTIONS"}
+        env |= {} if value is None else {"PRNET_CPU_CONVOLUTIONS": value}
+        found.append(subprocess.check_output(command, cwd=root, env=env, text=True).strip())
+    assert found == ["True", "False", "False"]
