@@ -26,7 +26,7 @@ from tests.runs import long_fields, long_flags, metrics_lines, newest_step
 # activations stay off the edges, which a test below makes sure of. AdamW makes a full step of a
 # gradient that rounding moves across 0: steps are short.
 FIELDS = {"batch_size": 4, "num_epochs": 2, "log_every_steps": 1, "save_every_steps": 3}
-FIELDS |= {"learning_rate": 1e-4, "dataset.image_size": 16, "seed": 60}
+FIELDS |= {"learning_rate": 1e-4, "dataset.image_size": 16, "seed": 33}
 EDGE = 2e-5  # ten times as far as rounding moves activations near 0
 STEPS = 4
 TOLERANCE = 1e-6
