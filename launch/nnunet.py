@@ -161,13 +161,20 @@ def protocol(given: argparse.Namespace) -> Any:
 def train_folds(given: argparse.Namespace) -> None:
     """Trains every fold that is asked for, one after another."""
     os.environ.setdefault("JAX_PLATFORMS", "cpu")  # for the augmentation; the GPU is PyTorch's
+    from nnunet_training import check_device
+
     from prnet_jax import compiler
     from prnet_jax.data.splits import parse_fold
     from prnet_jax.run.files import write_json
 
     compiler.disable_ynn()
-    config = protocol(given)
+    if given.base_features < 1:
+        raise InputError(f"--base-features is {given.base_features}; expected 1 or more")
     folds = [parse_fold(fold) for fold in given.folds.replace(",", " ").split()]
+    if len({k for _, k in folds}) != 1 or len({*folds}) != len(folds):
+        raise InputError(f"--folds is {given.folds!r}; expected folds of one division: {FOLDS}")
+    config = protocol(given)
+    check_device(given.device)  # before a folder is made
     predictions, finished = given.root / "predictions", []
     for number, k in folds:
         config.dataset.options.fold = f"{number}/{k}"

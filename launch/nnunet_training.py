@@ -56,6 +56,36 @@ def make_network(size: int, base: int, seed: int) -> Any:
         InputError: a package is missing, or a size as for `plan`.
     """
     fields = plan(size, base)
+    torch, PlainConvUNet = _packages()
+    torch.manual_seed(seed)
+    operations = {"conv_op": torch.nn.Conv2d, "norm_op": torch.nn.InstanceNorm2d}
+    network = PlainConvUNet(
+        input_channels=1, num_classes=1, nonlin=torch.nn.LeakyReLU, **operations, **fields
+    )
+    network.apply(PlainConvUNet.initialize)
+    return network.to(memory_format=torch.channels_last)
+
+
+def check_device(name: str) -> None:
+    """Refuses a device that PyTorch does not have here.
+
+    Raises:
+        InputError: it does not; or a package is missing.
+    """
+    torch, _ = _packages()
+    try:
+        torch.zeros(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        line = str(error).partition("\n")[0]
+        raise InputError(f"--device {name} cannot be used by PyTorch here: {line}") from None
+
+
+def _packages() -> tuple[Any, Any]:
+    """PyTorch and the class of nnU-Net's network.
+
+    Raises:
+        InputError: one of them is not installed.
+    """
     try:
         import torch
         from dynamic_network_architectures.architectures.unet import PlainConvUNet
@@ -64,13 +94,7 @@ def make_network(size: int, base: int, seed: int) -> Any:
             f"{error.name} is not installed: pip install torch==2.13.0 && pip install --no-deps "
             "dynamic_network_architectures (with dependencies it would replace torch's CPU build)"
         ) from None
-    torch.manual_seed(seed)
-    operations = {"conv_op": torch.nn.Conv2d, "norm_op": torch.nn.InstanceNorm2d}
-    network = PlainConvUNet(
-        input_channels=1, num_classes=1, nonlin=torch.nn.LeakyReLU, **operations, **fields
-    )
-    network.apply(PlainConvUNet.initialize)
-    return network.to(memory_format=torch.channels_last)
+    return torch, PlainConvUNet
 
 
 def loss_of(logits: Any, mask: Any, valid: Any, config: Any) -> Any:

@@ -116,6 +116,8 @@ def write_masks(
     from prnet_jax.run.files import write_json
 
     check_new_folder("--out", out)
+    if not np.isfinite(air_hu):
+        raise InputError(f"--air-hu is {air_hu}; expected a number of HU, such as {AIR_HU:g}")
     builder = prepare(dataset, data_dir, manual_dir, **options)
     data = default_config("prnet").dataset
     data.cache, data.window_hu = False, (0.0, 255.0)  # neither matters to the stored pixels

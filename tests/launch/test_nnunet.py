@@ -179,3 +179,36 @@ def test_help_and_mistakes(root, tmp_path):
     wrong = run("--root", str(tmp_path), "--like", str(tmp_path / "no"))
     assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1, wrong.stderr
     assert "is not a run directory" in wrong.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--folds", ""], "--folds is ''; expected folds of one division"),
+        (["--folds", "1/5 1/4"], "expected folds of one division"),  # one image twice
+        (["--folds", "1/5,1/5"], "expected folds of one division"),
+        (["--base-features", "0"], "--base-features is 0; expected 1 or more"),
+    ],
+)
+def test_wrong_words_leave_nothing(scripts, tmp_path, capsys, words, message):
+    root = tmp_path / "new"
+    assert scripts[0].main(["--root", str(root), "--manual-dir", str(tmp_path), *words]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not root.exists()
+
+
+def test_without_pytorch(scripts, tmp_path, capsys, monkeypatch):
+    """One line before anything is written, so that the command can be corrected."""
+    monkeypatch.setitem(sys.modules, "torch", None)
+    root = tmp_path / "new"
+    assert scripts[0].main(["--root", str(root), "--manual-dir", str(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert "torch is not installed: pip install" in error and error.count("\n") == 1
+    assert not root.exists()
+
+
+def test_a_device_that_is_not_there(scripts, torch):
+    scripts[1].check_device("cpu")
+    with pytest.raises(InputError, match="--device foo cannot be used by PyTorch here: [^\n]+$"):
+        scripts[1].check_device("foo")

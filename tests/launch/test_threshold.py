@@ -101,6 +101,8 @@ def test_mistakes_are_one_line(script, tmp_path, capsys):
     missing = ["--manual-dir", str(tmp_path / "no"), "--out", str(tmp_path / "new")]
     assert script["main"](missing) == 2
     assert "does not exist" in capsys.readouterr().err
+    assert script["main"](["--air-hu", "nan", "--out", str(tmp_path / "new")]) == 2
+    assert "--air-hu is nan" in capsys.readouterr().err
 
 
 def test_help_imports_no_jax(root):
