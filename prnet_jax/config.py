@@ -4,6 +4,7 @@ A field is set on the command line as `--config.field=value`; a misspelt one is 
 """
 
 import inspect
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -234,7 +235,11 @@ def check_config(config: ml_collections.ConfigDict) -> None:
     ):
         require(field, lambda v: v >= 1, "1 or more")
     require("dataset.resize", lambda v: v in RESIZES, " or ".join(RESIZES))
-    require("dataset.window_hu", lambda v: len(v) == 2 and v[0] < v[1], "(lower, upper) HU")
+    require(
+        "dataset.window_hu",
+        lambda v: len(v) == 2 and -math.inf < v[0] < v[1] < math.inf,
+        "(lower, upper) HU",
+    )
     require("learning_rate", lambda v: v > 0, "above 0")
     require("loss", lambda v: v in ("bce_dice", "infnet"), "bce_dice or infnet")
     require("threshold", lambda v: 0 < v < 1, "between 0 and 1")

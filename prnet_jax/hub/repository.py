@@ -24,6 +24,7 @@ from prnet_jax.hub.folder import (
     save_pretrained,
 )
 from prnet_jax.predictor import Predictor
+from prnet_jax.weights import released
 
 _LOGIN = "log in by `hf auth login`, or give a token"
 
@@ -54,10 +55,15 @@ def from_pretrained(
         RunError: the Hub does not answer; the compiler of this machine computes wrongly.
     """
     folder, published = pathlib.Path(repo), None
-    if folder.is_dir():
+    if os.path.isdir(folder):  # unlike folder.is_dir(), for any text
         if revision is not None:
             raise InputError(f"{folder} is a folder here, which has no revision {revision!r}")
         check_weights(folder / MODEL, read_config(folder / CONFIG))
+    elif str(repo) in released():
+        raise InputError(
+            f"{repo} is no folder here but the name of weights in the package: they are loaded by "
+            f"prnet_jax.load({str(repo)!r})"
+        )
     else:
         folder, published = _download(str(repo), revision, token)
     loaded = predictor.load(folder / MODEL, flips=flips, batch_size=batch_size)

@@ -14,6 +14,7 @@ import numpy as np
 
 from prnet_jax.config import check_config, default_config
 from prnet_jax.data.records import UNITS
+from prnet_jax.data.untrusted import MAX_PIXELS
 from prnet_jax.errors import InputError
 from prnet_jax.models import list_models, model_fields
 from prnet_jax.run import files
@@ -116,7 +117,12 @@ def which_network(
             f"{', '.join(list_models())}"
         )
     name = stated or name
-    return Network(name, {**model_fields(name), **stated_fields, **(fields or {})}, about)
+    known, given = model_fields(name), stated_fields | dict(fields or {})
+    if unknown := sorted(given.keys() - known.keys()):
+        raise InputError(
+            f"network {name} has no field {unknown[0]!r}: it has {', '.join(known) or 'none'}"
+        )
+    return Network(name, known | given, about)
 
 
 def read_variables(
@@ -207,6 +213,8 @@ def _parsed(path: pathlib.Path, metadata: Mapping[str, str]) -> tuple[dict[str, 
         fields = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
         if "image_size" in metadata:
             about["image_size"] = int(metadata["image_size"])
+            if about["image_size"] ** 2 > MAX_PIXELS:
+                raise ValueError(f"image_size {about['image_size']}")
         if "threshold" in metadata:
             about["threshold"] = float(metadata["threshold"])
         if "window_hu" in metadata:

@@ -104,6 +104,20 @@ def test_what_is_larger_than_said_is_not_fetched(hub, finished_run, tmp_path):
     assert [name for _, name, _ in hub.fetched] == [CONFIG]
 
 
+def test_names_that_are_no_repository(hub):
+    with pytest.raises(InputError, match=r"weights in the package: .* prnet_jax.load\('lungs'\)$"):
+        prnet_jax.from_pretrained("lungs")
+    assert hub.fetched == []
+
+
+def test_a_name_that_no_file_can_have(finished_run, tmp_path, monkeypatch):
+    pytest.importorskip("huggingface_hub")
+    monkeypatch.chdir(tmp_path)
+    for name in ("a" * 300, "a\0b"):
+        with pytest.raises(InputError, match="no repository can have that name"):
+            prnet_jax.from_pretrained(name)
+
+
 @pytest.mark.parametrize(
     ("fails", "kind", "message"),
     [
