@@ -5,8 +5,8 @@
 variant        data, size, width                   cost
 (none)         phantom, 256x256, 64-128-256-512    for an accelerator
 quick          phantom, 64x64, 8-16-32-64          2 cores: about two minutes
-release        phantom, 128x128, 16-32-64-128      2 cores: an hour; the weights in the package,
-release_fine   the same, 192x192, init_from=RUN    2 cores: a quarter of an hour; from release's RUN
+release        phantom, 128x128, 16-32-64-128      2 cores: an hour; part 1 of the package's weights
+release_fine   the same, 192x192, init_from=RUN    2 cores: a quarter of an hour; part 2 of them
 lungs          264 CT slices, 256x256, as (none)   for an accelerator
 lungs_small    264 CT slices, 128x128, 16-...-128  2 cores: about a quarter of an hour
 table1         five folds: launch/table1.sh        for an accelerator

@@ -66,7 +66,7 @@ class Builder(SliceBuilder):
     VERSION = tfds.core.Version("2.1.0")
     RELEASE_NOTES = {
         "2.1.0": "Soft mattresses that the back sinks in; HU scaled by down to 0.74.",
-        "2.0.0": "Slices of whole persons from jaw to hips, a fifth of them without lung.",
+        "2.0.0": "Slices of whole persons from jaw to hips, a quarter of them without lung.",
         "1.1.0": "Records say their unit.",
         "1.0.0": "First release.",
     }

@@ -22,9 +22,12 @@ def main() -> None:
     parser.add_argument("predictions", type=pathlib.Path, help="those that predict wrote for them")
     arguments = parser.parse_args()
     empty, alarms = 0, 0
-    for path in sorted(arguments.masks.glob("*.nii*")):
+    paths = sorted(arguments.masks.glob("*.nii*"))
+    if not paths:
+        raise SystemExit(f"error: {arguments.masks} holds no NIfTI masks")
+    for path in paths:
         name = path.name.partition(".")[0]
-        (predicted,) = arguments.predictions.glob(f"{name}*.nii*")
+        predicted = find_prediction(arguments.predictions, name)
         dice, areas = compare(path, predicted)
         empty, alarms = empty + len(areas), alarms + int((areas > LIMIT_MM2).sum())
         largest = f", the largest {areas.max() / 100:.2f} cm2" if len(areas) else ""
@@ -35,11 +38,21 @@ def main() -> None:
     print(f"all: {alarms} of {empty} slices without lung have more than 1 cm2 marked")
 
 
+def find_prediction(folder: pathlib.Path, name: str) -> pathlib.Path:
+    """The mask of one volume; pictures and probabilities beside it have longer names."""
+    for path in folder.glob("*.nii*"):
+        if path.name.partition(".")[0] == name:
+            return path
+    raise SystemExit(f"error: {folder} holds no {name}.nii or {name}.nii.gz")
+
+
 def compare(mask: pathlib.Path, predicted: pathlib.Path) -> tuple[float, np.ndarray]:
     """The 3-D Dice, and the area in mm2 that is marked on each axial slice without lung."""
     pictures = [nibabel.as_closest_canonical(nibabel.load(path)) for path in (mask, predicted)]
     truth, found = (np.asarray(picture.dataobj) > 0 for picture in pictures)
     dice = 2 * (truth & found).sum() / (truth.sum() + found.sum())
+    if truth.shape != found.shape:
+        raise SystemExit(f"error: {predicted} is {found.shape}, its mask {truth.shape}")
     pixel_mm2 = np.prod(pictures[0].header.get_zooms()[:2])
     return float(dice), found.sum((0, 1))[~truth.any((0, 1))] * pixel_mm2
 

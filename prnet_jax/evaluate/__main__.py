@@ -91,7 +91,8 @@ def _parser() -> argparse.ArgumentParser:
         "--weights",
         type=pathlib.Path,
         metavar="FILE",
-        help="of PyTorch weights, or a folder of prnet_jax.torch_weights import; needs --out",
+        help="the name of weights in the package (lungs), PyTorch weights, or a folder of "
+        "prnet_jax.torch_weights import; needs --out",
     )
     what.add_argument(
         "--predictions",
