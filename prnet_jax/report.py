@@ -3,6 +3,7 @@
 import importlib.util
 import itertools
 import pathlib
+import re
 import shlex
 import textwrap
 from collections.abc import Mapping
@@ -198,6 +199,14 @@ def table(summary: Mapping, paper_row: Mapping | None = None, comparable: bool =
     if empty and (rule := summary.get("empty_rule")):
         notes.append(f"Empty masks, policy {summary['empty_policy']!r}: {rule}.")
     return "\n".join([*markdown_table(header, body), "", *map(_filled, notes)])
+
+
+def markdown_text(text: str) -> str:
+    """Text escaped so that Markdown shows it literally and within its cell."""
+    text = " ".join(text.split()).replace("\\", "\\\\")
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        text = text.replace(character, entity)
+    return re.sub(r"([|*`\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
 def markdown_table(header: list[str], body: list[list[str]]) -> list[str]:

@@ -25,7 +25,7 @@ from prnet_jax.compare.runs import read_runs
 from prnet_jax.compare.statistics import compare_to, p_text, signed
 from prnet_jax.errors import InputError
 from prnet_jax.metrics.names import METRIC_NAMED
-from prnet_jax.report import markdown_table
+from prnet_jax.report import markdown_table, markdown_text
 from prnet_jax.run.files import SUMMARY, write_whole
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -92,7 +92,13 @@ def _scores(paths: Sequence[pathlib.Path], brief: bool) -> str:
     reference = find_row(rows, None)
     if len(rows) > 1:
         metrics = [METRIC_NAMED[name] for name in _TESTED]
-        header = ["minus " + reference.label, "metric", "difference", "95 % interval", "p (Holm)"]
+        header = [
+            "minus " + markdown_text(reference.label),
+            "metric",
+            "difference",
+            "95 % interval",
+            "p (Holm)",
+        ]
         header.append("smallest seen")
         body = []
         by_label = {row.label: row for row in rows}
@@ -101,7 +107,11 @@ def _scores(paths: Sequence[pathlib.Path], brief: bool) -> str:
             low, high = (signed(metric, result[f"ci95_{end}"]) for end in ("low", "high"))
             least = limits.detectable(by_label[result["network"]], reference)
             seen = f"{100 * least:.3f}" if metric.name == "dsc" and least == least else "-"
-            cells = [result["network"], metric.label, signed(metric, result["mean_difference"])]
+            cells = [
+                markdown_text(result["network"]),
+                metric.label,
+                signed(metric, result["mean_difference"]),
+            ]
             body.append([*cells, f"{low} to {high}", p_text(result["p_holm"]), seen])
         note = (
             "Paired over patients: bootstrap interval, Wilcoxon's test with Holm's correction. "
@@ -121,7 +131,9 @@ def _partial(folds: dict[tuple[str, str, int], list[tuple[int, pathlib.Path]]]) 
         (run,) = _joined(paths)
         names = f"{', '.join(map(str, numbers))} of {k}"
         means = [METRIC_NAMED[name].text(_mean(run, name)) for name in _PAPERS]
-        body.append([f"{method_of(network)}, seed {seed}", names, str(len(run.ids)), *means])
+        body.append(
+            [f"{markdown_text(method_of(network))}, seed {seed}", names, str(len(run.ids)), *means]
+        )
     header = ["not complete", "folds", "images", *(METRIC_NAMED[name].label for name in _PAPERS)]
     about = "Folds that are not complete score other images, so these lines compare nothing."
     return "\n".join([*markdown_table(header, body), "", about])

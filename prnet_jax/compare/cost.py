@@ -9,7 +9,7 @@ from prnet_jax.compare.evaluation import Run
 from prnet_jax.compare.rows import Row
 from prnet_jax.figures.png import new_figure
 from prnet_jax.metrics.names import METRIC_NAMED
-from prnet_jax.report import markdown_table
+from prnet_jax.report import markdown_table, markdown_text
 from prnet_jax.run.files import csv_text
 
 NOTE = (
@@ -85,7 +85,7 @@ def cost_markdown(rows: Sequence[Row]) -> str:
     header, body = cost_table(rows)
     if not body:
         return ""
-    cells = [[cell.replace("|", "\\|") for cell in line] for line in body]
+    cells = [[markdown_text(cell) for cell in line] for line in body]
     return "\n".join([*markdown_table(header, cells), "", NOTE]) + "\n"
 
 

@@ -14,7 +14,7 @@ from prnet_jax.compare.statistics import p_text
 from prnet_jax.evaluate import masks
 from prnet_jax.metrics import mean_of_scored
 from prnet_jax.metrics.names import METRIC_NAMED
-from prnet_jax.report import markdown_table
+from prnet_jax.report import markdown_table, markdown_text
 from prnet_jax.run.files import csv_text
 
 _DSC = METRIC_NAMED["dsc"]
@@ -152,14 +152,14 @@ def limits_markdown(rows: Sequence[Row], reference: Row, pairs: Sequence[Mapping
     """
     parts = ["## Agreement\n\n" + _agreement_text(pairs), "## Spread\n\n" + _spread_text(rows)]
     body = [
-        [_cell(row.label), _percent(detectable(row, reference))]
+        [markdown_text(row.label), _percent(detectable(row, reference))]
         for row in rows
         if row is not reference
     ]
     header = ["network", "smallest difference in DSC, % points"]
     about = (
-        f"A difference of the mean DSC from {_cell(reference.label)} of at least this size would "
-        f"be found with {100 * _POWER:.0f} % power by a two-sided test at 5 % on these images."
+        f"A difference of the mean DSC from {markdown_text(reference.label)} of at least this "
+        f"size would be found with {100 * _POWER:.0f} % power by a two-sided test at 5 % on these images."
     )
     parts.append(
         "\n".join(["## Smallest difference", "", *markdown_table(header, body), "", about])
@@ -170,7 +170,12 @@ def limits_markdown(rows: Sequence[Row], reference: Row, pairs: Sequence[Mapping
 def _agreement_text(pairs: Sequence[Mapping]) -> str:
     header = ["of", "with", "mean DSC %", "images"]
     body = [
-        [_cell(pair["first"]), _second(pair), _DSC.text(pair["dsc_mean"]), str(pair["n_images"])]
+        [
+            markdown_text(pair["first"]),
+            _second(pair),
+            _DSC.text(pair["dsc_mean"]),
+            str(pair["n_images"]),
+        ]
         for pair in pairs
     ]
     lines = markdown_table(header, body)
@@ -181,7 +186,7 @@ def _agreement_text(pairs: Sequence[Mapping]) -> str:
 
 
 def _second(pair: Mapping) -> str:
-    return "itself, another seed" if pair["what"] == "seeds" else _cell(pair["second"])
+    return "itself, another seed" if pair["what"] == "seeds" else markdown_text(pair["second"])
 
 
 def _spread_text(rows: Sequence[Row]) -> str:
@@ -202,10 +207,6 @@ def _spread_text(rows: Sequence[Row]) -> str:
 
 def _percent(value: float) -> str:
     return "-" if math.isnan(value) else f"{100 * value:.3f}"
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|").replace("<", "&lt;")
 
 
 def agreement_csv(pairs: Sequence[Mapping]) -> str:

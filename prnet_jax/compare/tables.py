@@ -1,7 +1,6 @@
 """The comparison as Markdown, LaTeX and CSV, with the best values marked and the paper's rows."""
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +10,7 @@ from prnet_jax.compare.differences import HEADING, Difference
 from prnet_jax.compare.rows import Row
 from prnet_jax.metrics.names import METRIC_NAMED, PRINTED_METRICS, Metric
 from prnet_jax.paper import TABLE_1, TEST_IMAGES
-from prnet_jax.report import markdown_table, scored_at
+from prnet_jax.report import markdown_table, markdown_text, scored_at
 from prnet_jax.run.files import csv_text
 
 BEST, SECOND = "best", "second"
@@ -209,22 +208,14 @@ def markdown(table: Table) -> str:
     """What rows differ in, a pipe table with **best** and <ins>second best</ins>, and the notes."""
     wrap = {BEST: "**{}**", SECOND: "<ins>{}</ins>", "": "{}"}
     body = [
-        [wrap[mark].format(_markdown_text(cell)) for cell, mark in zip(cells, marks, strict=True)]
+        [wrap[mark].format(markdown_text(cell)) for cell, mark in zip(cells, marks, strict=True)]
         for cells, marks in zip(table.body, table.marks, strict=True)
     ]
-    body += [[_markdown_text(cell) for cell in cells] for cells in table.paper]
-    above = [f"- {_markdown_text(line)}" for line in table.differences]
+    body += [[markdown_text(cell) for cell in cells] for cells in table.paper]
+    above = [f"- {markdown_text(line)}" for line in table.differences]
     above = [f"**{HEADING}**", "", *above, ""] if above else []
-    below = "\n\n".join(map(_markdown_text, table.below))
+    below = "\n\n".join(map(markdown_text, table.below))
     return "\n".join([*above, *markdown_table(table.header, body), "", below]) + "\n"
-
-
-def _markdown_text(text: str) -> str:
-    """Text escaped so that Markdown shows it literally and within its cell."""
-    text = " ".join(text.split()).replace("\\", "\\\\")
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-        text = text.replace(character, entity)
-    return re.sub(r"([|*`\[\]]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
 def latex(table: Table) -> str:

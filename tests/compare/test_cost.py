@@ -58,6 +58,11 @@ def test_the_table(folders):
     assert body[0][2:] == ["7", "9.00", "-", "-", "-"]
 
 
+def test_a_name_cannot_leave_its_cell(tmp_path):
+    run = write_run(tmp_path / "a", "<b>x|y</b>", 0, overlays=False, parameters=7)
+    assert "| &lt;b&gt;x\\|y&lt;/b&gt; |" in cost_markdown(rows_of(run))
+
+
 def test_nothing_where_nothing_is_known(tmp_path):
     rows = rows_of(write_run(tmp_path / "a", overlays=False))
     assert cost_table(rows) == ([], []) and cost_markdown(rows) == "" and draw_cost(rows) is None
