@@ -159,7 +159,8 @@ def limits_markdown(rows: Sequence[Row], reference: Row, pairs: Sequence[Mapping
     header = ["network", "smallest difference in DSC, % points"]
     about = (
         f"A difference of the mean DSC from {markdown_text(reference.label)} of at least this "
-        f"size would be found with {100 * _POWER:.0f} % power by a two-sided test at 5 % on these images."
+        f"size would be found with {100 * _POWER:.0f} % power by a two-sided test at 5 % on these "
+        "images."
     )
     parts.append(
         "\n".join(["## Smallest difference", "", *markdown_table(header, body), "", about])
