@@ -125,6 +125,38 @@ def test_operations_are_counted_as_xla_computes_them():
     assert ours != direct and flops() == ours
 
 
+_ON_FOUR_DEVICES = """
+import re
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from tests.models.test_convolution import WAYS, case, convolve, partial, value_and_gradients
+mesh = jax.make_mesh((4,), ("data",))
+split = NamedSharding(mesh, PartitionSpec("data"))
+copied = NamedSharding(mesh, PartitionSpec())
+for name, images, dilation, *rest in [WAYS[0], WAYS[2], WAYS[4], WAYS[6], WAYS[7]]:
+    arrays, pads = case((4, *images[1:]), dilation, *rest)
+    run = partial(value_and_gradients, partial(convolve, pads=pads, dilation=dilation))
+    alone = jax.jit(run)(*arrays)
+    placed = {"in_shardings": (split, copied, split), "out_shardings": (split, split, copied)}
+    program = jax.jit(run, **placed).lower(*arrays).compile()
+    moved = re.findall(r" (all-\\S+|collective-permute)\\(", program.as_text())
+    together = program(*map(jax.device_put, arrays, placed["in_shardings"]))
+    apart = [np.abs(np.subtract(*two)).max() for two in zip(alone, together, strict=True)]
+    print(name, *moved, *apart[:2], bool(apart[2] < 1e-5 * np.abs(alone[2]).max()))
+"""
+
+
+@pytest.mark.slow
+def test_four_devices_compute_what_one_does(root):
+    """Images stay where they are, with the same bits; the kernel's gradient is a sum over all."""
+    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "4", "PYTHONPATH": str(root)}
+    command = [sys.executable, "-c", _ON_FOUR_DEVICES]
+    printed = subprocess.check_output(command, cwd=root, env=environment, text=True)
+    names = ["product", "strips", "winograd", "winograd", "side by side"]
+    assert printed.splitlines() == [f"{name} all-reduce 0.0 0.0 True" for name in names]
+
+
 @pytest.mark.parametrize(("size", "dilation"), [(1, 1), (3, 1), (3, 2)])
 def test_an_export_of_any_batch_is_left_to_xla(size, dilation):
     (x, kernel, _), pads = case((2, 4, 4), dilation, 128, 128, size)
