@@ -23,7 +23,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     """The full configuration of a network of `list_models()`, trained on the phantom."""
     config = ml_collections.ConfigDict()
     config.seed = 0  # for the initial weights, the order of the images and the augmentation
-    config.init_from = placeholder(str)  # a run or imported weights to start from
+    config.init_from = placeholder(str)  # a run, weights or the name of released ones to start from
     config.init_other_patients = placeholder(bool)  # its patients are others, even with equal ids
     config.dtype = "float32"  # of the computation; or "bfloat16". Parameters stay float32
 

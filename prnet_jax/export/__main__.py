@@ -1,7 +1,8 @@
 """The command that writes a network as a program: python -m prnet_jax.export
 
-python -m prnet_jax.export --workdir runs/prnet_lungs --out lungs
-python -m prnet_jax.export --refresh lungs
+python -m prnet_jax.export --workdir runs/prnet_own --out exported
+python -m prnet_jax.export --workdir lungs --out program
+python -m prnet_jax.export --refresh program
 """
 
 import argparse
@@ -63,7 +64,12 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=Help,
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--workdir", type=pathlib.Path, metavar="RUN", help="a run directory")
+    source.add_argument(
+        "--workdir",
+        type=pathlib.Path,
+        metavar="RUN",
+        help="a run directory, a file of weights, or the name of released ones",
+    )
     source.add_argument(
         "--refresh",
         type=pathlib.Path,

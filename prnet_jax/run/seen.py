@@ -22,6 +22,7 @@ from prnet_jax.errors import InputError
 from prnet_jax.progress import progress
 from prnet_jax.run import files
 from prnet_jax.run.directory import read_run
+from prnet_jax.weights import released
 
 Stored = Iterator[tuple[str, str, np.ndarray]]  # as of `Slices.stored`
 
@@ -121,7 +122,7 @@ def origin_of(folder: str | pathlib.Path, passed: frozenset = frozenset()) -> di
     """The origin that a run has which starts from `folder`.
 
     Args:
-        folder: a run, or imported weights.
+        folder: a run, imported weights or the name of released ones.
         passed: folders that were followed before.
 
     Returns:
@@ -131,8 +132,10 @@ def origin_of(folder: str | pathlib.Path, passed: frozenset = frozenset()) -> di
     """
     folder = pathlib.Path(folder)
     origin = {"folder": str(folder)}
-    if (folder / files.NETWORK).is_file():
+    if folder.is_file() or (folder / files.NETWORK).is_file():
         return origin | {"not_known": "imported weights"}
+    if not folder.exists() and str(folder) in released():
+        return origin | {"not_known": f"released weights, see prnet_jax/weights/{folder}.md"}
     if folder.resolve() in passed:
         return origin | {"not_known": "its folder was used again since"}
     try:

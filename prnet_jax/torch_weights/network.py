@@ -22,7 +22,7 @@ from prnet_jax.run.variables import image_settings_of, load_variables, network_o
 from prnet_jax.torch_weights.convert import from_torch
 from prnet_jax.torch_weights.files import read_metadata, read_state_dict
 
-_NAME = "network"
+STATED_NAME = "network"
 _FIELDS = "fields"
 _IMAGES = "images"
 
@@ -51,7 +51,7 @@ def metadata_of(folder: str | os.PathLike) -> dict[str, str]:
     """
     name, fields = network_of(folder)
     about = {"format": "pt", "version": f"prnet_jax {importlib.metadata.version('prnet_jax')}"}
-    content = {_NAME: name, _FIELDS: fields, **image_settings_of(folder)}
+    content = {STATED_NAME: name, _FIELDS: fields, **image_settings_of(folder)}
     if images := images_of(folder):
         content[_IMAGES] = images
     return about | {k: v if isinstance(v, str) else json.dumps(v) for k, v in content.items()}
@@ -104,7 +104,7 @@ def which_network(
         about = image_settings_of(path)
     else:
         metadata = read_metadata(path)
-        stated = metadata.get(_NAME)
+        stated = metadata.get(STATED_NAME)
         stated_fields, about = {}, {}
         if stated:
             model_fields(stated)  # refuses an unknown network
