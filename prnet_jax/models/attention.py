@@ -8,6 +8,8 @@ from prnet_jax.errors import InputError
 from prnet_jax.models.attend import attend
 from prnet_jax.models.layers import Conv, ModuleDef
 
+_MAX_DILATION = 1024  # pixels; a file from a stranger may ask for more than memory holds
+
 
 class DilatedSelfAttention(nn.Module):
     """Self-attention over all positions, embedded by dilated convolutions (eq. 1).
@@ -98,7 +100,7 @@ class ProgressiveAttention(nn.Module):
     g2 = GC(f3, g1); the output combines f1, g1 and g2.
 
     Attributes:
-        dilations: of f2's and of f3's attention, in pixels.
+        dilations: of f2's and of f3's attention, in pixels, 1 to 1024.
         combine: "sum", or "concat" and a 1x1 convolution.
         attention: `DilatedSelfAttention`, bound to all but its dilation.
         gate: `GatedConv`, bound to all but its features.
@@ -115,7 +117,11 @@ class ProgressiveAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
-        width = x.shape[-1]
+        width, rates = x.shape[-1], tuple(self.dilations)
+        if len(rates) != 2 or not all(type(r) is int and 0 < r <= _MAX_DILATION for r in rates):
+            raise InputError(
+                f"pam_dilations must be two whole numbers from 1 to {_MAX_DILATION}, found {rates}"
+            )
         f1 = self.conv(width, normed=self.norm is not None and train, name="conv")(x)
         if self.norm is not None:
             f1 = self.norm(name="norm")(f1, train)

@@ -181,6 +181,12 @@ def test_progressive_attention_combines_its_three_features():
         ProgressiveAttention(combine="mean", attention=two_heads).init(KEY, x, train=False)
 
 
+@pytest.mark.parametrize("dilations", [(2,), (0, 3), (2, 10**9), (2, 2.5), (2, 3, 4)])
+def test_dilations_that_make_no_attention_are_refused(dilations):
+    with pytest.raises(InputError, match="pam_dilations must be two whole numbers from 1 to 1024"):
+        ProgressiveAttention(dilations).init(KEY, jnp.zeros((1, 4, 4, 8)), train=False)
+
+
 def test_double_conv_names_are_torchs():
     params = DoubleConv(4).init(KEY, jnp.zeros((1, 4, 4, 2)), train=False)["params"]
     assert {name: sorted(leaf) for name, leaf in params.items()} == {
