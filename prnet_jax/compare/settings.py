@@ -24,6 +24,8 @@ _BEFORE = {
     "init_from": None,
     "loss": "bce_dice",
     "head_weights": [],
+    "model.encoder": "residual",
+    "model.pam": True,
 }
 _OPTIONS = "dataset.options."
 

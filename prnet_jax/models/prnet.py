@@ -30,19 +30,24 @@ class ResidualBlock(nn.Module):
     Attributes:
         features: channels of the output.
         relu_after_sum: whether the third group's ReLU follows the residual sum.
-        conv, norm: `Conv` and `InstanceNorm`, bound to the network's dtype.
+        conv: `Conv`, bound to the network's dtype.
+        norm: likewise `InstanceNorm`, or `BatchNorm` with `batch_norm`.
+        batch_norm: whether the norm is over the batch, which differs between training and use.
     """
 
     features: int
     relu_after_sum: bool = False
     conv: ModuleDef = Conv
     norm: ModuleDef = InstanceNorm
+    batch_norm: bool = False
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+        normed, mode = (train, (train,)) if self.batch_norm else (True, ())
+
         def group(x, kernel_size, index):
-            x = self.conv(self.features, kernel_size, normed=True, name=f"conv{index}")(x)
-            return self.norm(name=f"norm{index}")(x)
+            x = self.conv(self.features, kernel_size, normed=normed, name=f"conv{index}")(x)
+            return self.norm(name=f"norm{index}")(x, *mode)
 
         shortcut = nn.relu(group(x, 1, 1))
         x = nn.relu(group(shortcut, 3, 2))
@@ -54,17 +59,17 @@ class Enhancement(nn.Module):
     """The feature enhancement: a double convolution, then PAM (section 2.1).
 
     [N, H, W, C] -> [N, H, W, features]. `double_conv` and `pam` are `DoubleConv` and
-    `ProgressiveAttention`, bound to the network's fields.
+    `ProgressiveAttention`, bound to the network's fields; without PAM, `pam` is None.
     """
 
     features: int
     double_conv: ModuleDef = DoubleConv
-    pam: ModuleDef = ProgressiveAttention
+    pam: ModuleDef | None = ProgressiveAttention
 
     @nn.compact
     def __call__(self, x: jax.Array, train: bool) -> jax.Array:
         x = self.double_conv(self.features, name="conv.double_conv")(x, train)
-        return self.pam(name="pam")(x, train)
+        return x if self.pam is None else self.pam(name="pam")(x, train)
 
 
 class PRNet(nn.Module):
@@ -77,6 +82,8 @@ class PRNet(nn.Module):
         in_channels: channels of the image.
         num_classes: channels of the logits.
         widths: channels of the encoder stages; their number is the number of stages (open).
+        encoder: what a stage is made of: "residual", the paper's block with InstanceNorm;
+            "residual_batch_norm", the same with BatchNorm; "double_conv", that of U-Net.
         norm_affine: whether InstanceNorm has a scale and a bias (open).
         relu_after_sum: whether the third group's ReLU follows the residual sum; else it precedes
             the sum (open).
@@ -84,6 +91,7 @@ class PRNet(nn.Module):
         enhance_skips: stages (0 = finest) whose skip connection has an enhancement of its own, in
             addition to the one after the last pooling (open; attention's time is quadratic in
             H x W).
+        pam: whether the enhancement has PAM after its double convolution; False is for ablations.
         heads: attention heads (open; eq. 1 read literally has one).
         qk_width: channels of q and k; None: those of the input (open).
         attention_kernel: kernel of the dilated convolutions (open).
@@ -105,10 +113,12 @@ class PRNet(nn.Module):
     in_channels: int = 1
     num_classes: int = 1
     widths: tuple[int, ...] = (64, 128, 256, 512)
+    encoder: str = "residual"
     norm_affine: bool = False
     relu_after_sum: bool = False
     enhance_width: int | None = None
     enhance_skips: tuple[int, ...] = ()
+    pam: bool = True
     heads: int = 8
     qk_width: int | None = None
     attention_kernel: int = 3
@@ -139,17 +149,13 @@ class PRNet(nn.Module):
         conv = partial(Conv, dtype=self.dtype)
         norm = partial(BatchNorm, dtype=self.dtype)
         double_conv = partial(DoubleConv, conv=conv, norm=norm)
-        residual_block = partial(
-            ResidualBlock,
-            relu_after_sum=self.relu_after_sum,
-            conv=conv,
-            norm=partial(InstanceNorm, affine=self.norm_affine, dtype=self.dtype),
-        )
-        enhancement = partial(Enhancement, double_conv=double_conv, pam=self._pam(conv, norm))
+        stage = self._stage(conv, norm, double_conv)
+        pam = self._pam(conv, norm) if self.pam else None
+        enhancement = partial(Enhancement, double_conv=double_conv, pam=pam)
 
         x, skips = image, []
         for s in stages:
-            x = residual_block(self.widths[s], name=f"encoder.{s}")(x)
+            x = stage(self.widths[s], name=f"encoder.{s}")(x, train)
             skips.append(x)
             x = nn.avg_pool(x, window_shape=(2, 2), strides=(2, 2))
 
@@ -165,6 +171,19 @@ class PRNet(nn.Module):
 
         logits = conv(self.num_classes, self.head_kernel, name="head")(x)
         return (logits,) if all_heads else logits
+
+    def _stage(self, conv: ModuleDef, norm: ModuleDef, double_conv: ModuleDef) -> ModuleDef:
+        """A stage of the encoder, bound to all but its features and name."""
+        block = partial(ResidualBlock, relu_after_sum=self.relu_after_sum, conv=conv)
+        instance_norm = partial(InstanceNorm, affine=self.norm_affine, dtype=self.dtype)
+        stages = {
+            "residual": partial(block, norm=instance_norm),
+            "residual_batch_norm": partial(block, norm=norm, batch_norm=True),
+            "double_conv": double_conv,
+        }
+        if self.encoder not in stages:
+            raise InputError(f"encoder must be one of {', '.join(stages)}, found {self.encoder!r}")
+        return stages[self.encoder]
 
     def _pam(self, conv: ModuleDef, norm: ModuleDef) -> ModuleDef:
         """`ProgressiveAttention`, bound to this network's fields."""

@@ -118,7 +118,7 @@ def test_residual_block_by_hand():
     """The shortcut is the 1x1 group's output, and nothing follows the sum."""
     x = normal(1, 6, 6, 2)
     block = ResidualBlock(3)
-    variables = block.init(KEY, x)
+    variables = block.init(KEY, x, train=True)
     params = variables["params"]
 
     def group(x, name, size):
@@ -127,7 +127,7 @@ def test_residual_block_by_hand():
 
     shortcut = group(x, "conv1", 1)
     expected = shortcut + group(group(shortcut, "conv2", 3), "conv3", 3)
-    np.testing.assert_allclose(block.apply(variables, x), expected, atol=1e-6)
+    np.testing.assert_allclose(block.apply(variables, x, train=True), expected, atol=1e-6)
 
 
 def test_attention_by_hand():

@@ -41,10 +41,13 @@ def plain():
 @pytest.mark.parametrize(
     "fields",
     [
+        {"encoder": "residual_batch_norm"},
+        {"encoder": "double_conv"},
         {"norm_affine": True},
         {"relu_after_sum": True},
         {"enhance_width": 16},
         {"enhance_skips": (1,)},
+        {"pam": False},
         {"qk_width": 4},
         {"attention_kernel": 1},
         {"attention_scale": True},
@@ -58,7 +61,7 @@ def plain():
         {"up_kernel": 4},
         {"head_kernel": 3},
     ],
-    ids=lambda fields: next(iter(fields)),
+    ids=lambda fields: "-".join(str(x) for item in fields.items() for x in item),
 )
 def test_open_points_change_the_network(plain, fields):
     logits = run(small(**fields))
@@ -81,6 +84,8 @@ def test_refusals():
         create_model("prnet").init(KEY, jnp.zeros((1, 100, 100, 1)), train=False)
     with pytest.raises(InputError, match=r"enhance_skips must be among \[0, 1\], found \[2\]"):
         small(enhance_skips=(2,)).init(KEY, jnp.zeros((1, 8, 8, 1)), train=False)
+    with pytest.raises(InputError, match="encoder must be one of residual, .*, found 'vgg'"):
+        small(encoder="vgg").init(KEY, jnp.zeros((1, 8, 8, 1)), train=False)
     with pytest.raises(
         InputError, match="attention 'cudnn' needs bfloat16 or float16, found float"
     ):
