@@ -9,7 +9,7 @@ import pytest
 
 from tests.launch.scripts import PATIENCE_S, PYTHON, calls, launch, start
 
-COMMANDS = ("slurm.sbatch", "sweep.sh", "table1.sh", "tpu_vm.sh", "worker.sh")
+COMMANDS = ("ablations.sh", "slurm.sbatch", "sweep.sh", "table1.sh", "tpu_vm.sh", "worker.sh")
 SCRIPTS = ("environment.sh", "forward.sh", "local.sh", "test.sh", *COMMANDS)
 
 
