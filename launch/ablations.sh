@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What PR-Net's parts and open points give: trains it once as the paper states it and once for each change, on two folds by patient, so
-# that each of the 264 images is a test image once, and compares them, paired:
+# What PR-Net's parts and open points give: trains it once as the paper states it and once for each change, on two of five folds by
+# patient, and compares them on the same test images, paired:
 #   bash launch/ablations.sh --manual-dir FOLDER                              2 cores: 96x96, a quarter of the width
 #   bash launch/ablations.sh --manual-dir FOLDER --variant table1 --changes "no-pam one-head"
 #
@@ -82,13 +82,13 @@ scored=()
 for change in stated ${changes//,/ }; do
   field=$(field_of "$change")
   run_and_forward bash launch/table1.sh --manual-dir "$manual_dir" --variant "$variant" --networks prnet --seeds "$seed" \
-    --folds '1/2 2/2' --root "$root/$change" --results "$root/$change/results" -- ${field:+"--config.model.$field"} "$@"
+    --folds '1/5 2/5' --root "$root/$change" --results "$root/$change/results" -- ${field:+"--config.model.$field"} "$@"
   [ "$code" -eq 0 ] || exit "$code"
-  for fold in 1 2; do
-    scored+=("$root/$change/prnet_${seed}_fold${fold}of2/test_native")
+  for fold in 1of5 2of5; do
+    scored+=("$root/$change/prnet_${seed}_fold$fold/test_native")
     [ -n "$results" ] || continue
     mkdir -p "$results"
-    cp -r "$root/$change/results/prnet_${seed}_fold${fold}of2/." "$results/prnet-${change}_${seed}_fold${fold}of2"
+    cp -r "$root/$change/results/prnet_${seed}_fold$fold/." "$results/prnet-${change}_${seed}_fold$fold"
   done
 done
 rm -rf "$root/comparison"

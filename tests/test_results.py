@@ -93,6 +93,14 @@ def test_some_folds(tables, fold, tmp_path):
     assert "2, 3 of 3" in text and "12 images" not in text
 
 
+def test_networks_with_the_same_folds_are_compared(tables, fold, tmp_path):
+    for number in (1, 3):
+        fold(number)
+        fold(number, "unet", quality=0.6)
+    text = tables["table"](tmp_path / "results" / "small")
+    assert "not complete" not in text and "8 images" in text and "minus PR-Net" in text
+
+
 def test_results_that_do_not_belong_together(tables, fold, tmp_path):
     for number in (1, 2, 3):
         fold(number)

@@ -7,7 +7,8 @@ A folder beside this file is a protocol; in it are the folders that `launch/tabl
 makes, NETWORK_SEED_foldKofN, and evaluations of all images, such as of masks made without a
 network. What stands between `<!-- results: PROTOCOL -->` and `<!-- end of results -->` is the
 table; after PROTOCOL, `brief` leaves out all but the scores. Folds of a network that is not
-complete are listed, and stay out of the table.
+complete are listed, and stay out of the table, unless all have the same folds, as after
+`launch/ablations.sh`.
 """
 
 import argparse
@@ -60,7 +61,7 @@ def table(folder: pathlib.Path, brief: bool = False) -> str:
 def _evaluations(
     folder: pathlib.Path,
 ) -> tuple[list[pathlib.Path], dict[tuple[str, str, int], list[tuple[int, pathlib.Path]]]]:
-    """Evaluations that together score all images; and, of other networks, {name: their folds}."""
+    """Evaluations that score the same images; and, of other networks, {name: their folds}."""
     folds: dict[tuple[str, str, int], list[tuple[int, pathlib.Path]]] = {}
     complete = []
     for path in sorted(folder.glob("*")):
@@ -72,7 +73,11 @@ def _evaluations(
             folds.setdefault(key, []).append((int(fold[3]), found))
         else:
             complete.append(found)
-    for key in [key for key, there in folds.items() if len(there) == key[2]]:
+    # On which folds the networks are compared: on all, or if none has all of them, on those that
+    # every one has.
+    alike = len({(key[2], *(fold for fold, _ in there)) for key, there in folds.items()}) == 1
+    same = alike and len(folds) > 1 and not complete
+    for key in [key for key, there in folds.items() if same or len(there) == key[2]]:
         complete += [path for _, path in folds.pop(key)]
     return complete, folds
 

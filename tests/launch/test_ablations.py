@@ -11,9 +11,9 @@ def ablations(root, fake, tmp_path, *arguments):
 
 def evaluated(tmp_path, change, fold, model):
     """What main and evaluate leave of a fold."""
-    part = slice((fold - 1) * IMAGES // 2, fold * IMAGES // 2)
+    part = slice((fold - 1) * IMAGES // 5, fold * IMAGES // 5)
     run = write_run(
-        tmp_path / "a 1" / change / f"prnet_0_fold{fold}of2",
+        tmp_path / "a 1" / change / f"prnet_0_fold{fold}of5",
         "prnet",
         prob=probs(0.8, bool(model))[part],
         target=masks()[part],
@@ -21,9 +21,9 @@ def evaluated(tmp_path, change, fold, model):
         overlays=False,
         config={
             "model": {"name": "prnet", **model},
-            "dataset": {"name": "finding_lungs", "options": {"fold": f"{fold}/2"}},
+            "dataset": {"name": "finding_lungs", "options": {"fold": f"{fold}/5"}},
         },
-        records=f"finding_lungs/fold{fold}of2-1a2b3c4d/1.1.0",
+        records=f"finding_lungs/fold{fold}of5-1a2b3c4d/1.1.0",
     )
     (run / "test").rename(run / "test_native")
     (run / "provenance.json").write_text("{}")
@@ -42,9 +42,9 @@ def test_each_change_is_trained_and_compared_with_the_network_as_stated(root, fa
     table = (tmp_path / "a 1/comparison/table.md").read_text()
     assert table.count("(2 folds)") >= 2 and "no folds" not in table
     assert sorted(path.name for path in results.iterdir()) == [
-        f"prnet-{change}_0_fold{fold}of2" for change in ("no-pam", "stated") for fold in (1, 2)
+        f"prnet-{change}_0_fold{fold}of5" for change in ("no-pam", "stated") for fold in (1, 2)
     ]
-    assert (results / "prnet-no-pam_0_fold2of2/test_native/per_image.csv").is_file()
+    assert (results / "prnet-no-pam_0_fold2of5/test_native/per_image.csv").is_file()
 
 
 def test_an_unknown_change_is_refused_before_anything_is_trained(root, fake, tmp_path):
