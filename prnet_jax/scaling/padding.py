@@ -13,6 +13,8 @@ from typing import NamedTuple
 from prnet_jax.scaling.layouts import Array, Instruction
 
 _FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast"}
+# Where the result is in what a start gives: (copy, original, counter), (original, slice, counter)
+_START = {"copy-start": 0, "slice-start": 1}
 _CYCLES = re.compile(r'"estimated_cycles":"(\d+)"')
 
 
@@ -47,8 +49,9 @@ def moved(instructions: Sequence[Instruction]) -> list[Array]:
         kind = instruction.kind
         if kind in _FREE or kind.endswith("-done"):
             continue  # a view, or counted at its start
-        if kind == "copy-start":  # (copy, original, a counter)
-            found += instruction.arrays[:2]
+        if kind.endswith("-start"):  # it reads as much as it writes: perhaps a part of its operand
+            for array in _made(instruction).values():
+                found += [array, array._replace(space=0)]
             continue
         found += instruction.arrays
         for name in instruction.operands:
@@ -97,12 +100,20 @@ def live(instructions: Sequence[Instruction]) -> list[Array]:
 
 def _new(instruction: Instruction) -> list[tuple[tuple[str, int], Array]]:
     """The arrays that an instruction makes in the large memory, by its name and their number."""
-    if instruction.kind != "parameter" and (
-        instruction.kind in _FREE or instruction.kind.endswith("-done")
-    ):
-        return []
-    made = instruction.arrays[:1] if instruction.kind == "copy-start" else instruction.arrays
-    return [((instruction.name, i), a) for i, a in enumerate(made) if a.space == 0]
+    made = _made(instruction).items()
+    return [((instruction.name, i), array) for i, array in made if array.space == 0]
+
+
+def _made(instruction: Instruction) -> dict[int, Array]:
+    """The arrays that an instruction makes, by their number in its result."""
+    kind, arrays = instruction.kind, instruction.arrays
+    if kind == "parameter":
+        return dict(enumerate(arrays))
+    if kind in _FREE or kind.endswith("-done"):
+        return {}
+    if kind.endswith("-start"):
+        return {_START.get(kind, 1): arrays[_START.get(kind, 1)]}
+    return dict(enumerate(arrays))
 
 
 def _parts(instructions: Sequence[Instruction]) -> dict[str, list[tuple[str, int]]]:
@@ -116,10 +127,9 @@ def _parts(instructions: Sequence[Instruction]) -> dict[str, list[tuple[str, int
             parts[name] = [of[int(index[1])]] if index and int(index[1]) < len(of) else of
         elif kind in ("tuple", "bitcast"):
             parts[name] = of
-        elif kind == "copy-done":
-            parts[name] = of[:1]
         elif kind.endswith("-done"):
-            parts[name] = of
+            result = _START.get(kind.replace("-done", "-start"), 1)
+            parts[name] = of[result : result + 1]
         else:
             parts[name] = [(name, i) for i in range(len(instruction.arrays))]
     return parts

@@ -52,6 +52,21 @@ def test_a_part_of_a_tuple_that_nothing_takes_is_not_held():
     assert total(live(entry(without_copy))).padded == 3 * 4 * KIB
 
 
+def test_a_slice_that_is_started_reads_only_itself():
+    half = "f32[4,64]{1,0:T(4,128)S(1)}"
+    text = f"""\
+HloModule m
+
+ENTRY %main (x: f32[8,64]) -> f32[4,64] {{
+  %x = {ARRAY} parameter(0)
+  %start = (({ARRAY}), {half}, s32[]{{:S(2)}}) slice-start(%x), slice={{[0:4], [0:64]}}
+  ROOT %done = {half} slice-done(%start)
+}}
+"""
+    assert total(moved(entry(text))) == Bytes(1 * KIB, 2 * KIB)
+    assert total(live(entry(text))) == Bytes(2 * KIB, 4 * KIB)
+
+
 def test_arguments_are_held_to_the_end():
     twice = f"""\
 HloModule m
