@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from prnet_jax import sharding
+from prnet_jax import sharding, steps
 from prnet_jax.config import check_config
 from prnet_jax.errors import InputError
 from prnet_jax.scaling import layouts, padding
@@ -75,6 +75,7 @@ def figures(config: Any, batch: int, side: int) -> Figures:
     config = config.copy_and_resolve_references()
     config.dataset.image_size, config.accumulate_steps = side, 1
     check_config(config)
+    steps.check_shapes(config, steps.make_model(config))
     axes = sharding.make_mesh()
     mesh = jax.make_mesh(
         (1,), axes.axis_names, axis_types=axes.axis_types, devices=v5e_chips(4)[:1]

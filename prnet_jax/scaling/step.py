@@ -179,8 +179,8 @@ def v5e_chips(number: int) -> Sequence[Any]:
     except Exception as error:  # its type depends on the versions
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"--tpu cannot compile for {name} ({reason}): pip install 'prnet_jax[tpu]', "
-            "or omit --tpu"
+            f"--tpu and --chip cannot compile for {name} ({reason}): "
+            "pip install 'prnet_jax[tpu]', or omit them"
         ) from None
 
 
