@@ -21,7 +21,7 @@ not depend on the way of computing.
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import jax
@@ -101,7 +101,7 @@ def _way(x: jax.Array, kernel: jax.Array, dilation: int) -> str | None:
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x, kernel, way, dilation):
     xla = partial(_xla, dilation=dilation)
-    ours = {"cpu": partial(_FORWARD.get(way, _xla), dilation=dilation)}
+    ours: dict[str, Callable] = {"cpu": partial(_FORWARD.get(way, _xla), dilation=dilation)}
     if has_one_channel(kernel):
         ours["tpu"] = by_channel
     return jax.lax.platform_dependent(x, kernel, **ours, default=xla)
@@ -115,7 +115,9 @@ def _gradients(way, dilation, kept, grad):
     def of_xla(x, kernel, grad):
         return jax.vjp(partial(_xla, dilation=dilation), x, kernel)[1](grad)
 
-    ours = {"cpu": partial(_BACKWARD[way], dilation=dilation) if way in _BACKWARD else of_xla}
+    ours: dict[str, Callable] = {"cpu": of_xla}
+    if way in _BACKWARD:
+        ours["cpu"] = partial(_BACKWARD[way], dilation=dilation)
     if has_one_channel(kept[1]):
         ours["tpu"] = lambda x, kernel, grad: jax.vjp(by_channel, x, kernel)[1](grad)
     return jax.lax.platform_dependent(*kept, grad, **ours, default=of_xla)
