@@ -1,4 +1,4 @@
-"""Convolutions that are faster on CPU than XLA's own, and equal to them within rounding.
+"""Convolutions that are cheaper on CPU or TPU than XLA's own, and equal to them within rounding.
 
 On CPU, XLA computes the gradient of a convolution's kernel at a fifth of a matrix product's speed,
 and a layer of many channels and few pixels at half of it. In float32, stride 1, without groups, and
@@ -12,6 +12,8 @@ where it was measured to be faster (docs/performance.md):
 * 3x3 with 64 channels or more and many pixels: only the kernel's gradient, as products over strips
   of rows.
 
+On TPU, 1x1 convolutions from or to one channel are those of `prnet_jax.models.one_channel`.
+
 Everything else, and every other platform, is left to XLA. So are exports of any batch, all where
 PRNET_CPU_CONVOLUTIONS=0 is set, and everything within `as_xla`, for counts of operations that do
 not depend on the way of computing.
@@ -19,12 +21,14 @@ not depend on the way of computing.
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from prnet_jax.models.one_channel import by_channel, has_one_channel
 
 _DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 _left_to_xla = os.environ.get("PRNET_CPU_CONVOLUTIONS") == "0"
@@ -77,10 +81,12 @@ def convolve(
 
 
 def _way(x: jax.Array, kernel: jax.Array, dilation: int) -> str | None:
-    """The way of computing on CPU: "product", "winograd", "side by side", "strips", or XLA's."""
+    """The way of computing on CPU, or None: XLA's. "one channel" is XLA's on CPU, not on TPU."""
     if not all(isinstance(side, int) for side in x.shape):
         return None  # in an export, whose batch is symbolic
     size, pixels, least = kernel.shape[:2], x.size // x.shape[-1], min(kernel.shape[2:])
+    if x.dtype == jnp.bfloat16 and has_one_channel(kernel):
+        return "one channel"
     if x.dtype != jnp.float32 or size not in ((1, 1), (3, 3)):
         return None
     if size == (1, 1):
@@ -94,8 +100,11 @@ def _way(x: jax.Array, kernel: jax.Array, dilation: int) -> str | None:
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3))
 def _convolve(x, kernel, way, dilation):
-    ours = partial(_FORWARD.get(way, _xla), dilation=dilation)
-    return jax.lax.platform_dependent(x, kernel, cpu=ours, default=partial(_xla, dilation=dilation))
+    xla = partial(_xla, dilation=dilation)
+    ours: dict[str, Callable] = {"cpu": partial(_FORWARD.get(way, _xla), dilation=dilation)}
+    if has_one_channel(kernel):
+        ours["tpu"] = by_channel
+    return jax.lax.platform_dependent(x, kernel, **ours, default=xla)
 
 
 def _keep(x, kernel, way, dilation):
@@ -106,8 +115,12 @@ def _gradients(way, dilation, kept, grad):
     def of_xla(x, kernel, grad):
         return jax.vjp(partial(_xla, dilation=dilation), x, kernel)[1](grad)
 
-    ours = partial(_BACKWARD[way], dilation=dilation)
-    return jax.lax.platform_dependent(*kept, grad, cpu=ours, default=of_xla)
+    ours: dict[str, Callable] = {"cpu": of_xla}
+    if way in _BACKWARD:
+        ours["cpu"] = partial(_BACKWARD[way], dilation=dilation)
+    if has_one_channel(kept[1]):
+        ours["tpu"] = lambda x, kernel, grad: jax.vjp(by_channel, x, kernel)[1](grad)
+    return jax.lax.platform_dependent(*kept, grad, **ours, default=of_xla)
 
 
 _convolve.defvjp(_keep, _gradients)

@@ -4,14 +4,21 @@
     python -m prnet_jax.scaling --config configs/prnet.py:quick --devices 1,2,4
     python -m prnet_jax.scaling --config configs/prnet.py --set shard_state=true --devices 8
     python -m prnet_jax.scaling --config configs/prnet.py --tpu --devices 4,16,256
+    python -m prnet_jax.scaling --config configs/prnet.py --set dtype=bfloat16 --chip 8x256,2x512
 
 Compiles the real training step for virtual CPU devices, or with --tpu by the TPU's own compiler
 (`pip install prnet_jax[tpu]`; no TPU is needed), and reads the collectives from the compiled
 program. Nothing is run. Prints two Markdown tables: what is sent; and, computed from published link
 speeds, the smallest batch with which communication takes at most 10 % of a step.
+
+--chip prints other tables, of the step on one v5e chip, by the TPU's compiler: its memory,
+operations and bytes, how much of them is padding, and the least time that the chip's published
+speeds allow. Nothing is said of how fast a TPU is. docs/performance.md explains the columns.
 """
 
 import argparse
+import importlib.metadata
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -76,6 +83,8 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> None:
+    if arguments.chip:
+        return _run_chip(arguments)
     # Here, because importing JAX takes a while, which --help need not.
     import jax
 
@@ -109,6 +118,26 @@ def _run(arguments: argparse.Namespace) -> None:
     print("\n".join(_batch_table(steps, flops)))
 
 
+def _run_chip(arguments: argparse.Namespace) -> None:
+    import jax
+
+    from prnet_jax.scaling import chip
+    from prnet_jax.scaling.step import read_config
+
+    config = read_config(arguments.config, dict(arguments.set))
+    jax.config.update("jax_platforms", "cpu")
+    found = []
+    for batch, side in arguments.chip:
+        print(f"Compiling for {batch} x {side}x{side}.", file=sys.stderr, flush=True)
+        found.append(chip.figures(config, batch, side))
+        if len(found) == 1:
+            versions = f"jax {jax.__version__}, libtpu {importlib.metadata.version('libtpu')}"
+            print(f"{arguments.config} on one v5e chip, {versions}\n\n{chip.FIGURES_HEADER}")
+        print(chip.figures_row(found[-1]), flush=True)
+    print(f"\nWhat is moved, by the inner two axes of the arrays.\n\n{chip.TILES_HEADER}")
+    print("\n".join(chip.tile_rows(found)))
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m prnet_jax.scaling",
@@ -135,7 +164,21 @@ def _parser() -> argparse.ArgumentParser:
         f"default: {_COMPILE_SIZE}",
     )
     parser.add_argument("--tpu", action="store_true", help="compile for TPU v5e slices")
+    parser.add_argument(
+        "--chip",
+        type=_chip_sizes,
+        metavar="BATCHxSIDE,...",
+        help="instead, the step on one TPU v5e chip, such as 8x256,2x512; each takes minutes",
+    )
     return parser
+
+
+def _chip_sizes(text: str) -> tuple[tuple[int, int], ...]:
+    """(batch, side of the image) of each."""
+    found = [re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", word) for word in text.split(",")]
+    if not all(found):
+        raise argparse.ArgumentTypeError(f"must be BATCHxSIDE,... such as 8x256; found {text!r}")
+    return tuple((int(match[1]), int(match[2])) for match in found if match)
 
 
 def _device_counts(text: str) -> tuple[int, ...]:

@@ -90,13 +90,13 @@ def _compile_here(
     jax.config.update("jax_num_cpu_devices", 1 if tpu else devices)
     mesh = sharding.make_mesh()
     if tpu:
-        chips = _v5e_chips(devices)
+        chips = v5e_chips(devices)
         axes = {"axis_names": mesh.axis_names, "axis_types": mesh.axis_types}
         mesh = jax.make_mesh((devices,), **axes, devices=chips)
     config = read_config(config_file, fields)
     config.dataset.image_size = side
     check_config(config)
-    step, (state, batch) = _abstract_step(config, mesh, devices * config.accumulate_steps)
+    step, (state, batch) = abstract_step(config, mesh, devices * config.accumulate_steps)
     program = step.lower(state, batch).compile().as_text()
 
     means = [
@@ -113,7 +113,7 @@ def _compile_here(
     )
 
 
-def _abstract_step(config: Any, mesh: Any, images: int) -> tuple[Callable, tuple[Any, Any]]:
+def abstract_step(config: Any, mesh: Any, images: int) -> tuple[Callable, tuple[Any, Any]]:
     """The step as `prnet_jax.train` makes it, and the shapes of its arguments."""
     model = steps.make_model(config)
     schedule = optim.make_schedule(config, steps_per_epoch=100)
@@ -161,7 +161,7 @@ def _count_zero_gradient(config: Any, state: Any) -> int:
     return sum(math.prod(result.aval.shape) for result in program.outvars if is_zero(result))
 
 
-def _v5e_chips(number: int) -> Sequence[Any]:
+def v5e_chips(number: int) -> Sequence[Any]:
     """The chips of a v5e slice as libtpu describes them; they need not exist.
 
     Raises:
@@ -171,33 +171,37 @@ def _v5e_chips(number: int) -> Sequence[Any]:
     os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", "v5litepod-4")
+    # Nothing is run, so another process may have libtpu open.
+    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
     name = "v5e:{}x{}".format(*grid(number))
     try:
         return topologies.get_topology_desc(platform="tpu", topology_name=name).devices
     except Exception as error:  # its type depends on the versions
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
-            f"--tpu cannot compile for {name} ({reason}): pip install 'prnet_jax[tpu]', "
-            "or omit --tpu"
+            f"--tpu and --chip cannot compile for {name} ({reason}): "
+            "pip install 'prnet_jax[tpu]', or omit them"
         ) from None
 
 
 def image_flops(config: Any) -> float:
-    """Operations of a training step per image, as XLA counts them before optimisation.
+    """Operations of a training step per image: those that one more image takes."""
+    return step_flops(config, 2) - step_flops(config, 1)
+
+
+def step_flops(config: Any, images: int) -> float:
+    """Operations of a training step on so many images, as XLA counts them before optimisation.
 
     The image's side is `config.dataset.image_size`; a multiply-add counts as two operations.
     """
-    counts = []
     config = config.copy_and_resolve_references()
     # XLA counts the body of a loop once.
     config.accumulate_steps = 1
     if "attention" in config.model:
         config.model.attention = "dense"
-    for images in (1, 2):
-        step, arguments = _abstract_step(config, sharding.make_mesh(), images)
-        with as_xla():
-            counts.append(step.lower(*arguments).cost_analysis()["flops"])
-    return counts[1] - counts[0]
+    step, arguments = abstract_step(config, sharding.make_mesh(), images)
+    with as_xla():
+        return step.lower(*arguments).cost_analysis()["flops"]
 
 
 def read_config(config_file: str, fields: dict[str, Any]) -> Any:
