@@ -176,7 +176,7 @@ class PRNet(nn.Module):
         """A stage of the encoder, bound to all but its features and name."""
         block = partial(ResidualBlock, relu_after_sum=self.relu_after_sum, conv=conv)
         instance_norm = partial(InstanceNorm, affine=self.norm_affine, dtype=self.dtype)
-        stages = {
+        stages: dict[str, ModuleDef] = {
             "residual": partial(block, norm=instance_norm),
             "residual_batch_norm": partial(block, norm=norm, batch_norm=True),
             "double_conv": double_conv,
