@@ -128,6 +128,17 @@ def test_only_what_is_missing_or_too_old_is_installed(cell, monkeypatch, capsys)
     assert "left: jax 0.7.1, though" in capsys.readouterr().out
 
 
+def test_what_is_there_twice_is_pinned_as_it_is_imported(cell, monkeypatch):
+    """Colab's own packages come before Ubuntu's on the path; pip would go back to the latter's."""
+    runtime = Runtime(monkeypatch, six="1.17.0")
+    own, older, broken = runtime.distributions, ("six", "1.16.0"), (None, None)
+    behind = [
+        types.SimpleNamespace(name=name, version=version) for name, version in (older, broken)
+    ]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: [*own(), *behind])
+    assert [pin for pin in install(cell, runtime) if pin.startswith("six=")] == ["six==1.17.0"]
+
+
 def test_a_change_of_numpy_is_an_error(cell, monkeypatch):
     runtime = Runtime(monkeypatch)
     runtime.comes |= {"numpy": "2.5.0"}
