@@ -6,6 +6,7 @@ Eight CPU devices stand for a TPU's cores, and what only Colab can do is left ou
 import ast
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import re
@@ -184,6 +185,10 @@ def test_all_of_it_runs(book, tmp_path, records_dir, monkeypatch):
     assert "8 x cpu" in text["train"] and "Trained for" in text["all-devices"]
     assert "phantom takes its place" in text["real"]
     assert "1 masks in masks" in text["predict"]
+    if importlib.util.find_spec("torch"):
+        assert re.search(r"^output 0 .*e-0\d", text["torch-compare"], re.MULTILINE)
+    else:
+        assert "nothing to compare with" in text["torch-compare"]
     assert "are the same." in text["torch-out"]
     (stopped,) = re.findall(r"Stopped after (step \d+) of 16, saved", text["disconnect"])
     assert f"Resuming after {stopped} of 16." in text["resume"]
