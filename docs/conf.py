@@ -72,8 +72,10 @@ def _take_from_elsewhere(app: Sphinx, page: str, source: list[str]) -> None:
         target, anchor = (folder / found[1]).resolve(), found[2] or ""
         if target in places:
             return f"](/{places[target]}.md{anchor})"
+        back = os.path.relpath(target, pathlib.Path(app.env.doc2path(page)).parent)
+        if target.suffix == ".ipynb" and not target.is_relative_to(_ROOT / "docs"):
+            return f"](path:{back})"  # a file to download: myst_nb would look for a page of it
         if page in _ELSEWHERE:
-            back = os.path.relpath(target, pathlib.Path(app.env.doc2path(page)).parent)
             return f"]({back}{anchor})"
         return found[0]
 

@@ -12,7 +12,7 @@ from typing import Any
 import ml_collections
 from ml_collections.config_dict import placeholder
 
-from prnet_jax.data.prepare import dataset_options
+from prnet_jax.data.prepare import dataset_options, option_meanings
 from prnet_jax.data.preprocess import RESIZES
 from prnet_jax.errors import InputError
 from prnet_jax.models import create_model, model_fields
@@ -262,7 +262,8 @@ def describe(config: ml_collections.ConfigDict) -> str:
     meanings = _meanings(config.model.name)
     order = list(meanings)
     values = flat(config.to_dict())
-    # A data set's own options have the comment of all of them.
+    options = option_meanings(config.dataset.name)
+    # One that its builder does not comment on has the comment of all of them.
     known = {name: name if name in meanings else name.rpartition(".")[0] for name in values}
     lines = []
     for name in sorted(known, key=lambda name: order.index(known[name])):
@@ -271,7 +272,9 @@ def describe(config: ml_collections.ConfigDict) -> str:
             value = ",".join(map(str, value))
         setting = f"--config.{name}" + (" (not set)" if value is None else f"={value}")
         between = " " * (44 - len(setting)) if len(setting) < 43 else f"\n{'':44}"
-        lines.append(f"{setting}{between}{meanings[known[name]]}")
+        option = name.removeprefix("dataset.options.")
+        meaning = options.get(option) if option != name else None
+        lines.append(f"{setting}{between}{meaning or meanings[known[name]]}")
     return "\n".join(lines)
 
 

@@ -9,11 +9,13 @@ import shlex
 import subprocess
 import sys
 
+import ml_collections
 import pytest
 
 import prnet_jax
 from prnet_jax import __main__ as prnet
 from prnet_jax import commands
+from prnet_jax.data.prepare import available, dataset_options
 from prnet_jax.errors import InputError
 from prnet_jax.models import list_models
 
@@ -205,3 +207,17 @@ def test_every_field_has_a_meaning(network):
     from prnet_jax.config import default_config, describe
 
     assert "see its docstring" not in describe(default_config(network))
+
+
+@pytest.mark.parametrize("name", [*available(), "finding_lungs+lung_phantom"])
+def test_every_option_of_a_data_set_has_a_meaning(name):
+    """The comment beside it in its builder's config, which a wheel holds too."""
+    from prnet_jax.config import describe, make_config
+
+    config = make_config("prnet", "quick")
+    config.dataset.name = name
+    config.dataset.options = ml_collections.ConfigDict(dataset_options(name))
+    lines = re.sub(r"\n {44}", " ", describe(config)).splitlines()
+    options = [line for line in lines if line.startswith("--config.dataset.options.")]
+    assert len(options) == len(dataset_options(name)) > 2
+    assert not [line for line in options if "builder's own" in line]

@@ -1,11 +1,14 @@
 """The files for contributors agree with the scripts, with each other and with what they link to."""
 
+import os
 import re
+import subprocess
 
 import pytest
 import yaml
 
 import prnet_jax
+from tests import written
 
 PINNED = re.compile(r"[\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+(\.\d+)*")
 DOCUMENTS = ("CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md", "CODE_OF_CONDUCT.md")
@@ -73,6 +76,25 @@ def test_a_release_is_published_without_a_password_from_what_was_attested(workfl
     ]
     assert any(sbom in step.get("run", "") for step in jobs["build"]["steps"])
     assert "secrets." not in str(jobs)
+
+
+def test_the_readme_of_a_release_has_no_link_that_only_works_in_the_repository(
+    root, workflows, tmp_path
+):
+    """PyPI shows it by itself: a picture or a page beside it is not there."""
+    before = (root / "README.md").read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text(before, encoding="utf-8")
+    steps = workflows["release"]["jobs"]["build"]["steps"]
+    (command,) = (step["run"] for step in steps if "sed " in step.get("run", ""))
+    env = {"GITHUB_SERVER_URL": "https://host", "GITHUB_REPOSITORY": "us/it"}
+    env |= {"GITHUB_REF_NAME": "v1.0", "PATH": os.environ["PATH"]}
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, env=env, check=True)
+    (file,) = tmp_path.iterdir()
+    after = file.read_text(encoding="utf-8")
+    assert len(written.links(before)) > 20 and written.links(after) == []
+    assert "](https://host/us/it/raw/v1.0/docs/pictures/overview.png)" in after
+    assert "](https://host/us/it/blob/v1.0/docs/runs.md#interruptions)" in after
+    assert re.sub(r"https://host/us/it/(raw|blob)/v1.0/", "", after) == before
 
 
 def test_dependabot_raises_what_is_pinned(root):

@@ -7,6 +7,7 @@ import inspect
 import os
 import pathlib
 import pkgutil
+import re
 import types
 from collections.abc import Iterator
 from typing import Any
@@ -39,6 +40,21 @@ def dataset_options(name: str) -> dict[str, Any]:
     for part in names_of(name):
         options = _options(_module(part)) | options
     return options
+
+
+def option_meanings(name: str) -> dict[str, str]:
+    """What those options mean: the comments beside the fields of what `make_config` returns.
+
+    Raises:
+        InputError: an unknown name.
+    """
+    commented = re.compile(r"^    (\w+): .*  # (.+)$", re.MULTILINE)
+    meanings: dict[str, str] = {}
+    for part in names_of(name):
+        config = inspect.signature(_module(part).make_config).return_annotation
+        if inspect.isclass(config):
+            meanings = dict(commented.findall(inspect.getsource(config))) | meanings
+    return meanings
 
 
 def prepare(

@@ -33,11 +33,8 @@ def _export(arguments: argparse.Namespace) -> None:
         path = arguments.refresh / MODEL
         refresh(path, arguments.jaxlib_date)
     else:
-        from absl import logging
-
         from prnet_jax.predictor import load
 
-        logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that a run does not need
         check_new_folder("--out", arguments.out)
         path = arguments.out / MODEL
         load(arguments.workdir, flips=arguments.flips).export(path, arguments.jaxlib_date)

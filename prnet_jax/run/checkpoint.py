@@ -315,9 +315,10 @@ def read_arrays(path: pathlib.Path) -> Any:
         InputError: the folder is not a complete checkpoint.
     """
     path = path.absolute()
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    handler = ocp.PyTreeCheckpointHandler()  # a checkpointer's metadata() warns of every run
+    with contextlib.closing(handler), ocp.PyTreeCheckpointer() as checkpointer:
         try:
-            tree = checkpointer.metadata(path).item_metadata.tree
+            tree = handler.metadata(path).tree
             as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
             return checkpointer.restore(path, ocp.args.PyTreeRestore(restore_args=as_numpy))
         except (OSError, ValueError, AttributeError) as error:

@@ -51,14 +51,11 @@ def import_weights(arguments: argparse.Namespace) -> int:
 
 def export_weights(arguments: argparse.Namespace) -> int:
     """A run's best checkpoint, or a folder of imported weights -> a file of weights."""
-    from absl import logging
-
     from prnet_jax.run.variables import load_variables, network_of
     from prnet_jax.torch_weights import to_torch
     from prnet_jax.torch_weights.files import write_state_dict
     from prnet_jax.torch_weights.network import metadata_of
 
-    logging.set_verbosity(logging.ERROR)  # Orbax warns of a file that a run does not need
     name, fields = network_of(arguments.folder)
     if arguments.model not in (None, name):
         raise InputError(

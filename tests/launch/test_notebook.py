@@ -6,6 +6,7 @@ Eight CPU devices stand for a TPU's cores, and what only Colab can do is left ou
 import ast
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import pathlib
 import re
@@ -128,6 +129,17 @@ def test_only_what_is_missing_or_too_old_is_installed(cell, monkeypatch, capsys)
     assert "left: jax 0.7.1, though" in capsys.readouterr().out
 
 
+def test_what_is_there_twice_is_pinned_as_it_is_imported(cell, monkeypatch):
+    """Colab's own packages come before Ubuntu's on the path; pip would go back to the latter's."""
+    runtime = Runtime(monkeypatch, six="1.17.0")
+    own, older, broken = runtime.distributions, ("six", "1.16.0"), (None, None)
+    behind = [
+        types.SimpleNamespace(name=name, version=version) for name, version in (older, broken)
+    ]
+    monkeypatch.setattr(importlib.metadata, "distributions", lambda: [*own(), *behind])
+    assert [pin for pin in install(cell, runtime) if pin.startswith("six=")] == ["six==1.17.0"]
+
+
 def test_a_change_of_numpy_is_an_error(cell, monkeypatch):
     runtime = Runtime(monkeypatch)
     runtime.comes |= {"numpy": "2.5.0"}
@@ -173,6 +185,10 @@ def test_all_of_it_runs(book, tmp_path, records_dir, monkeypatch):
     assert "8 x cpu" in text["train"] and "Trained for" in text["all-devices"]
     assert "phantom takes its place" in text["real"]
     assert "1 masks in masks" in text["predict"]
+    if importlib.util.find_spec("torch"):
+        assert re.search(r"^output 0 .*e-0\d", text["torch-compare"], re.MULTILINE)
+    else:
+        assert "nothing to compare with" in text["torch-compare"]
     assert "are the same." in text["torch-out"]
     (stopped,) = re.findall(r"Stopped after (step \d+) of 16, saved", text["disconnect"])
     assert f"Resuming after {stopped} of 16." in text["resume"]

@@ -130,6 +130,15 @@ def test_unfinished_saves_go_when_a_run_is_opened_but_a_reader_leaves_them(tmp_p
     assert not any(folder.exists() for folder in unfinished)
 
 
+def test_the_variables_of_a_run_are_read_without_a_warning(tmp_path, caplog):
+    """Orbax's own reader of a tree warns of a file that no run has."""
+    save(tmp_path, {1: 0.5})
+    (tmp_path / "config.json").write_text(json.dumps({"model": {"name": "unet"}}))
+    caplog.clear()
+    load_variables(tmp_path)
+    assert [record.getMessage() for record in caplog.records if record.levelname != "INFO"] == []
+
+
 def test_two_cannot_train_in_one_folder(tmp_path):
     with Checkpoints(tmp_path), pytest.raises(RunError, match="another process is training in"):
         Checkpoints(tmp_path)
