@@ -1,6 +1,7 @@
 # shellcheck shell=bash
 # Sourced by the other scripts: makes a virtual environment, or brings one up to date.
 #   make_environment FOLDER [EXTRA]     afterwards $python is its interpreter
+#   export_python                       PYTHON is set and exported: as it was, or .venv's, which is made
 #   find_python VERSION...              prints the first of these interpreters that runs
 #   show_progress LOG COMMAND...        runs it, and says every few seconds how far it is
 # PYTHON names the interpreter to make an environment with. Where it is not set, an environment that runs is kept, and a new
@@ -30,6 +31,14 @@ make_environment() {
     show_progress "$folder.log" "$python" -m pip install --editable ".${extra:+[$extra]}" || return
     touch "$mark"
   fi
+}
+
+export_python() {
+  if [ -z "${PYTHON:-}" ]; then
+    make_environment .venv || return
+    PYTHON=$PWD/.venv/bin/python
+  fi
+  export PYTHON
 }
 
 find_python() {

@@ -1,5 +1,5 @@
 # shellcheck shell=bash disable=SC2034  # the scripts that source this file read its variables
-# Sourced by worker.sh and sweep.sh: runs a command and forwards signals to it.
+# Sourced by the scripts that start others: runs a command and forwards signals to it.
 #   run_and_forward COMMAND...   sets $code to its exit code, $signalled to the name of the first signal or ""
 # SIGTERM, Ctrl-C and SIGHUP each reach the command as one SIGTERM, on which main saves and ends.
 

@@ -48,13 +48,9 @@ for folder in ${with//,/ }; do
   beside+=("$(realpath "$folder")")
 done
 cd "$(dirname "$0")/.."
-if [ -z "${PYTHON:-}" ]; then
-  # shellcheck source=launch/environment.sh
-  . launch/environment.sh
-  make_environment .venv
-  PYTHON=$PWD/.venv/bin/python
-fi
-export PYTHON
+# shellcheck source=launch/environment.sh
+. launch/environment.sh
+export_python
 # shellcheck source=launch/forward.sh
 . launch/forward.sh
 
