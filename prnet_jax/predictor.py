@@ -88,6 +88,7 @@ class Predictor:
     ) -> Iterator[dict[str, np.ndarray]]:
         """The results of the step for every slice once, in order, one batch at a time.
 
+        The devices compute a batch while the caller works with the results of the one before.
         Padding is removed. See `prnet_jax.steps.make_eval_step` for the names of the results. With
         several processes all must call this; each reads its part of a batch and gets the results
         of the complete batch.
@@ -100,15 +101,17 @@ class Predictor:
             Stopped: `stop()` was true.
         """
         threads = self.config.dataset.num_threads
+        results = None
         for batch in eval_batches(slices, self.config.eval_batch_size, threads):
             if stop():
                 raise Stopped("Stopped during an evaluation.")
             arrays = sharding.shard_batch(self.mesh, step_arrays(batch))
-            results = self.step(self.variables, arrays)
-            index = np.asarray(results["index"])
-            real = np.flatnonzero(index >= 0)
-            order = real[np.argsort(index[real])]
-            yield {name: np.asarray(array)[order] for name, array in results.items()}
+            computed = self.step(self.variables, arrays)
+            if results is not None:
+                yield results
+            results = _without_padding(computed)  # waits for the devices
+        if results is not None:
+            yield results
 
     def predict_split(
         self, slices: Slices, stop: Callable[[], bool] = lambda: False
@@ -266,6 +269,14 @@ class Predictor:
         data = self.config.dataset
         image = preprocess.window(pixels, *data.window_hu)
         return preprocess.resize_image(image, data.image_size, data.resize)[..., None]
+
+
+def _without_padding(results: Mapping[str, jax.Array]) -> dict[str, np.ndarray]:
+    """The results of the images of a batch, in the order of the split."""
+    index = np.asarray(results["index"])
+    real = np.flatnonzero(index >= 0)
+    order = real[np.argsort(index[real])]
+    return {name: np.asarray(array)[order] for name, array in results.items()}
 
 
 def make_predictor(

@@ -53,10 +53,24 @@ def test_every_slice_once_in_order(slices, tiny_config):
     np.testing.assert_allclose([prob[0, 0] for _, prob in found], [0.7, 0.8, 0.9], rtol=1e-6)
 
 
+def test_devices_compute_while_results_are_used(slices, tiny_config):
+    tiny_config.eval_batch_size = 1
+    begun = []
+
+    def step(variables, batch):
+        begun.append(int(batch["index"][0]))
+        return brighter(variables, batch)
+
+    for results in predictor(tiny_config, step).run(slices):
+        (index,) = results["index"]
+        assert begun == list(range(min(index + 2, 3)))  # the next, and none after it
+
+
 def test_a_request_to_stop_is_met_between_batches(slices, tiny_config):
-    answers = iter([False, True])
+    tiny_config.eval_batch_size = 1
+    answers = iter([False, False, True])
     results = predictor(tiny_config).run(slices, stop=lambda: next(answers))
-    assert next(results)["index"].tolist() == [0, 1]
+    assert next(results)["index"].tolist() == [0]
     with pytest.raises(Stopped, match="during an evaluation"):
         next(results)
 
