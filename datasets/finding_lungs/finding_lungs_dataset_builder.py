@@ -5,6 +5,7 @@ import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import tensorflow_datasets as tfds
 
@@ -13,6 +14,7 @@ from prnet_jax.data.builder import SliceBuilder, config_name, fingerprint_of, sp
 from prnet_jax.data.folders import Folder
 from prnet_jax.data.integrity import row
 from prnet_jax.data.readers import read_hu, read_tiff
+from prnet_jax.data.threads import in_threads
 from prnet_jax.errors import InputError
 
 from . import integrity
@@ -92,11 +94,14 @@ class Builder(SliceBuilder):
 
     def _generate_examples(self, folder: pathlib.Path, ids: Iterable[str]):
         images, masks = Folder(folder, integrity.IMAGES), Folder(folder, integrity.MASKS)
-        for id in ids:
+
+        def read(id: str) -> tuple[str, dict[str, Any]]:
             hu = read_hu(images.read(id), images.file(id))
             mask = read_tiff(masks.read(id), masks.file(id)) != 0
             # The set's one pixel factor cannot be the spacing of every scan: see README.md.
-            yield id, records.example(id, patient_of(id), hu, None, mask=mask)
+            return id, records.example(id, patient_of(id), hu, None, mask=mask)
+
+        yield from in_threads(read, ids)
 
 
 def patient_of(id: str) -> str:

@@ -5,6 +5,7 @@ import hashlib
 import os
 import pathlib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -14,6 +15,7 @@ from prnet_jax.data.builder import SliceBuilder, config_name, split_names
 from prnet_jax.data.folders import read_bytes
 from prnet_jax.data.integrity import row
 from prnet_jax.data.scan import AXES
+from prnet_jax.data.threads import in_threads
 from prnet_jax.errors import InputError
 
 from . import inspection, pairs
@@ -147,18 +149,20 @@ class Builder(SliceBuilder):
         }
 
     def _generate_examples(self, cases: Iterable[Case], choices: Choices, unit: str):
-        for case in cases:
-            _, values, _ = inspection.read_image(case.pair, choices)
-            _, mask = inspection.read_mask(case.pair, choices)
-            volume, masks = np.atleast_3d(values), np.atleast_3d(mask)
-            for id, z in zip(case.ids, case.slices or (0,), strict=True):
-                pixels, spacing = volume[:, :, z], case.spacing_mm
-                yield (
-                    id,
-                    records.example(
-                        id, case.patient_id, pixels, spacing, unit, mask=masks[:, :, z]
-                    ),
-                )
+        def read() -> Iterator[tuple[Case, str, np.ndarray, np.ndarray]]:
+            for case in cases:
+                _, values, _ = inspection.read_image(case.pair, choices)
+                _, mask = inspection.read_mask(case.pair, choices)
+                volume, masks = np.atleast_3d(values), np.atleast_3d(mask)
+                for id, z in zip(case.ids, case.slices or (0,), strict=True):
+                    yield case, id, volume[:, :, z], masks[:, :, z]
+
+        def example(found: tuple[Case, str, np.ndarray, np.ndarray]) -> tuple[str, dict[str, Any]]:
+            case, id, pixels, mask = found
+            spacing = case.spacing_mm
+            return id, records.example(id, case.patient_id, pixels, spacing, unit, mask=mask)
+
+        yield from in_threads(example, read())
 
 
 def _fingerprint(manual_dir: str | os.PathLike) -> str:

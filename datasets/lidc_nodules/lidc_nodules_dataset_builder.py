@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -11,6 +12,7 @@ from prnet_jax.data import records, splits
 from prnet_jax.data.builder import SliceBuilder, config_name, fingerprint_of, split_names
 from prnet_jax.data.integrity import row
 from prnet_jax.data.readers import read_png
+from prnet_jax.data.threads import in_threads
 from prnet_jax.errors import InputError
 
 from . import integrity
@@ -88,7 +90,7 @@ class Builder(SliceBuilder):
         return {name: self._generate_examples(layout, ids[name]) for name in ids}
 
     def _generate_examples(self, layout: Layout, ids: Iterable[str]):
-        for id in ids:
+        def read(id: str) -> tuple[str, dict[str, Any]]:
             image, *masks = (
                 read_png(layout.read(id, folder), layout.file(id, folder)) for folder in FOLDERS
             )
@@ -98,7 +100,9 @@ class Builder(SliceBuilder):
                 **dict(zip(self.MASKS[1:], readings, strict=True)),
             }
             # The crops come without their spacing: see README.md.
-            yield id, records.example(id, patient_of(id), image, None, unit="grey", **named)
+            return id, records.example(id, patient_of(id), image, None, unit="grey", **named)
+
+        yield from in_threads(read, ids)
 
 
 def consensus(readings: np.ndarray, readers_needed: int) -> np.ndarray:

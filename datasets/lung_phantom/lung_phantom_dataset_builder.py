@@ -1,8 +1,6 @@
 """lung_phantom: generated chest CT slices with lung and nodule masks; nothing to download."""
 
-import concurrent.futures
 import dataclasses
-import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +9,7 @@ import tensorflow_datasets as tfds
 from prnet_jax.data import records
 from prnet_jax.data.builder import SliceBuilder, check_whole
 from prnet_jax.data.splits import PAPER_SIZES, SPLITS
+from prnet_jax.data.threads import in_threads
 from prnet_jax.datasets.lung_phantom.phantom import make_slice
 from prnet_jax.errors import InputError
 
@@ -92,6 +91,4 @@ class Builder(SliceBuilder):
             masks = dict(zip(self.MASKS, (made.lung, made.nodule), strict=True))
             return id, records.example(id, patient, made.hu, made.spacing_mm, **masks)
 
-        # NumPy and the PNG encoder release the interpreter's lock, so threads share the work.
-        with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
-            yield from pool.map(draw, indices)
+        yield from in_threads(draw, indices)
