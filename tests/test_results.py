@@ -5,6 +5,7 @@ import re
 import runpy
 import shutil
 
+import numpy as np
 import pytest
 
 from prnet_jax.errors import InputError
@@ -130,3 +131,59 @@ def test_the_documents_say_what_the_results_say(tables):
         marked += len(re.findall(r"<!-- results: ", text))
         assert text.count("<!-- end of results -->") == text.count("<!-- results: ")
     assert marked
+
+
+# ---- nodules
+
+
+@pytest.fixture(scope="module")
+def nodules():
+    return runpy.run_path(str(written.ROOT / "docs" / "results" / "nodules.py"))
+
+
+def test_parts_of_a_mask_that_meet_no_nodule_are_false(nodules):
+    target = np.zeros((8, 8), bool)
+    target[1:3, 1:3] = True
+    mask = np.zeros((8, 8), bool)
+    found_and_false = nodules["found_and_false"]
+    assert found_and_false(mask, target) == (False, 0)
+    mask[5, 5] = mask[6, 6] = True  # touch by a corner: two parts
+    assert found_and_false(mask, target) == (False, 2)
+    mask[2, 2:5] = True  # reaches the nodule
+    assert found_and_false(mask, target) == (True, 2)
+    assert found_and_false(mask, np.zeros_like(target)) == (False, 3)
+
+
+def test_network_beside_readers(nodules):
+    """Two slices by hand: on the first reader 3 and on the second nobody but reader 0 marks."""
+    square, half, none = np.zeros((4, 4), bool), np.zeros((4, 4), bool), np.zeros((4, 4), bool)
+    square[:2, :2] = half[:2, 0] = True
+    scores = nodules["Scores"]()
+    readers = {"mask": square, "reader_0": square, "reader_1": square, "reader_2": half}
+    scores.add("a", "1", 0.9 * square, 0.5, {**readers, "reader_3": none})
+    blank = dict.fromkeys(readers, none)
+    scores.add("b", "2", 0.7 * half, 0.5, {**blank, "reader_0": half, "reader_3": none})
+    with pytest.raises(InputError, match="two runs score a"):
+        scores.add("a", "1", 0.9 * square, 0.5, {**readers, "reader_3": none})
+    summary = scores.summary()
+    two_thirds = 2 * 2 / 6
+    network = summary["agreement"]["network with a reader"]
+    assert network["both_marked"]["mean"] == pytest.approx(((1 + 1 + two_thirds) / 3 + 1) / 2)
+    a = (1 + 1 + two_thirds + 0) / 4
+    assert network["any_marked"]["mean"] == pytest.approx((a + (1 + 0 + 0 + 0) / 4) / 2)
+    readers = summary["agreement"]["a reader with another"]
+    assert readers["both_marked"] == {
+        "mean": pytest.approx((1 + 2 * two_thirds) / 3),
+        "ci95_low": pytest.approx(float("nan"), nan_ok=True),  # of one patient
+        "ci95_high": pytest.approx(float("nan"), nan_ok=True),
+        "n": 1,
+    }
+    assert summary["agreement"]["network with the consensus"]["both_marked"]["n"] == 1
+    assert summary["network_less_readers"]["mean"] == pytest.approx(0, abs=1e-12)
+    assert (summary["slices"], summary["with_nodule"]) == (2, 1)
+    assert (summary["missed"], summary["false_alarms"]) == (0, 1)
+    by_threshold = {row["threshold"]: row for row in scores.detection()}
+    assert by_threshold[0.5]["sensitivity"] == 1
+    assert by_threshold[0.5]["false_positives_per_slice"] == 0.5
+    assert by_threshold[0.8]["false_positives_per_slice"] == 0
+    assert by_threshold[0.95]["sensitivity"] == 0

@@ -1,0 +1,213 @@
+"""How a network does on nodules of which four readers have outlines, beside the readers.
+
+    python docs/results/nodules.py runs/nodules_* --out docs/results/nodules_small
+
+The runs are the folds of one training on lidc_nodules, so that every patient is scored once, by a
+network that has not seen the patient. Everything is at the crops' own size. The folder gets
+
+* summary.json: how well they agree, Dice over images that both marked and over images that one or
+  both did, with 95 % intervals that draw patients; misses and false alarms; calibration;
+* detection.csv and detection.png: sensitivity against false positives a slice, over the threshold.
+  A slice whose consensus marks something is found where the mask meets the consensus; a false
+  positive is a connected part of the mask (by edges) that meets no pixel of it;
+* calibration.csv.
+"""
+
+import argparse
+import itertools
+import pathlib
+import sys
+
+import numpy as np
+from scipy import ndimage
+
+import prnet_jax
+from prnet_jax.commands import Help, run_command
+from prnet_jax.data.pipeline import Slices
+from prnet_jax.data.prepare import prepare
+from prnet_jax.errors import InputError
+from prnet_jax.evaluate.split import predicted
+from prnet_jax.figures.png import new_figure, save_figure
+from prnet_jax.metrics.calibration import Reliability, calibration_error
+from prnet_jax.metrics.overlap import overlap
+from prnet_jax.metrics.statistics import bootstrap_interval
+from prnet_jax.run.directory import read_run
+from prnet_jax.run.files import SUMMARY, csv_text, write_json, write_whole
+
+READERS = tuple(f"reader_{i}" for i in range(4))
+THRESHOLDS = np.round(np.arange(0.05, 1.0, 0.05), 2)
+# Whose Dice is averaged under which name
+COMPARED = {
+    "network with the consensus": [("network", "mask")],
+    "network with a reader": [("network", reader) for reader in READERS],
+    "a reader with another": list(itertools.combinations(READERS, 2)),
+}
+
+
+def found_and_false(mask: np.ndarray, target: np.ndarray) -> tuple[bool, int]:
+    """Whether a mask meets the target, and how many parts of it do not; bool [H, W] each."""
+    labels, parts = ndimage.label(mask)
+    hits = np.unique(labels[target & mask])
+    return bool(hits.size), parts - hits.size
+
+
+def mean_interval(values: np.ndarray, patients: list[str]) -> dict[str, float | int]:
+    """The mean of what is not NaN, with an interval that draws patients."""
+    low, high = bootstrap_interval(values, patients)
+    number = int((~np.isnan(values)).sum())
+    return {"mean": float(np.nanmean(values)), "ci95_low": low, "ci95_high": high, "n": number}
+
+
+class Scores:
+    """Gathers slice by slice."""
+
+    def __init__(self) -> None:
+        self.ids: set[str] = set()
+        self.patients: list[str] = []
+        self.dice: list[dict[str, tuple[float, float]]] = []  # (both marked, one or both)
+        self.found: list[list[tuple[bool, int]]] = []
+        self.has_nodule: list[bool] = []
+        self.marked: list[bool] = []
+        self.reliability = Reliability()
+
+    def add(
+        self,
+        id: str,
+        patient: str,
+        prob: np.ndarray,
+        threshold: float,
+        outlines: dict[str, np.ndarray],
+    ) -> None:
+        """A slice: prob float32 [H, W]; outlines bool [H, W] of `mask` and the readers."""
+        if id in self.ids:
+            raise InputError(f"two runs score {id}: give each fold once, of one seed")
+        self.ids.add(id)
+        masks = {"network": prob >= threshold, **outlines}
+        self.patients.append(patient)
+        self.dice.append({name: self._dice(masks, pairs) for name, pairs in COMPARED.items()})
+        target = outlines["mask"]
+        self.has_nodule.append(bool(target.any()))
+        self.marked.append(bool(masks["network"].any()))
+        self.found.append([found_and_false(prob >= cut, target) for cut in THRESHOLDS])
+        self.reliability.add(prob, target)
+
+    @staticmethod
+    def _dice(masks, pairs) -> tuple[float, float]:
+        """The means over those pairs of which both, or any, marked something; NaN for none."""
+        both, any_ = [], []
+        for first, second in pairs:
+            marked = masks[first].any(), masks[second].any()
+            if any(marked):
+                dice = overlap(masks[first], masks[second])["dsc"]
+                any_.append(dice)
+                if all(marked):
+                    both.append(dice)
+        return tuple(float(np.mean(found)) if found else np.nan for found in (both, any_))
+
+    def summary(self) -> dict:
+        """What summary.json holds."""
+        nodule, marked = np.array(self.has_nodule), np.array(self.marked)
+        agreement = {}
+        columns = {}
+        for name in COMPARED:
+            for place, counted in enumerate(("both_marked", "any_marked")):
+                values = np.array([dice[name][place] for dice in self.dice])
+                columns[name, counted] = values
+                agreement.setdefault(name, {})[counted] = mean_interval(values, self.patients)
+        less = columns["network with a reader", "both_marked"]
+        less = less - columns["a reader with another", "both_marked"]
+        return {
+            "slices": len(nodule),
+            "patients": len(set(self.patients)),
+            "with_nodule": int(nodule.sum()),
+            "missed": int((nodule & ~marked).sum()),
+            "false_alarms": int((~nodule & marked).sum()),
+            "agreement": agreement,
+            # On slices where network and readers have both figures
+            "network_less_readers": mean_interval(less, self.patients),
+            "calibration_error": calibration_error(self.reliability.table()),
+        }
+
+    def detection(self) -> list[dict[str, float]]:
+        """A row for each threshold."""
+        found = np.array([[hit for hit, _ in row] for row in self.found])
+        false = np.array([[parts for _, parts in row] for row in self.found])
+        nodule = np.array(self.has_nodule)
+        return [
+            {
+                "threshold": float(cut),
+                "sensitivity": float(found[nodule, i].mean()),
+                "false_positives_per_slice": float(false[:, i].mean()),
+            }
+            for i, cut in enumerate(THRESHOLDS)
+        ]
+
+
+def draw(rows: list[dict[str, float]], used: float, path: pathlib.Path) -> None:
+    """The curve of `Scores.detection`, a PNG."""
+    figure = new_figure(6, 4.5)
+    axes = figure.subplots()
+    x = [row["false_positives_per_slice"] for row in rows]
+    y = [100 * row["sensitivity"] for row in rows]
+    axes.plot(x, y, "o-", markersize=4)
+    for row in rows:
+        if row["threshold"] in (rows[0]["threshold"], used, rows[-1]["threshold"]):
+            place = row["false_positives_per_slice"], 100 * row["sensitivity"]
+            text = f"threshold {row['threshold']:g}"
+            axes.annotate(text, place, xytext=(8, -12), textcoords="offset points")
+    axes.set_xlabel("false positives a slice")
+    axes.set_ylabel("slices with a nodule of which it is found, %")
+    axes.set_xlim(left=0)
+    axes.set_xmargin(0.2)
+    axes.grid(alpha=0.3)
+    save_figure(figure, path)
+
+
+def score_run(run: pathlib.Path, scores: Scores) -> float:
+    """Adds the test split of a run; returns its threshold."""
+    config, _ = read_run(run)
+    data = config.dataset
+    if data.name != "lidc_nodules":
+        raise InputError(f"{run} is of {data.name}; expected runs on lidc_nodules")
+    data.cache = False
+    records = prepare(data.name, data.data_dir, manual_dir=data.manual_dir, **data.options)
+    slices = Slices(records, "test", data)
+    for index, prob in predicted(prnet_jax.load(run), slices, native=True):
+        picture = slices.picture(index, native=True)
+        outlines = {reader: slices.outline(index, reader, native=True) for reader in READERS}
+        outlines["mask"] = picture["mask"]
+        scores.add(picture["id"], picture["patient_id"], prob, config.threshold, outlines)
+    return config.threshold
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Runs the command; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python docs/results/nodules.py",
+        description=__doc__.partition("\n")[0],
+        epilog=__doc__.partition("\n\n")[2],
+        formatter_class=Help,
+    )
+    parser.add_argument("runs", type=pathlib.Path, nargs="+", metavar="RUN")
+    parser.add_argument("--out", type=pathlib.Path, required=True, metavar="FOLDER")
+    arguments = parser.parse_args(argv)
+
+    def write() -> None:
+        scores = Scores()
+        for run in arguments.runs:
+            used = score_run(run, scores)
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        rows = scores.detection()
+        table = scores.reliability.table()
+        bins = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
+        write_whole(arguments.out / "detection.csv", csv_text(rows))
+        write_whole(arguments.out / "calibration.csv", csv_text(bins))
+        draw(rows, used, arguments.out / "detection.png")
+        write_json(arguments.out / SUMMARY, scores.summary())
+        print(f"written    {arguments.out}")
+
+    return run_command(write)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
