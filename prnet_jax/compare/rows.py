@@ -107,8 +107,8 @@ def find_row(rows: Sequence[Row], wanted: str | None) -> Row:
 
     Args:
         rows: of the comparison.
-        wanted: a network's name or a row's label; None for prnet, or the first row if there is no
-            prnet.
+        wanted: a network's name or a row's label; None for prnet, of several rows the one without
+            settings in its label, or the first row if there is no prnet.
 
     Raises:
         InputError: no row, or more than one, has this name.
@@ -116,7 +116,8 @@ def find_row(rows: Sequence[Row], wanted: str | None) -> Row:
     found = [row for row in rows if wanted in (row.label, row.title)]
     found = found or [row for row in rows if row.network == (wanted or "prnet")]
     if wanted is None:
-        return found[0] if found else rows[0]
+        plain = [row for row in found if row.label == method_of(row.network)]
+        return (plain or found or list(rows))[0]
     if len(found) != 1:
         labels = ", ".join(repr(row.label) for row in rows)
         number = "no row" if not found else f"{len(found)} rows"
@@ -132,7 +133,8 @@ def method_of(network: str) -> str:
 def _labels(firsts: Sequence[Run]) -> list[str]:
     """The label of each row: the network and, if it has several rows, how they differ.
 
-    Imported weights, of which no setting is known, have the name of their file.
+    A value that most rows of the network have is left out: beside eight changes of one field each,
+    the network as it is has no field in its label. Imported weights, of which no setting is known, have the name of their file.
     """
     labels = []
     for run in firsts:
@@ -151,7 +153,7 @@ def _labels(firsts: Sequence[Run]) -> list[str]:
             name.removeprefix("model.")
             + (f"={_short(mine[name])}" if name in mine else " not known")
             for name in sorted(set().union(*same))
-            if any(other.get(name) != mine.get(name) for other in same)
+            if 2 * sum(other.get(name) == mine.get(name) for other in same) <= len(same)
         ]
         if differ:
             more = f", {len(differ) - 3} more" if len(differ) > 3 else ""

@@ -136,9 +136,9 @@ def test_thresholds(make):
         make("d", seed=0, tta="flips"),
     )
     assert [row.label for row in rows] == [
-        "PR-Net (threshold=from validation, tta=none)",
-        "PR-Net (threshold=0.5, tta=none)",
-        "PR-Net (threshold=0.5, tta=flips)",
+        "PR-Net (threshold=from validation)",
+        "PR-Net",
+        "PR-Net (tta=flips)",
     ]
     assert [row.threshold for row in rows] == ["0.45 to 0.55 (validation)", "0.5", "0.5"]
     assert [row.tta for row in rows] == ["none", "none", "flips"]
@@ -305,3 +305,14 @@ def test_the_reference(make):
         find_row(rows, "unet")
     with pytest.raises(InputError, match="'vnet' names no row"):
         find_row(rows, "vnet")
+
+
+def test_changes_of_one_network_are_named_by_what_they_change(make):
+    rows = rows_of(
+        make("a", "prnet", config={"clip_norm": 0.5}),
+        make("b", "prnet", config={"learning_rate": 0.5}),
+        make("c", "prnet"),
+    )
+    labels = ["PR-Net (clip_norm=0.5)", "PR-Net (learning_rate=0.5)", "PR-Net"]
+    assert [row.label for row in rows] == labels
+    assert find_row(rows, None) is rows[2]
