@@ -55,15 +55,28 @@ def test_every_slice_once_in_order(slices, tiny_config):
 
 def test_devices_compute_while_results_are_used(slices, tiny_config):
     tiny_config.eval_batch_size = 1
-    begun = []
+    events = []
+
+    class Computed:
+        """An array that notes when somebody waits for it."""
+
+        def __init__(self, array):
+            self.array = np.asarray(array)
+
+        def __array__(self, dtype=None, copy=None):
+            events.append(f"wait {self.array[0]}")
+            return self.array
 
     def step(variables, batch):
-        begun.append(int(batch["index"][0]))
-        return brighter(variables, batch)
+        events.append(f"begin {batch['index'][0]}")
+        return {**brighter(variables, batch), "index": Computed(batch["index"])}
 
     for results in predictor(tiny_config, step).run(slices):
-        (index,) = results["index"]
-        assert begun == list(range(min(index + 2, 3)))  # the next, and none after it
+        events.append(f"use {results['index'][0]}")
+    events = list(dict.fromkeys(events))  # it may be read twice
+    assert events == [
+        *("begin 0", "wait 0", "begin 1", "use 0", "wait 1", "begin 2", "use 1", "wait 2", "use 2"),
+    ]
 
 
 def test_a_request_to_stop_is_met_between_batches(slices, tiny_config):

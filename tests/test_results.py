@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 
+from prnet_jax.config import make_config
 from prnet_jax.errors import InputError
 from tests import written
 from tests.compare.folders import IMAGES, change_json, masks, probs, write_run
@@ -174,16 +175,48 @@ def test_network_beside_readers(nodules):
     readers = summary["agreement"]["a reader with another"]
     assert readers["both_marked"] == {
         "mean": pytest.approx((1 + 2 * two_thirds) / 3),
-        "ci95_low": pytest.approx(float("nan"), nan_ok=True),  # of one patient
-        "ci95_high": pytest.approx(float("nan"), nan_ok=True),
+        "ci95_low": None,  # of one patient
+        "ci95_high": None,
         "n": 1,
     }
     assert summary["agreement"]["network with the consensus"]["both_marked"]["n"] == 1
     assert summary["network_less_readers"]["mean"] == pytest.approx(8 / 9 - 7 / 9)
     assert (summary["slices"], summary["with_nodule"]) == (2, 1)
-    assert (summary["missed"], summary["false_alarms"]) == (0, 1)
+    assert (summary["missed"], summary["not_found"], summary["false_alarms"]) == (0, 0, 1)
+    assert "NaN" not in json.dumps(summary)
     by_threshold = {row["threshold"]: row for row in scores.detection()}
     assert by_threshold[0.5]["sensitivity"] == 1
     assert by_threshold[0.5]["false_positives_per_slice"] == 0.5
     assert by_threshold[0.8]["false_positives_per_slice"] == 0
     assert by_threshold[0.95]["sensitivity"] == 0
+
+
+def test_a_mask_beside_the_nodule_has_not_found_it(nodules):
+    target, beside = np.zeros((2, 4, 4), bool)
+    target[0, 0] = beside[3, 3] = True
+    readers = dict.fromkeys(("mask", "reader_0", "reader_1", "reader_2", "reader_3"), target)
+    scores = nodules["Scores"]()
+    scores.add("a", "1", 0.9 * beside, 0.5, readers)
+    scores.add("b", "2", 0.1 * beside, 0.5, readers)
+    summary = scores.summary()
+    assert (summary["missed"], summary["not_found"], summary["false_alarms"]) == (1, 2, 0)
+
+
+def test_runs_of_another_kind_are_refused(nodules, tmp_path, monkeypatch):
+    configs = {}
+
+    def run(name, dataset="lidc_nodules", **more):
+        config = make_config("prnet", "nodules" if dataset == "lidc_nodules" else "")
+        config.update(more)
+        configs[tmp_path / name] = config
+        return tmp_path / name
+
+    globals_ = nodules["configs_of"].__globals__
+    monkeypatch.setitem(globals_, "read_run", lambda path: (configs[path], {}))
+    a, b = run("a"), run("b")
+    configs[b].dataset.options.fold = "2/5"
+    assert [c.dataset.options.fold for c in nodules["configs_of"]([a, b])] == ["", "2/5"]
+    with pytest.raises(InputError, match="differ in learning_rate: give the folds of one"):
+        nodules["configs_of"]([a, run("c", learning_rate=0.5)])
+    with pytest.raises(InputError, match="expected runs on lidc_nodules"):
+        nodules["configs_of"]([run("d", dataset="lung_phantom")])

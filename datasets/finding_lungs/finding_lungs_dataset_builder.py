@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 
 from prnet_jax.data import records, splits
@@ -95,13 +96,17 @@ class Builder(SliceBuilder):
     def _generate_examples(self, folder: pathlib.Path, ids: Iterable[str]):
         images, masks = Folder(folder, integrity.IMAGES), Folder(folder, integrity.MASKS)
 
-        def read(id: str) -> tuple[str, dict[str, Any]]:
-            hu = read_hu(images.read(id), images.file(id))
-            mask = read_tiff(masks.read(id), masks.file(id)) != 0
+        def read() -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+            for id in ids:
+                hu = read_hu(images.read(id), images.file(id))
+                yield id, hu, read_tiff(masks.read(id), masks.file(id)) != 0
+
+        def example(found: tuple[str, np.ndarray, np.ndarray]) -> tuple[str, dict[str, Any]]:
+            id, hu, mask = found
             # The set's one pixel factor cannot be the spacing of every scan: see README.md.
             return id, records.example(id, patient_of(id), hu, None, mask=mask)
 
-        yield from in_threads(read, ids)
+        yield from in_threads(example, read())
 
 
 def patient_of(id: str) -> str:

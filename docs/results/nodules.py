@@ -9,7 +9,9 @@ network that has not seen the patient. Everything is at the crops' own size. The
   both did, with 95 % intervals that draw patients; misses and false alarms; calibration;
 * detection.csv and detection.png: sensitivity against false positives a slice, over the threshold.
   A slice whose consensus marks something is found where the mask meets the consensus; a false
-  positive is a connected part of the mask (by edges) that meets no pixel of it;
+  positive is a connected part of the mask (by edges) that meets no pixel of it. What one reader
+  alone marked is false too. A mask of the whole crop would find everything in one part, so look at
+  the Dice beside it;
 * calibration.csv.
 """
 
@@ -17,12 +19,15 @@ import argparse
 import itertools
 import pathlib
 import sys
+from collections.abc import Sequence
 
+import ml_collections
 import numpy as np
 from scipy import ndimage
 
 import prnet_jax
 from prnet_jax.commands import Help, run_command
+from prnet_jax.compare.settings import settings_of
 from prnet_jax.data.pipeline import Slices
 from prnet_jax.data.prepare import prepare
 from prnet_jax.errors import InputError
@@ -30,7 +35,8 @@ from prnet_jax.evaluate.split import predicted
 from prnet_jax.figures.png import new_figure, save_figure
 from prnet_jax.metrics.calibration import Reliability, calibration_error
 from prnet_jax.metrics.overlap import overlap
-from prnet_jax.metrics.statistics import bootstrap_interval
+from prnet_jax.metrics.statistics import bootstrap_interval, mean_of_scored
+from prnet_jax.metrics.summary import json_number
 from prnet_jax.run.directory import read_run
 from prnet_jax.run.files import SUMMARY, csv_text, write_json, write_whole
 
@@ -51,11 +57,14 @@ def found_and_false(mask: np.ndarray, target: np.ndarray) -> tuple[bool, int]:
     return bool(hits.size), parts - hits.size
 
 
-def mean_interval(values: np.ndarray, patients: list[str]) -> dict[str, float | int]:
-    """The mean of what is not NaN, with an interval that draws patients."""
-    low, high = bootstrap_interval(values, patients)
-    number = int((~np.isnan(values)).sum())
-    return {"mean": float(np.nanmean(values)), "ci95_low": low, "ci95_high": high, "n": number}
+def mean_interval(values: np.ndarray, patients: list[str]) -> dict[str, float | int | None]:
+    """The mean of what is not NaN, with an interval that draws patients; None where there is none."""
+    mean = float(mean_of_scored(values))
+    numbers = dict(
+        zip(("ci95_low", "ci95_high"), bootstrap_interval(values, patients), strict=True)
+    )
+    found = {name: json_number(number) for name, number in {"mean": mean, **numbers}.items()}
+    return {**found, "n": int((~np.isnan(values)).sum())}
 
 
 class Scores:
@@ -67,7 +76,7 @@ class Scores:
         self.dice: list[dict[str, tuple[float, float]]] = []  # (both marked, one or both)
         self.found: list[list[tuple[bool, int]]] = []
         self.has_nodule: list[bool] = []
-        self.marked: list[bool] = []
+        self.marked: list[tuple[bool, bool]] = []  # anything at all; a part of the nodule
         self.reliability = Reliability()
 
     def add(
@@ -87,7 +96,8 @@ class Scores:
         self.dice.append({name: self._dice(masks, pairs) for name, pairs in COMPARED.items()})
         target = outlines["mask"]
         self.has_nodule.append(bool(target.any()))
-        self.marked.append(bool(masks["network"].any()))
+        network = masks["network"]
+        self.marked.append((bool(network.any()), bool((network & target).any())))
         self.found.append([found_and_false(prob >= cut, target) for cut in THRESHOLDS])
         self.reliability.add(prob, target)
 
@@ -106,7 +116,7 @@ class Scores:
 
     def summary(self) -> dict:
         """What summary.json holds."""
-        nodule, marked = np.array(self.has_nodule), np.array(self.marked)
+        nodule, (marked, met) = np.array(self.has_nodule), np.array(self.marked).T
         agreement = {}
         columns = {}
         for name in COMPARED:
@@ -120,7 +130,8 @@ class Scores:
             "slices": len(nodule),
             "patients": len(set(self.patients)),
             "with_nodule": int(nodule.sum()),
-            "missed": int((nodule & ~marked).sum()),
+            "missed": int((nodule & ~marked).sum()),  # nothing is marked
+            "not_found": int((nodule & ~met).sum()),  # nothing of the nodule is
             "false_alarms": int((~nodule & marked).sum()),
             "agreement": agreement,
             # On slices where network and readers have both figures
@@ -150,8 +161,9 @@ def draw(rows: list[dict[str, float]], used: float, path: pathlib.Path) -> None:
     x = [row["false_positives_per_slice"] for row in rows]
     y = [100 * row["sensitivity"] for row in rows]
     axes.plot(x, y, "o-", markersize=4)
+    nearest = min(rows, key=lambda row: abs(row["threshold"] - used))
     for row in rows:
-        if row["threshold"] in (rows[0]["threshold"], used, rows[-1]["threshold"]):
+        if row in (rows[0], nearest, rows[-1]):
             place = row["false_positives_per_slice"], 100 * row["sensitivity"]
             text = f"threshold {row['threshold']:g}"
             axes.annotate(text, place, xytext=(8, -12), textcoords="offset points")
@@ -163,21 +175,39 @@ def draw(rows: list[dict[str, float]], used: float, path: pathlib.Path) -> None:
     save_figure(figure, path)
 
 
-def score_run(run: pathlib.Path, scores: Scores) -> float:
-    """Adds the test split of a run; returns its threshold."""
-    config, _ = read_run(run)
+def score_run(run: pathlib.Path, config: ml_collections.ConfigDict, scores: Scores) -> None:
+    """Adds the test split of a run."""
     data = config.dataset
-    if data.name != "lidc_nodules":
-        raise InputError(f"{run} is of {data.name}; expected runs on lidc_nodules")
     data.cache = False
     records = prepare(data.name, data.data_dir, manual_dir=data.manual_dir, **data.options)
     slices = Slices(records, "test", data)
     for index, prob in predicted(prnet_jax.load(run), slices, native=True):
         picture = slices.picture(index, native=True)
-        outlines = {reader: slices.outline(index, reader, native=True) for reader in READERS}
-        outlines["mask"] = picture["mask"]
+        names = ("mask", *READERS)  # "mask" is the consensus, whatever the run was trained on
+        outlines = {name: slices.outline(index, name, native=True) for name in names}
         scores.add(picture["id"], picture["patient_id"], prob, config.threshold, outlines)
-    return config.threshold
+
+
+def configs_of(runs: Sequence[pathlib.Path]) -> list[ml_collections.ConfigDict]:
+    """The config of each run.
+
+    Raises:
+        InputError: they are not folds of one training on lidc_nodules.
+    """
+    configs = [read_run(run)[0] for run in runs]
+    alike = []
+    for run, config in zip(runs, configs, strict=True):
+        if config.dataset.name != "lidc_nodules":
+            raise InputError(f"{run} is of {config.dataset.name}; expected runs on lidc_nodules")
+        settings = settings_of(config.to_dict()) | {"seed": config.seed}
+        settings |= {"threshold": config.threshold, "dataset.options.fold": None}
+        alike.append(settings)
+        if settings != alike[0]:
+            differ = [name for name in settings if settings[name] != alike[0].get(name)]
+            raise InputError(
+                f"{run} and {runs[0]} differ in {', '.join(differ)}: give the folds of one training"
+            )
+    return configs
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -194,8 +224,10 @@ def main(argv: list[str] | None = None) -> int:
 
     def write() -> None:
         scores = Scores()
-        for run in arguments.runs:
-            used = score_run(run, scores)
+        configs = configs_of(arguments.runs)
+        for run, config in zip(arguments.runs, configs, strict=True):
+            score_run(run, config, scores)
+        used = configs[0].threshold
         arguments.out.mkdir(parents=True, exist_ok=True)
         rows = scores.detection()
         table = scores.reliability.table()
@@ -203,7 +235,14 @@ def main(argv: list[str] | None = None) -> int:
         write_whole(arguments.out / "detection.csv", csv_text(rows))
         write_whole(arguments.out / "calibration.csv", csv_text(bins))
         draw(rows, used, arguments.out / "detection.png")
-        write_json(arguments.out / SUMMARY, scores.summary())
+        about = {
+            "network": configs[0].model.name,
+            "image_size": configs[0].dataset.image_size,
+            "seed": configs[0].seed,
+            "threshold": used,
+            "folds": [config.dataset.options.fold for config in configs],
+        }
+        write_json(arguments.out / SUMMARY, about | scores.summary())
         print(f"written    {arguments.out}")
 
     return run_command(write)

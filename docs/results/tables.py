@@ -73,6 +73,8 @@ def _evaluations(
             folds.setdefault(key, []).append((int(fold[3]), found))
         else:
             complete.append(found)
+    # Of one network's changes, that as it is stated comes first: the others are compared with it.
+    folds = dict(sorted(folds.items(), key=lambda item: not item[0][0].endswith("-stated")))
     # On which folds the networks are compared: on all, or if none has all of them, on those that
     # every one has.
     alike = len({(key[2], *(fold for fold, _ in there)) for key, there in folds.items()}) == 1

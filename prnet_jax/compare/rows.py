@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -107,8 +107,8 @@ def find_row(rows: Sequence[Row], wanted: str | None) -> Row:
 
     Args:
         rows: of the comparison.
-        wanted: a network's name or a row's label; None for prnet, of several rows the one without
-            settings in its label, or the first row if there is no prnet.
+        wanted: a network's name or a row's label; None for prnet, or the first row if there is no
+            prnet.
 
     Raises:
         InputError: no row, or more than one, has this name.
@@ -116,8 +116,7 @@ def find_row(rows: Sequence[Row], wanted: str | None) -> Row:
     found = [row for row in rows if wanted in (row.label, row.title)]
     found = found or [row for row in rows if row.network == (wanted or "prnet")]
     if wanted is None:
-        plain = [row for row in found if row.label == method_of(row.network)]
-        return (plain or found or list(rows))[0]
+        return found[0] if found else rows[0]
     if len(found) != 1:
         labels = ", ".join(repr(row.label) for row in rows)
         number = "no row" if not found else f"{len(found)} rows"
@@ -133,8 +132,9 @@ def method_of(network: str) -> str:
 def _labels(firsts: Sequence[Run]) -> list[str]:
     """The label of each row: the network and, if it has several rows, how they differ.
 
-    A value that most rows of the network have is left out: beside eight changes of one field each,
-    the network as it is has no field in its label. Imported weights, of which no setting is known, have the name of their file.
+    A field of the network in which most rows agree is named only where it differs, so that a change
+    of one field has that field in its label. Imported weights, of which no setting is known, have
+    the name of their file.
     """
     labels = []
     for run in firsts:
@@ -153,7 +153,7 @@ def _labels(firsts: Sequence[Run]) -> list[str]:
             name.removeprefix("model.")
             + (f"={_short(mine[name])}" if name in mine else " not known")
             for name in sorted(set().union(*same))
-            if 2 * sum(other.get(name) == mine.get(name) for other in same) <= len(same)
+            if not _is_usual(name, mine, same)
         ]
         if differ:
             more = f", {len(differ) - 3} more" if len(differ) > 3 else ""
@@ -163,6 +163,13 @@ def _labels(firsts: Sequence[Run]) -> list[str]:
         label if labels.count(label) == 1 else f"{label} [{run.folder}]"
         for label, run in zip(labels, firsts, strict=True)
     ]
+
+
+def _is_usual(name: str, mine: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a setting goes without saying: all rows have it or, of the network's, most."""
+    alike = sum(row.get(name) == mine.get(name) for row in rows)
+    of_network = name.startswith("model.") and name in mine
+    return alike == len(rows) or (of_network and 2 * alike > len(rows))
 
 
 def _short(value: Any) -> str:

@@ -17,7 +17,8 @@ def in_threads(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterato
     most two items a core are read before their results are taken.
 
     Args:
-        work: safe to call in several threads at once; what it raises is raised here.
+        work: safe to call in several threads at once, as encoding is; a zip file, or decoding TIFF,
+            is not. What it raises is raised here.
         items: read in this thread.
     """
     cores = os.cpu_count() or 1

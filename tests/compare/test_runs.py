@@ -136,9 +136,9 @@ def test_thresholds(make):
         make("d", seed=0, tta="flips"),
     )
     assert [row.label for row in rows] == [
-        "PR-Net (threshold=from validation)",
-        "PR-Net",
-        "PR-Net (tta=flips)",
+        "PR-Net (threshold=from validation, tta=none)",
+        "PR-Net (threshold=0.5, tta=none)",
+        "PR-Net (threshold=0.5, tta=flips)",
     ]
     assert [row.threshold for row in rows] == ["0.45 to 0.55 (validation)", "0.5", "0.5"]
     assert [row.tta for row in rows] == ["none", "none", "flips"]
@@ -308,11 +308,12 @@ def test_the_reference(make):
 
 
 def test_changes_of_one_network_are_named_by_what_they_change(make):
+    stated = {"heads": 8, "pam": True}
     rows = rows_of(
-        make("a", "prnet", config={"clip_norm": 0.5}),
-        make("b", "prnet", config={"learning_rate": 0.5}),
-        make("c", "prnet"),
+        make("a", "prnet", config={"model": stated}),
+        make("b", "prnet", config={"model": {**stated, "pam": False}}),
+        make("c", "prnet", config={"model": {**stated, "heads": 1}}),
     )
-    labels = ["PR-Net (clip_norm=0.5)", "PR-Net (learning_rate=0.5)", "PR-Net"]
-    assert [row.label for row in rows] == labels
-    assert find_row(rows, None) is rows[2]
+    assert [row.label for row in rows] == ["PR-Net", "PR-Net (pam=false)", "PR-Net (heads=1)"]
+    labels = [row.label for row in rows_of(*(row.runs[0].folder for row in rows[:2]))]
+    assert labels == ["PR-Net (pam=true)", "PR-Net (pam=false)"]
