@@ -58,12 +58,10 @@ def found_and_false(mask: np.ndarray, target: np.ndarray) -> tuple[bool, int]:
 
 
 def mean_interval(values: np.ndarray, patients: list[str]) -> dict[str, float | int | None]:
-    """The mean of what is not NaN, with an interval that draws patients; None where there is none."""
-    mean = float(mean_of_scored(values))
-    numbers = dict(
-        zip(("ci95_low", "ci95_high"), bootstrap_interval(values, patients), strict=True)
-    )
-    found = {name: json_number(number) for name, number in {"mean": mean, **numbers}.items()}
+    """The mean of what is not NaN, with an interval that draws patients; None for no number."""
+    low, high = bootstrap_interval(values, patients)
+    numbers = {"mean": float(mean_of_scored(values)), "ci95_low": low, "ci95_high": high}
+    found = {name: json_number(number) for name, number in numbers.items()}
     return {**found, "n": int((~np.isnan(values)).sum())}
 
 
