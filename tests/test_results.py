@@ -10,6 +10,7 @@ import pytest
 
 from prnet_jax.config import make_config
 from prnet_jax.errors import InputError
+from prnet_jax.run.files import csv_text
 from tests import written
 from tests.compare.folders import IMAGES, change_json, masks, probs, write_run
 
@@ -220,3 +221,23 @@ def test_runs_of_another_kind_are_refused(nodules, tmp_path, monkeypatch):
         nodules["configs_of"]([a, run("c", learning_rate=0.5)])
     with pytest.raises(InputError, match="expected runs on lidc_nodules"):
         nodules["configs_of"]([run("d", dataset="lung_phantom")])
+
+
+def test_the_nodules_table(tables, nodules, tmp_path):
+    target, none = np.zeros((2, 4, 4), bool)
+    target[:2, :2] = True
+    scores = nodules["Scores"]()
+    for i in range(4):
+        readers = dict.fromkeys(("mask", "reader_0", "reader_1"), target)
+        readers |= {"reader_2": none, "reader_3": none}
+        scores.add(f"{i}", f"patient {i}", 0.9 * target, 0.5, readers)
+    (tmp_path / "summary.json").write_text(json.dumps(scores.summary()))
+    (tmp_path / "detection.csv").write_text(csv_text(scores.detection()))
+    found = tables["table"](tmp_path)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in found.splitlines()]
+    assert rows[2] == ["network with the consensus", *2 * ["100.00", "100.00 to 100.00", "4"]]
+    assert rows[3][1:4] == ["100.00", "100.00 to 100.00", "4"]
+    assert rows[3][4:] == ["50.00", "50.00 to 50.00", "4"]  # two of four readers
+    assert rows[4][4:] == ["20.00", "20.00 to 20.00", "4"]  # one of the five pairs that mark
+    assert "4 slices of 4 patients; 4 of them with a nodule" in found
+    assert [row[1:] for row in rows[-2:]] == [6 * ["100.0"] + ["0.0"], 7 * ["0.00"]]

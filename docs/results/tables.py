@@ -8,14 +8,17 @@ makes, NETWORK_SEED_foldKofN, and evaluations of all images, such as of masks ma
 network. What stands between `<!-- results: PROTOCOL -->` and `<!-- end of results -->` is the
 table; after PROTOCOL, `brief` leaves out all but the scores. Folds of a network that is not
 complete are listed, and stay out of the table, unless all have the same folds, as after
-`launch/ablations.sh`.
+`launch/ablations.sh`. A folder of `docs/results/nodules.py` has a table of its own.
 """
 
 import argparse
+import csv
+import json
 import pathlib
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from prnet_jax.commands import Help, run_command
 from prnet_jax.compare import cost, limits, tables
@@ -35,6 +38,7 @@ _PLACE = re.compile(
     r"(<!-- results: ([\w-]+)( brief)? -->\n).*?(<!-- end of results -->)", re.DOTALL
 )
 _FOLD = re.compile(r"(.+)_(\d+)_fold(\d+)of(\d+)")
+NODULES = "detection.csv"  # in the folder of docs/results/nodules.py
 _PAPERS = ("iou", "hd_px", "dsc", "mae", "acc", "spe")
 _TESTED = ("dsc", "iou")
 
@@ -49,6 +53,8 @@ def table(folder: pathlib.Path, brief: bool = False) -> str:
     Raises:
         InputError: results that are damaged or do not belong together.
     """
+    if (folder / NODULES).is_file():
+        return _nodules(folder)
     complete, partial = _evaluations(folder)
     parts = [_scores(complete, brief)] if complete else []
     if not complete and not partial:
@@ -56,6 +62,43 @@ def table(folder: pathlib.Path, brief: bool = False) -> str:
     if partial:
         parts.append(_partial(partial))
     return "\n\n".join(parts) + "\n"
+
+
+def _nodules(folder: pathlib.Path) -> str:
+    """The tables of `docs/results/nodules.py`."""
+    about = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+
+    def cells(found: Mapping[str, Any]) -> list[str]:
+        low, high = (100 * found[f"ci95_{end}"] for end in ("low", "high"))
+        return [f"{100 * found['mean']:.2f}", f"{low:.2f} to {high:.2f}", str(found["n"])]
+
+    header = ["mean Dice %", "both marked", "95 % interval", "slices"]
+    header += ["one or both marked, a blank counts 0", "95 % interval", "slices"]
+    body = [
+        [name, *cells(found["both_marked"]), *cells(found["any_marked"])]
+        for name, found in about["agreement"].items()
+    ]
+    less = about["network_less_readers"]
+    blank = about["slices"] - about["with_nodule"]
+    text = (
+        f"{about['slices']} slices of {about['patients']} patients; {about['with_nodule']} of them "
+        f"with a nodule by consensus. Of these {about['missed']} have nothing marked, and "
+        f"{about['not_found']} have nothing of the nodule marked. Of the {blank} without, "
+        f"{about['false_alarms']} are marked. The network with a reader less a reader with another,"
+        f" on slices that have both: {cells(less)[0]} ({cells(less)[1]}). Expected calibration "
+        f"error over pixels: {about['calibration_error']:.4f}."
+    )
+    with (folder / NODULES).open(encoding="utf-8", newline="") as file:
+        rows = [row for i, row in enumerate(csv.DictReader(file)) if i % 3 == 0]
+    curve = [
+        ["threshold", *(f"{float(row['threshold']):g}" for row in rows)],
+        ["slices with a nodule of which it is found, %"],
+        ["false positives a slice"],
+    ]
+    curve[1] += [f"{100 * float(row['sensitivity']):.1f}" for row in rows]
+    curve[2] += [f"{float(row['false_positives_per_slice']):.2f}" for row in rows]
+    tables_ = [markdown_table(header, body), [text], markdown_table(curve[0], curve[1:])]
+    return "\n\n".join("\n".join(lines) for lines in tables_) + "\n"
 
 
 def _evaluations(
