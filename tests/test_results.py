@@ -170,15 +170,15 @@ def test_network_beside_readers(nodules):
     summary = scores.summary()
     two_thirds = 2 * 2 / 6
     network = summary["agreement"]["network with a reader"]
-    assert network["both_marked"]["mean"] == pytest.approx(((1 + 1 + two_thirds) / 3 + 1) / 2)
-    a = (1 + 1 + two_thirds + 0) / 4
-    assert network["any_marked"]["mean"] == pytest.approx((a + (1 + 0 + 0 + 0) / 4) / 2)
+    assert network["both_marked"]["mean"] == pytest.approx((1 + 1 + two_thirds + 1) / 4)
+    a, b = (1 + 1 + two_thirds + 0), (1 + 0 + 0 + 0)
+    assert network["any_marked"]["mean"] == pytest.approx((a + b) / 8)
     readers = summary["agreement"]["a reader with another"]
     assert readers["both_marked"] == {
         "mean": pytest.approx((1 + 2 * two_thirds) / 3),
         "ci95_low": None,  # of one patient
         "ci95_high": None,
-        "n": 1,
+        "n": 3,
     }
     assert summary["agreement"]["network with the consensus"]["both_marked"]["n"] == 1
     assert summary["network_less_readers"]["mean"] == pytest.approx(8 / 9 - 7 / 9)
@@ -236,8 +236,8 @@ def test_the_nodules_table(tables, nodules, tmp_path):
     found = tables["table"](tmp_path)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in found.splitlines()]
     assert rows[2] == ["network with the consensus", *2 * ["100.00", "100.00 to 100.00", "4"]]
-    assert rows[3][1:4] == ["100.00", "100.00 to 100.00", "4"]
-    assert rows[3][4:] == ["50.00", "50.00 to 50.00", "4"]  # two of four readers
-    assert rows[4][4:] == ["20.00", "20.00 to 20.00", "4"]  # one of the five pairs that mark
+    assert rows[3][1:4] == ["100.00", "100.00 to 100.00", "8"]
+    assert rows[3][4:] == ["50.00", "50.00 to 50.00", "16"]  # two of four readers
+    assert rows[4][4:] == ["20.00", "20.00 to 20.00", "20"]  # one of the five pairs that mark
     assert "4 slices of 4 patients; 4 of them with a nodule" in found
     assert [row[1:] for row in rows[-2:]] == [6 * ["100.0"] + ["0.0"], 7 * ["0.00"]]

@@ -5,8 +5,9 @@
 The runs are the folds of one training on lidc_nodules, so that every patient is scored once, by a
 network that has not seen the patient. Everything is at the crops' own size. The folder gets
 
-* summary.json: how well they agree, Dice over images that both marked and over images that one or
-  both did, with 95 % intervals that draw patients; misses and false alarms; calibration;
+* summary.json: how well they agree, the mean Dice over all pairs of outlines that both mark
+  something, and over those of which one or both do, with 95 % intervals that draw patients; misses
+  and false alarms; calibration;
 * detection.csv and detection.png: sensitivity against false positives a slice, over the threshold.
   A slice whose consensus marks something is found where the mask meets the consensus; a false
   positive is a connected part of the mask (by edges) that meets no pixel of it. What one reader
@@ -71,7 +72,8 @@ class Scores:
     def __init__(self) -> None:
         self.ids: set[str] = set()
         self.patients: list[str] = []
-        self.dice: list[dict[str, tuple[float, float]]] = []  # (both marked, one or both)
+        # Of each slice and kind, the Dice of the pairs that both mark, and of those that any does
+        self.dice: list[dict[str, tuple[list[float], list[float]]]] = []
         self.found: list[list[tuple[bool, int]]] = []
         self.has_nodule: list[bool] = []
         self.marked: list[tuple[bool, bool]] = []  # anything at all; a part of the nodule
@@ -100,30 +102,26 @@ class Scores:
         self.reliability.add(prob, target)
 
     @staticmethod
-    def _dice(masks, pairs) -> tuple[float, float]:
-        """The means over those pairs of which both, or any, marked something; NaN for none."""
+    def _dice(masks, pairs) -> tuple[list[float], list[float]]:
         both, any_ = [], []
         for first, second in pairs:
             marked = masks[first].any(), masks[second].any()
             if any(marked):
-                dice = overlap(masks[first], masks[second])["dsc"]
-                any_.append(dice)
-                if all(marked):
-                    both.append(dice)
-        return tuple(float(np.mean(found)) if found else np.nan for found in (both, any_))
+                any_.append(float(overlap(masks[first], masks[second])["dsc"]))
+                both += any_[-1:] if all(marked) else []
+        return both, any_
 
     def summary(self) -> dict:
         """What summary.json holds."""
         nodule, (marked, met) = np.array(self.has_nodule), np.array(self.marked).T
-        agreement = {}
-        columns = {}
+        agreement: dict[str, dict] = {name: {} for name in COMPARED}
         for name in COMPARED:
             for place, counted in enumerate(("both_marked", "any_marked")):
-                values = np.array([dice[name][place] for dice in self.dice])
-                columns[name, counted] = values
-                agreement.setdefault(name, {})[counted] = mean_interval(values, self.patients)
-        less = columns["network with a reader", "both_marked"]
-        less = less - columns["a reader with another", "both_marked"]
+                found = [dice[name][place] for dice in self.dice]
+                whose = [p for p, each in zip(self.patients, found, strict=True) for _ in each]
+                values = np.array(list(itertools.chain(*found)))
+                agreement[name][counted] = mean_interval(values, whose)
+        less = np.array([self._less(dice) for dice in self.dice])
         return {
             "slices": len(nodule),
             "patients": len(set(self.patients)),
@@ -132,10 +130,16 @@ class Scores:
             "not_found": int((nodule & ~met).sum()),  # nothing of the nodule is
             "false_alarms": int((~nodule & marked).sum()),
             "agreement": agreement,
-            # On slices where network and readers have both figures
+            # The mean over slices that the network and two readers mark
             "network_less_readers": mean_interval(less, self.patients),
             "calibration_error": calibration_error(self.reliability.table()),
         }
+
+    @staticmethod
+    def _less(dice: dict[str, tuple[list[float], list[float]]]) -> float:
+        """By how much the network agrees more with readers than they do; NaN where not known."""
+        own, others = (dice[name][0] for name in ("network with a reader", "a reader with another"))
+        return float(np.mean(own) - np.mean(others)) if own and others else np.nan
 
     def detection(self) -> list[dict[str, float]]:
         """A row for each threshold."""

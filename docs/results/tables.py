@@ -72,8 +72,8 @@ def _nodules(folder: pathlib.Path) -> str:
         low, high = (100 * found[f"ci95_{end}"] for end in ("low", "high"))
         return [f"{100 * found['mean']:.2f}", f"{low:.2f} to {high:.2f}", str(found["n"])]
 
-    header = ["mean Dice %", "both marked", "95 % interval", "slices"]
-    header += ["one or both marked, a blank counts 0", "95 % interval", "slices"]
+    header = ["mean Dice %", "both marked", "95 % interval", "pairs"]
+    header += ["one or both marked, a blank counts 0", "95 % interval", "pairs"]
     body = [
         [name, *cells(found["both_marked"]), *cells(found["any_marked"])]
         for name, found in about["agreement"].items()
@@ -85,7 +85,8 @@ def _nodules(folder: pathlib.Path) -> str:
         f"with a nodule by consensus. Of these {about['missed']} have nothing marked, and "
         f"{about['not_found']} have nothing of the nodule marked. Of the {blank} without, "
         f"{about['false_alarms']} are marked. The network with a reader less a reader with another,"
-        f" on slices that have both: {cells(less)[0]} ({cells(less)[1]}). Expected calibration "
+        f" over the {less['n']} slices that the network and two readers mark: {cells(less)[0]} "
+        f"({cells(less)[1]}). Expected calibration "
         f"error over pixels: {about['calibration_error']:.4f}."
     )
     with (folder / NODULES).open(encoding="utf-8", newline="") as file:
