@@ -32,10 +32,11 @@ from prnet_jax.compare.settings import settings_of
 from prnet_jax.data.pipeline import Slices
 from prnet_jax.data.prepare import prepare
 from prnet_jax.errors import InputError
+from prnet_jax.evaluate.files import columns_as_csv
 from prnet_jax.evaluate.split import predicted
 from prnet_jax.figures.png import new_figure, save_figure
+from prnet_jax.metrics.agreement import PairwiseDice
 from prnet_jax.metrics.calibration import Reliability, calibration_error
-from prnet_jax.metrics.overlap import overlap
 from prnet_jax.metrics.statistics import bootstrap_interval, mean_of_scored
 from prnet_jax.metrics.summary import json_number
 from prnet_jax.run.directory import read_run
@@ -58,7 +59,9 @@ def found_and_false(mask: np.ndarray, target: np.ndarray) -> tuple[bool, int]:
     return bool(hits.size), parts - hits.size
 
 
-def mean_interval(values: np.ndarray, patients: list[str]) -> dict[str, float | int | None]:
+def mean_interval(
+    values: np.ndarray, patients: Sequence[str] | np.ndarray
+) -> dict[str, float | int | None]:
     """The mean of what is not NaN, with an interval that draws patients; None for no number."""
     low, high = bootstrap_interval(values, patients)
     numbers = {"mean": float(mean_of_scored(values)), "ci95_low": low, "ci95_high": high}
@@ -72,8 +75,7 @@ class Scores:
     def __init__(self) -> None:
         self.ids: set[str] = set()
         self.patients: list[str] = []
-        # Of each slice and kind, the Dice of the pairs that both mark, and of those that any does
-        self.dice: list[dict[str, tuple[list[float], list[float]]]] = []
+        self.pairs = PairwiseDice()
         self.found: list[list[tuple[bool, int]]] = []
         self.has_nodule: list[bool] = []
         self.marked: list[tuple[bool, bool]] = []  # anything at all; a part of the nodule
@@ -93,7 +95,7 @@ class Scores:
         self.ids.add(id)
         masks = {"network": prob >= threshold, **outlines}
         self.patients.append(patient)
-        self.dice.append({name: self._dice(masks, pairs) for name, pairs in COMPARED.items()})
+        self.pairs.add(masks)
         target = outlines["mask"]
         self.has_nodule.append(bool(target.any()))
         network = masks["network"]
@@ -101,27 +103,24 @@ class Scores:
         self.found.append([found_and_false(prob >= cut, target) for cut in THRESHOLDS])
         self.reliability.add(prob, target)
 
-    @staticmethod
-    def _dice(masks, pairs) -> tuple[list[float], list[float]]:
-        both, any_ = [], []
-        for first, second in pairs:
-            marked = masks[first].any(), masks[second].any()
-            if any(marked):
-                any_.append(float(overlap(masks[first], masks[second])["dsc"]))
-                both += any_[-1:] if all(marked) else []
-        return both, any_
-
     def summary(self) -> dict:
         """What summary.json holds."""
         nodule, (marked, met) = np.array(self.has_nodule), np.array(self.marked).T
-        agreement: dict[str, dict] = {name: {} for name in COMPARED}
-        for name in COMPARED:
-            for place, counted in enumerate(("both_marked", "any_marked")):
-                found = [dice[name][place] for dice in self.dice]
-                whose = [p for p, each in zip(self.patients, found, strict=True) for _ in each]
-                values = np.array(list(itertools.chain(*found)))
-                agreement[name][counted] = mean_interval(values, whose)
-        less = np.array([self._less(dice) for dice in self.dice])
+        images = self.pairs.images()
+
+        def dice(name: str, counted: str) -> np.ndarray:
+            """[pairs, slices], NaN where it does not count."""
+            found = [images[pair] for pair in COMPARED[name]]
+            return np.array([np.where(of[counted], of["dice"], np.nan) for of in found])
+
+        def agreement(name: str, counted: str) -> dict[str, float | int | None]:
+            values = dice(name, counted)
+            return mean_interval(values.T.ravel(), np.repeat(self.patients, len(values)))
+
+        own, others = (
+            mean_of_scored(dice(name, "both_marked"))
+            for name in ("network with a reader", "a reader with another")
+        )
         return {
             "slices": len(nodule),
             "patients": len(set(self.patients)),
@@ -129,17 +128,16 @@ class Scores:
             "missed": int((nodule & ~marked).sum()),  # nothing is marked
             "not_found": int((nodule & ~met).sum()),  # nothing of the nodule is
             "false_alarms": int((~nodule & marked).sum()),
-            "agreement": agreement,
+            "agreement": {
+                name: {
+                    counted: agreement(name, counted) for counted in ("both_marked", "any_marked")
+                }
+                for name in COMPARED
+            },
             # The mean over slices that the network and two readers mark
-            "network_less_readers": mean_interval(less, self.patients),
+            "network_less_readers": mean_interval(own - others, self.patients),
             "calibration_error": calibration_error(self.reliability.table()),
         }
-
-    @staticmethod
-    def _less(dice: dict[str, tuple[list[float], list[float]]]) -> float:
-        """By how much the network agrees more with readers than they do; NaN where not known."""
-        own, others = (dice[name][0] for name in ("network with a reader", "a reader with another"))
-        return float(np.mean(own) - np.mean(others)) if own and others else np.nan
 
     def detection(self) -> list[dict[str, float]]:
         """A row for each threshold."""
@@ -232,9 +230,8 @@ def main(argv: list[str] | None = None) -> int:
         arguments.out.mkdir(parents=True, exist_ok=True)
         rows = scores.detection()
         table = scores.reliability.table()
-        bins = [dict(zip(table, row, strict=True)) for row in zip(*table.values(), strict=True)]
         write_whole(arguments.out / "detection.csv", csv_text(rows))
-        write_whole(arguments.out / "calibration.csv", csv_text(bins))
+        write_whole(arguments.out / "calibration.csv", columns_as_csv(table))
         draw(rows, used, arguments.out / "detection.png")
         about = {
             "network": configs[0].model.name,

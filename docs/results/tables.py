@@ -38,7 +38,7 @@ _PLACE = re.compile(
     r"(<!-- results: ([\w-]+)( brief)? -->\n).*?(<!-- end of results -->)", re.DOTALL
 )
 _FOLD = re.compile(r"(.+)_(\d+)_fold(\d+)of(\d+)")
-NODULES = "detection.csv"  # in the folder of docs/results/nodules.py
+_NODULES = "detection.csv"  # in the folder of docs/results/nodules.py
 _PAPERS = ("iou", "hd_px", "dsc", "mae", "acc", "spe")
 _TESTED = ("dsc", "iou")
 
@@ -53,7 +53,7 @@ def table(folder: pathlib.Path, brief: bool = False) -> str:
     Raises:
         InputError: results that are damaged or do not belong together.
     """
-    if (folder / NODULES).is_file():
+    if (folder / _NODULES).is_file():
         return _nodules(folder)
     complete, partial = _evaluations(folder)
     parts = [_scores(complete, brief)] if complete else []
@@ -89,7 +89,7 @@ def _nodules(folder: pathlib.Path) -> str:
         f"({cells(less)[1]}). Expected calibration "
         f"error over pixels: {about['calibration_error']:.4f}."
     )
-    with (folder / NODULES).open(encoding="utf-8", newline="") as file:
+    with (folder / _NODULES).open(encoding="utf-8", newline="") as file:
         rows = [row for i, row in enumerate(csv.DictReader(file)) if i % 3 == 0]
     curve = [
         ["threshold", *(f"{float(row['threshold']):g}" for row in rows)],

@@ -44,7 +44,7 @@ def write_evaluation(
     files.write_whole(directory / files.PER_IMAGE, files.csv_text(rows, columns))
     reliability = scores.reliability.table()
     stem = directory / files.CALIBRATION
-    files.write_whole(stem.with_suffix(".csv"), _columns_as_csv(reliability))
+    files.write_whole(stem.with_suffix(".csv"), columns_as_csv(reliability))
     draw_calibration(reliability, summary["calibration_error"], stem.with_suffix(".png"))
     write_thresholds(
         scores.thresholds, about["split"], summary["threshold"], directory / files.THRESHOLDS
@@ -85,10 +85,11 @@ def emptied_on_failure(directory: pathlib.Path) -> Iterator[None]:
 def write_thresholds(table: ThresholdTable, split: str, used: float, stem: pathlib.Path) -> None:
     """Writes a table as `stem`.csv and, with the threshold in use marked, as `stem`.png."""
     columns = table.columns()
-    files.write_whole(stem.with_suffix(".csv"), _columns_as_csv(columns))
+    files.write_whole(stem.with_suffix(".csv"), columns_as_csv(columns))
     draw_thresholds(columns | {"best": table.best()}, used, split, stem.with_suffix(".png"))
 
 
-def _columns_as_csv(columns: Mapping[str, np.ndarray]) -> str:
+def columns_as_csv(columns: Mapping[str, np.ndarray]) -> str:
+    """A table given by its columns, [N] each, as CSV."""
     rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
     return files.csv_text(rows)

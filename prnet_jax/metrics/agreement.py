@@ -36,6 +36,20 @@ class PairwiseDice:
             either = marked[first] or marked[second]
             self._pairs.setdefault((first, second), []).append((dice, both, either))
 
+    def images(self) -> dict[tuple[str, str], dict[str, np.ndarray]]:
+        """What `rows` averages, of every pair (first, second), in the order of the images.
+
+        Returns:
+            `dice` float64 [images], and bool [images] `both_marked` and `any_marked`: whether both
+            marked something, or at least one.
+        """
+        found = {}
+        for pair, images in self._pairs.items():
+            dice, both, either = zip(*images, strict=True)
+            marked = {"both_marked": np.array(both), "any_marked": np.array(either)}
+            found[pair] = {"dice": np.array(dice, np.float64), **marked}
+        return found
+
     def rows(self) -> list[dict]:
         """The agreement over all images added.
 
@@ -46,20 +60,12 @@ class PairwiseDice:
             where a blank outline scores 0. NaN where there is no such image.
         """
         rows = []
-        for (first, second), images in self._pairs.items():
-            dice = np.array([score for score, _, _ in images])
-            both = np.array([marked for _, marked, _ in images], bool)
-            either = np.array([marked for _, _, marked in images], bool)
-            rows.append(
-                {
-                    "first": first,
-                    "second": second,
-                    "dice_both_marked": _mean(dice[both]),
-                    "n_both_marked": int(both.sum()),
-                    "dice_any_marked": _mean(dice[either]),
-                    "n_any_marked": int(either.sum()),
-                }
-            )
+        for (first, second), of in self.images().items():
+            row: dict = {"first": first, "second": second}
+            for counted in ("both_marked", "any_marked"):
+                row[f"dice_{counted}"] = _mean(of["dice"][of[counted]])
+                row[f"n_{counted}"] = int(of[counted].sum())
+            rows.append(row)
         return rows
 
 
