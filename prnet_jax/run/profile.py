@@ -41,7 +41,13 @@ class Profile:
         self._now = step
         if self._begun is None and first <= step < last:
             jax.block_until_ready(state)
-            jax.profiler.start_trace(str(self._folder), create_perfetto_trace=True)
+            # Not Python's own calls: before 3.13.7 Python may crash when their trace ends while
+            # other threads run, such as those that save a checkpoint (cpython 137400).
+            options = jax.profiler.ProfileOptions()
+            options.python_tracer_level = 0
+            jax.profiler.start_trace(
+                str(self._folder), create_perfetto_trace=True, profiler_options=options
+            )
             self._begun = step
         elif step >= last:
             jax.block_until_ready(state)
