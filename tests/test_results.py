@@ -1,5 +1,6 @@
 """The tables of the documentation are made from the committed results."""
 
+import csv
 import json
 import re
 import runpy
@@ -133,6 +134,43 @@ def test_the_documents_say_what_the_results_say(tables):
         marked += len(re.findall(r"<!-- results: ", text))
         assert text.count("<!-- end of results -->") == text.count("<!-- results: ")
     assert marked
+
+
+# ---- the card of the weights
+
+
+@pytest.mark.parametrize(
+    "column, folder", enumerate(["table1_small/lungs_scores", "weights/lungs_flips"])
+)
+def test_the_card_says_what_the_results_say(column, folder):
+    folder = written.ROOT / "docs" / "results" / folder
+    card = (written.ROOT / "prnet_jax" / "weights" / "lungs.md").read_text(encoding="utf-8")
+    rows = [line.strip("| ").split(" | ") for line in card.splitlines() if line.startswith("| ")]
+    card_of = {row[0]: row[1:] for row in rows}
+    summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    with (folder / "per_image.csv").open(encoding="utf-8", newline="") as file:
+        dsc = {row["id"]: 100 * float(row["dsc"]) for row in csv.DictReader(file)}
+    assert len(dsc) == 264
+
+    def interval(name):
+        return "{:.2f}–{:.2f}".format(
+            *(100 * summary["metrics"][name][end] for end in ("ci95_low", "ci95_high"))
+        )
+
+    scores = list(dsc.values())
+    lowest = min(score for name, score in dsc.items() if not name.startswith("ID_0079"))
+    real = card_of["the 264 real slices: mean DSC %, 95 % interval"][column]
+    assert real == f"{np.mean(scores):.2f}, {interval('dsc')}"
+    spread = card_of["median; 5th percentile; lowest but `ID_0079`"][column]
+    assert spread == f"{np.median(scores):.2f}; {np.percentile(scores, 5):.2f}; {lowest:.2f}"
+    if column == 0:
+        for label, name in (("DSC %", "dsc"), ("IoU %", "iou"), ("SEN %", "sen"), ("PPV %", "ppv")):
+            of = summary["metrics"][name]
+            assert card_of[label] == [
+                f"{100 * of['mean']:.2f} ± {100 * of['sd']:.2f}",
+                interval(name),
+                f"{100 * summary['pooled'][name]:.2f}",
+            ]
 
 
 # ---- nodules
