@@ -8,7 +8,8 @@ makes, NETWORK_SEED_foldKofN, and evaluations of all images, such as of masks ma
 network. What stands between `<!-- results: PROTOCOL -->` and `<!-- end of results -->` is the
 table; after PROTOCOL, `brief` leaves out all but the scores. Folds of a network that is not
 complete are listed, and stay out of the table, unless all have the same folds, as after
-`launch/ablations.sh`. A folder of `docs/results/nodules.py` has a table of its own.
+`launch/ablations.sh`. A folder of `docs/results/nodules.py` has a table of its own, and so has one
+of a single evaluation: all its metrics.
 """
 
 import argparse
@@ -20,6 +21,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from prnet_jax import report
 from prnet_jax.commands import Help, run_command
 from prnet_jax.compare import cost, limits, tables
 from prnet_jax.compare.differences import differences
@@ -29,6 +31,7 @@ from prnet_jax.compare.runs import read_runs
 from prnet_jax.compare.statistics import compare_to, p_text, signed
 from prnet_jax.errors import InputError
 from prnet_jax.metrics.names import METRIC_NAMED
+from prnet_jax.paper import TABLE_1
 from prnet_jax.report import markdown_table, markdown_text
 from prnet_jax.run.files import SUMMARY, write_whole
 
@@ -39,7 +42,7 @@ _PLACE = re.compile(
 )
 _FOLD = re.compile(r"(.+)_(\d+)_fold(\d+)of(\d+)")
 _NODULES = "detection.csv"  # in the folder of docs/results/nodules.py
-_PAPERS = ("iou", "hd_px", "dsc", "mae", "acc", "spe")
+_PAPERS = ("iou", "hd_px", "dsc", "mae_binary", "acc", "spe")
 _TESTED = ("dsc", "iou")
 
 
@@ -55,6 +58,9 @@ def table(folder: pathlib.Path, brief: bool = False) -> str:
     """
     if (folder / _NODULES).is_file():
         return _nodules(folder)
+    if (folder / SUMMARY).is_file():
+        summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
+        return report.table(summary, TABLE_1.get(summary["network"])) + "\n"
     complete, partial = _evaluations(folder)
     parts = [_scores(complete, brief)] if complete else []
     if not complete and not partial:

@@ -25,6 +25,7 @@ _NEEDED = (
 _AGAIN = "evaluate again (python -m prnet_jax.evaluate)"
 _DATA = ("records", "split_manifest_sha256")
 _OWN_SPLITS = "the run's own splits"  # begins `leakage` where a run is scored on its own data
+_OF_PROBABILITIES = ("auc", "mae", "brier")
 _TOLERANCE = 1e-6  # between a mean in summary.json and that of per_image.csv
 
 
@@ -42,7 +43,8 @@ class Run:
         train_images: how many images it was trained on; None if not recorded.
         provenance: what the run was made with.
         ids, patients: of the images, sorted by id.
-        scores: {metric: float64 [images]}, NaN where an image is not scored.
+        scores: {metric: float64 [images]}, NaN where an image is not scored; where another
+            program's predictions are masks, metrics of probabilities are NaN.
         paired: the same for paired tests. An image that is not scored because both masks are empty
             has the score of a perfect answer, because another network may raise a false alarm
             there.
@@ -135,6 +137,7 @@ def read_run(folder: pathlib.Path) -> Run:
             filled = both_empty & np.isnan(scores[name])
             filled &= spacing_known | (not name.endswith("mm"))
             paired[name] = np.where(filled, _perfect(name), scores[name])
+    _complete(scores, paired, foreign="predictions" in summary)
 
     places = (place for place in (folder, folder.parent) if (place / files.CONFIG).is_file())
     foreign = "predictions" in summary  # of another program, wherever the folder lies
@@ -163,6 +166,21 @@ def read_run(folder: pathlib.Path) -> Run:
         both_empty=both_empty,
         overlays=[_overlay(folder, row.get("overlay") or "") for row in table],
     )
+
+
+def _complete(scores: dict[str, np.ndarray], paired: dict[str, np.ndarray], foreign: bool) -> None:
+    """Adds the MAE of masks, which evaluations did not always have, and takes away the metrics of
+    probabilities where another program's predictions are masks.
+    """
+    if "acc" not in scores:
+        return
+    for of in (scores, paired):
+        of.setdefault("mae_binary", 1 - of["acc"])
+    if foreign and np.allclose(scores.get("mae", math.nan), 1 - scores["acc"], 0, 1e-9):
+        for name in _OF_PROBABILITIES:
+            for of in (scores, paired):
+                if name in of:
+                    of[name] = np.full_like(of[name], math.nan)
 
 
 def _perfect(name: str) -> float:

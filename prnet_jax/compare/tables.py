@@ -157,6 +157,8 @@ def _notes(rows: Sequence[Row], summary: Mapping) -> list[str]:
             "With several folds: each image is scored once, by the network that was trained "
             "without its patient."
         )
+    if any("mae" in row.scores and not n_scored(row, "mae") for row in rows):
+        notes.append("A dash under MAE: masks, which have no probabilities.")
     if any(len(row.runs) == 1 for row in rows):
         notes.append("A row without ± is a single seed: its spread of training is unknown.")
     rule = f": {summary['empty_rule']}" if summary.get("empty_rule") else ""
@@ -174,7 +176,7 @@ def _cautions(
             f"Only {images} images are scored: a difference between two networks may well be one "
             "of the split. Folds score every image: --config.dataset.options.fold=1/5 to 5/5."
         )
-    uneven = [m.label for m in metrics if len({n_scored(row, m.name) for row in rows}) > 1]
+    uneven = [m.label for m in metrics if len({n_scored(row, m.name) for row in rows} - {0}) > 1]
     if uneven:
         cautions.append(
             f"The networks are not scored on the same number of images in {', '.join(uneven)} "

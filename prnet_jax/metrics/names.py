@@ -80,6 +80,7 @@ _PIXEL = [
     _share("ppv", "PPV"),
     _share("auc", "AUC"),
     _error("mae", "MAE"),
+    Metric("mae_binary", "mae", "MAE binary", "", 4, higher_is_better=False),
     _error("brier", "Brier"),
 ]
 

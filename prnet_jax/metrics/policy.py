@@ -18,8 +18,8 @@ policy                     image         IoU   DSC   SEN   PPV   surface Dice  d
 `skip_empty`               false_alarm   -     -     -     0     -             -
 =========================  ============  ====  ====  ====  ====  ============  =========
 
-No policy changes ACC, SPE, MAE, the Brier score or the AUC. They are scored wherever they are
-defined: the AUC where the target has both classes.
+No policy changes ACC, SPE, either MAE, the Brier score or the AUC. They are scored wherever they
+are defined: the AUC where the target has both classes.
 
 The diagonal, in the unit of the distance, is longer than any distance between two pixels. So under
 `penalise` a missed image drops out of no mean, and missing an image never improves a mean.

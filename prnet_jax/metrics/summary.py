@@ -62,7 +62,7 @@ def score_image(
         Every name of `METRICS`, NaN where not scored, or in mm if the spacing is unknown; and
         `empty`: "both_empty", "missed", "false_alarm", or "" where neither mask is empty. `hd95`
         is the larger of the two directed percentiles, `hd95_pooled` the percentile of both
-        directions together.
+        directions together. `mae_binary` is the MAE of the predicted mask, 1 - ACC.
 
     Raises:
         ValueError: as for `overlap`, `mae` and `surface_distances`.
@@ -73,6 +73,7 @@ def score_image(
     pred = prob >= threshold
     row = overlap(pred, target)
     row |= {"auc": auc(prob, target), "mae": mae(prob, target), "brier": brier(prob, target)}
+    row["mae_binary"] = 1 - row["acc"]
     mm = None
     if spacing_mm is not None and not np.isnan(spacing_mm).any():
         mm = tuple(map(float, spacing_mm))
@@ -198,6 +199,7 @@ class PooledPixels:
             "mae": self._absolute_error / pixels,
             "brier": self._squared_error / pixels,
         }
+        values["mae_binary"] = 1 - values["acc"]
         return {
             "pooled": {name: json_number(values[name]) for name in PIXEL_METRICS},
             "auc_error_bound": bound,

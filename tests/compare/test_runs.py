@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import math
 
@@ -7,8 +9,10 @@ import pytest
 from prnet_jax.compare.rows import find_row, group
 from prnet_jax.compare.runs import read_runs
 from prnet_jax.compare.statistics import compare_to
+from prnet_jax.compare.tables import main_table, markdown
 from prnet_jax.errors import InputError
 from prnet_jax.metrics.names import METRIC_NAMED
+from prnet_jax.run.files import csv_text
 from tests.compare.folders import change_json, masks, probs, write_run
 
 
@@ -50,6 +54,32 @@ def test_seeds_are_averaged(make):
     np.testing.assert_allclose(row.scores["dsc"], (single[0] + single[1]) / 2)
     assert row.sd_images["dsc"] == pytest.approx(np.std(row.scores["dsc"], ddof=1))
     assert math.isnan(rows_of(a)[0].sd_seeds["dsc"])
+
+
+def test_masks_of_another_program_have_no_metrics_of_probabilities(make):
+    """MAE and Brier score of a mask are 1 - ACC, and would rank it by that."""
+    network = make("a", "unet")
+    its_masks = (probs(0.8, 0) >= 0.5).astype(np.float32)
+    theirs = make("b", "theirs", prob=its_masks, predictions="masks", seed=None)
+    unet, other = rows_of(network, theirs)
+    for name in ("mae", "brier", "auc"):
+        assert not math.isnan(unet.mean[name]) and math.isnan(other.mean[name])
+    for name in ("mae_binary", "dsc"):
+        assert other.mean[name] == unet.mean[name]
+    text = markdown(main_table([unet, other], [], paper=False))
+    assert "A dash under MAE: masks" in text and "same number of images" not in text
+    probabilities = make("c", "theirs", prob=probs(0.8, 0), predictions="probs", seed=None)
+    assert rows_of(probabilities)[0].mean["mae"] == unet.mean["mae"]
+
+
+def test_evaluations_from_before_the_mae_of_masks_have_it(make):
+    run = make("a")
+    mean = rows_of(run)[0].mean["mae_binary"]
+    path = run / "test/per_image.csv"
+    rows = list(csv.DictReader(io.StringIO(path.read_text())))
+    assert mean == pytest.approx(np.mean([1 - float(row["acc"]) for row in rows]))
+    path.write_text(csv_text([{k: v for k, v in r.items() if k != "mae_binary"} for r in rows]))
+    assert rows_of(run)[0].mean["mae_binary"] == mean
 
 
 def test_an_image_that_one_seed_did_not_score_is_not_scored(make):

@@ -91,6 +91,7 @@ def brute_force(prob, target, threshold, spacing, policy):
         "sen": ratio(tp, tp + fn),
         "ppv": ratio(tp, tp + fp),
         "mae": math.fsum(abs(p - t) for p, t in pixels) / len(pixels),
+        "mae_binary": sum((p >= threshold) != t for p, t in pixels) / len(pixels),
         "brier": math.fsum((p - t) ** 2 for p, t in pixels) / len(pixels),
     }
     yes, no = [p for p, t in pixels if t], np.array([p for p, t in pixels if not t])

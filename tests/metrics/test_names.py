@@ -8,12 +8,12 @@ from prnet_jax.metrics.names import DISTANCES, METRIC_NAMED, PRINTED_METRICS
 
 def test_names():
     assert metrics.METRICS == (
-        *("iou", "dsc", "acc", "spe", "sen", "ppv", "auc", "mae", "brier"),
+        *("iou", "dsc", "acc", "spe", "sen", "ppv", "auc", "mae", "mae_binary", "brier"),
         *("hd_px", "hd95_px", "hd95_pooled_px", "assd_px", "surface_dice_1px"),
         *("hd_mm", "hd95_mm", "hd95_pooled_mm", "assd_mm", "surface_dice_2mm"),
     )
     lower = {name for name, higher in metrics.HIGHER_IS_BETTER.items() if not higher}
-    assert lower == {"mae", "brier"} | {
+    assert lower == {"mae", "mae_binary", "brier"} | {
         f"{name}_{unit}" for name in ("hd", "hd95", "hd95_pooled", "assd") for unit in ("px", "mm")
     }
     assert tuple(metrics.HIGHER_IS_BETTER) == metrics.METRICS
@@ -22,7 +22,7 @@ def test_names():
 def test_every_metric_is_printed_in_the_papers_order():
     labels = [metric.label for metric in PRINTED_METRICS]
     assert labels == [
-        *("IoU %", "HD px", "HD mm", "DSC %", "MAE", "ACC %", "SPE %"),
+        *("IoU %", "HD px", "HD mm", "DSC %", "MAE", "MAE binary", "ACC %", "SPE %"),
         *("AUC %", "SEN %", "PPV %", "Brier"),
         *("HD95 px", "HD95 mm", "HD95 pooled px", "HD95 pooled mm", "ASSD px", "ASSD mm"),
         *("surface Dice 1 px %", "surface Dice 2 mm %"),

@@ -45,7 +45,7 @@ CASES = [
 def test_empty_masks(policy, state, scores):
     iou, dsc, sen, ppv, surface_dice, diagonals = scores
     expected = {"iou": iou, "dsc": dsc, "sen": sen, "ppv": ppv, "empty": state}
-    expected |= PROBABILITIES[state]
+    expected |= PROBABILITIES[state] | {"mae_binary": PROBABILITIES[state]["mae"]}
     for unit, diagonal in DIAGONAL.items():
         expected |= distances(unit, diagonals * diagonal, surface_dice)
     given = metrics.POLICIES[policy]

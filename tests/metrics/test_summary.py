@@ -26,6 +26,7 @@ def test_score_of_two_masks_by_hand():
             "ppv": 3 / 9,
             "auc": (3 / 9 + 33 / 39) / 2,  # of a binary map: the mean of SEN and SPE
             "mae": 12 / 48,
+            "mae_binary": 12 / 48,
             "brier": 12 / 48,
             "hd_px": 2.0,
             "hd95_px": 2.0,
@@ -169,7 +170,8 @@ def test_pooled_is_the_score_of_all_pixels_together():
 def test_pooled_of_empty_masks_is_json():
     found = metrics.pooled([np.zeros((2, 2), np.float32)] * 2, [np.zeros((2, 2), bool)] * 2)
     undefined = dict.fromkeys(("iou", "dsc", "sen", "ppv", "auc"))
-    assert found == {"pooled": undefined | {"acc": 1.0, "spe": 1.0, "mae": 0.0, "brier": 0.0}}
+    errors = dict.fromkeys(("mae", "mae_binary", "brier"), 0.0)
+    assert found == {"pooled": undefined | {"acc": 1.0, "spe": 1.0} | errors}
 
 
 @pytest.mark.parametrize("limit", [None, 40])
