@@ -4,17 +4,22 @@
     pip install --no-deps dynamic_network_architectures
     python launch/nnunet.py --manual-dir FOLDER --variant table1_small --root runs/nnunet
     python launch/nnunet.py --manual-dir FOLDER --like runs/unet_0_fold1of5 --root runs/nnunet
-    python -m prnet_jax.evaluate --predictions runs/nnunet/predictions --name "nnU-Net's network" \\
-      --dataset finding_lungs --manual-dir FOLDER --split all --keep-masks --out runs/nnunet_scores
+    python -m prnet_jax.evaluate --predictions runs/nnunet/predictions_0 --split all \\
+      --dataset finding_lungs --manual-dir FOLDER --name "nnU-Net's network" --keep-masks \\
+      --out runs/nnunet_scores
 
 The same as for our networks, by the same code: records, folds, size, window, order of the images,
 augmentation (image by image the same draws), learning rates, and the scoring. Written again in
 PyTorch: BCE + Dice, AdamW on kernels, clipping, averaged weights, and the epoch that is best on
-validation. What differs: the initial weights are drawn by PyTorch. What differs from nnU-Net
-itself: its loss on several scales, its SGD, augmentation, patches and 1000 epochs; one logit in
-place of two classes.
+validation. What differs from ours: PyTorch draws the initial weights; the width is the planner's,
+not a quarter, so at 96x96 it has 7.8 million parameters and PR-Net 2.5 (`--base-features 8` is a
+quarter); its GFLOP count what meets the zeros around a picture too, a few per cent. What differs
+from nnU-Net itself: it is planned for the protocol's size; its normalisation of CT, loss on several
+scales, SGD, augmentation, batch size, mirror images and 1000 epochs; one logit in place of two
+classes.
 
-The same command again resumes after the last finished epoch and skips finished folds.
+The same command again resumes after the last finished epoch and skips finished folds. The
+probabilities of a seed lie together, in ROOT/predictions_SEED.
 """
 
 import argparse
@@ -30,6 +35,11 @@ from prnet_jax.commands import Help, run_command
 from prnet_jax.errors import InputError
 
 LOG, CONFIG, DONE = "metrics.jsonl", "config.json", "done.json"  # in the folder of a fold
+# Fields of the config that a run may have otherwise, and this training cannot
+_KNOWN = {
+    **{"loss": "bce_dice", "head_weights": (), "early_stopping_epochs": 0},
+    "init_from": None,
+}
 COST = "cost.json"  # beside the predictions, for the table
 FOLDS = "1/5 2/5 3/5 4/5 5/5"
 
@@ -68,7 +78,10 @@ def train_fold(
     about |= {"records": builder.info.full_name, "split_manifest_sha256": splits_hash(slices)}
     folder.mkdir(parents=True, exist_ok=True)
     _check_same(folder / CONFIG, about)
-    if (folder / DONE).exists():
+    test = slices["test"]
+    paths = [predictions / f"{id}.npy" for id in test.ids]
+    finished = (folder / DONE).exists()
+    if finished and all(path.exists() for path in paths):
         return json.loads((folder / DONE).read_text(encoding="utf-8"))
     write_json(folder / CONFIG, about)
     steps_per_epoch = len(slices["train"]) // config.batch_size
@@ -92,14 +105,13 @@ def train_fold(
                 log.write(json.dumps(line) + "\n")
             bar.write(f"epoch {run.at['epoch']}/{config.num_epochs}: validation DSC {dsc:.4f}")
     run.average.load_state_dict(run.best)
-    predictions.mkdir(parents=True, exist_ok=True)
-    for index, prob in run.predict(slices["test"]):
-        path = predictions / f"{slices['test'].ids[index]}.npy"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        np.save(path, slices["test"].prob_of(index, prob, native=True))
-    done = run.at | run.cost()
-    write_whole(folder / DONE, json.dumps(done, indent=1) + "\n")
-    return done
+    for index, prob in run.predict(test):
+        paths[index].parent.mkdir(parents=True, exist_ok=True)
+        np.save(paths[index], test.prob_of(index, prob, native=True))
+    if not finished:
+        done = run.at | run.cost()
+        write_whole(folder / DONE, json.dumps(done, indent=1) + "\n")
+    return json.loads((folder / DONE).read_text(encoding="utf-8"))
 
 
 def _check_same(path: pathlib.Path, about: Mapping[str, Any]) -> None:
@@ -155,6 +167,13 @@ def protocol(given: argparse.Namespace) -> Any:
     if "fold" not in config.dataset.options:
         raise InputError(f"{config.dataset.name} has no folds: choose --variant table1_small")
     check_config(config)
+    for name, known in _KNOWN.items():
+        value = config[name]
+        if (tuple(value) if name == "head_weights" else value) != known:
+            raise InputError(
+                f"config.{name} is {value!r}; this training knows {known!r} alone: choose another "
+                "run for --like"
+            )
     return config
 
 
@@ -175,7 +194,7 @@ def train_folds(given: argparse.Namespace) -> None:
         raise InputError(f"--folds is {given.folds!r}; expected folds of one division: {FOLDS}")
     config = protocol(given)
     check_device(given.device)  # before a folder is made
-    predictions, finished = given.root / "predictions", []
+    predictions, finished = given.root / f"predictions_{given.seed}", []
     for number, k in folds:
         config.dataset.options.fold = f"{number}/{k}"
         folder = given.root / f"nnunet_{given.seed}_fold{number}of{k}"

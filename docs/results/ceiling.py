@@ -1,22 +1,24 @@
-"""How well a network of a given size can score at the slices' own size, whatever it has learnt.
+"""What working at a smaller size costs in scores at the slices' own size, without any network.
 
     python docs/results/ceiling.py FOLDER
 
-FOLDER holds the masks of finding_lungs, `2d_masks`. Each mask is resized to the network's size and
-back: as the probabilities of a network that is right about how much of each pixel is lung, and as
-a mask of zeros and ones.
+FOLDER holds `2d_images` and `2d_masks` of finding_lungs. Each mask is resized to a network's size
+and back: as the share of each pixel that is lung, which probabilities can state, and as a mask of
+zeros and ones. And each image is resized and given to `launch/threshold.py`.
 """
 
 import argparse
 import pathlib
+import runpy
 
 import numpy as np
 from PIL import Image
 
 from prnet_jax.data.preprocess import resize_image, resize_prob
 
-SIZES = (96, 128, 192, 256)
+SIZES = (96, 128, 192, 256, 512)
 LEFT_OUT = ("ID_0052_Z_0108", "ID_0134_Z_0137", "ID_0254_Z_0075")  # the data set leaves them out
+THRESHOLD = pathlib.Path(__file__).resolve().parents[2] / "launch" / "threshold.py"
 
 
 def overlap(found: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
@@ -28,18 +30,22 @@ def overlap(found: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=pathlib.Path)
-    paths = sorted(parser.parse_args().folder.glob("*.tif"))
-    masks = [np.array(Image.open(path)) > 0 for path in paths if path.stem not in LEFT_OUT]
+    folder = parser.parse_args().folder
+    paths = [p for p in sorted((folder / "2d_masks").glob("*.tif")) if p.stem not in LEFT_OUT]
+    lungs_of = runpy.run_path(str(THRESHOLD))["lungs_of"]
     for size in SIZES:
-        scores = {"right probabilities": [], "zeros and ones": []}
-        for mask in masks:
+        scores: dict[str, list] = {"share of lung": [], "zeros and ones": [], "HU threshold": []}
+        for path in paths:
+            mask = np.array(Image.open(path)) > 0
+            hu = np.array(Image.open(folder / "2d_images" / path.name), np.float32)
             share = resize_image(mask.astype(np.float32), size, "pad")
-            hard = (share > 0.5).astype(np.float32)
-            for name, prob in zip(scores, (share, hard), strict=True):
-                scores[name].append(overlap(resize_prob(prob, mask.shape, "pad") >= 0.5, mask))
+            lungs = lungs_of(resize_image(hu, size, "pad"))
+            for name, prob in zip(scores, (share, share > 0.5, lungs), strict=True):
+                there = resize_prob(prob.astype(np.float32), mask.shape, "pad") >= 0.5
+                scores[name].append(overlap(there, mask))
         for name, values in scores.items():
             dsc, iou = np.mean(values, axis=0)
-            print(f"{size}x{size}, {name}: DSC {dsc:.2f} %, IoU {iou:.2f} % of {len(masks)}")
+            print(f"{size}x{size}, {name}: DSC {dsc:.2f} %, IoU {iou:.2f} % of {len(paths)}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,11 @@
 """nnU-Net's network under our protocol: its plan, its loss, and tiny trainings where torch is."""
 
 import argparse
+import json
 import subprocess
 import sys
 
+import ml_collections
 import numpy as np
 import pytest
 
@@ -110,6 +112,13 @@ def test_an_interrupted_training_is_that_of_one_that_was_not(scripts, torch, rec
     for one, other in zip(sorted(whole.rglob("*.npy")), sorted(parts.rglob("*.npy")), strict=True):
         np.testing.assert_array_equal(np.load(one), np.load(other))
 
+    # What is lost of the predictions of a finished fold is written again.
+    lost = parts / "predictions" / files[0]
+    before = lost.read_bytes()
+    lost.unlink()
+    assert nnunet.train_fold(config, parts / "fold", parts / "predictions", 4, "cpu") == again
+    assert lost.read_bytes() == before
+
     config.learning_rate = 1e-3
     with pytest.raises(InputError, match="learning_rate was 0.01, is 0.001"):
         nnunet.train_fold(config, parts / "fold", parts / "predictions", 4, "cpu")
@@ -158,7 +167,7 @@ def test_the_costs_of_folds_are_those_of_one_training(scripts):
     }
 
 
-def test_the_protocol_is_that_of_a_run(scripts, finished_run):
+def test_the_protocol_is_that_of_a_run(scripts, finished_run, monkeypatch):
     """Its settings, but for the seed and the network."""
     given = argparse.Namespace(like=finished_run, manual_dir=None, data_dir=None, epochs=3, seed=4)
     with pytest.raises(InputError, match="lung_phantom has no folds"):
@@ -168,6 +177,11 @@ def test_the_protocol_is_that_of_a_run(scripts, finished_run):
     )
     config = scripts[0].protocol(given)
     assert (config.seed, config.dataset.manual_dir, config.dataset.image_size) == (4, "x", 96)
+    changed = ml_collections.ConfigDict(json.loads(config.to_json()) | {"loss": "infnet"})
+    monkeypatch.setattr("prnet_jax.run.directory.read_run", lambda _: (changed, {}))
+    given.like = "runs/infnet"
+    with pytest.raises(InputError, match="config.loss is 'infnet'; this training knows 'bce_dice'"):
+        scripts[0].protocol(given)
 
 
 def test_help_and_mistakes(root, tmp_path):
