@@ -129,9 +129,9 @@ def _evaluations(
     # every one has.
     alike = len({(key[2], *(fold for fold, _ in there)) for key, there in folds.items()}) == 1
     same = alike and len(folds) > 1 and not complete
-    for key in [key for key, there in folds.items() if same or len(there) == key[2]]:
-        complete += [path for _, path in folds.pop(key)]
-    return complete, folds
+    whole = [key for key, there in folds.items() if same or len(there) == key[2]]
+    joined = [path for key in whole for _, path in folds.pop(key)]
+    return joined + complete, folds  # a network in folds is the one that others are compared with
 
 
 def _scores(paths: Sequence[pathlib.Path], brief: bool) -> str:
@@ -172,7 +172,8 @@ def _scores(paths: Sequence[pathlib.Path], brief: bool) -> str:
             body.append([*cells, f"{low} to {high}", p_text(result["p_holm"]), seen])
         note = (
             "Paired over patients: bootstrap interval, Wilcoxon's test with Holm's correction. "
-            "Smallest seen: the difference that these images would show with 80 % power."
+            "Smallest seen: the difference that one test at 5 %, without Holm's correction, would show "
+            "on these images with 80 % power."
         )
         parts.append("\n".join([*markdown_table(header, body), "", note]))
     if costs := cost.cost_markdown(rows):

@@ -107,9 +107,8 @@ def evaluate_weights(
     if choices.out is None:
         raise InputError("imported weights have no folder for results: name a new one by --out")
     _check(choices, model, dict(fields or {}), image_size, resize, entry)
-    weights = find_weights(weights)
     config, variables, unit = load_weights(
-        weights, model, fields, image_size, choices.window, resize, entry, print
+        find_weights(weights), model, fields, image_size, choices.window, resize, entry, print
     )
     config.dataset.cache = False
     predictor = _predictor(config, variables, unit, choices)
