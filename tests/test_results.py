@@ -271,6 +271,10 @@ def test_the_nodules_table(tables, nodules, tmp_path):
         scores.add(f"{i}", f"patient {i}", 0.9 * target, 0.5, readers)
     (tmp_path / "summary.json").write_text(json.dumps(scores.summary()))
     (tmp_path / "detection.csv").write_text(csv_text(scores.detection()))
+    # Half of what is not in the lowest bin is 0.2 off, the rest 0.4.
+    bins = [(900, 0.0, 0.0), (50, 0.2, 0.4), (50, 0.9, 0.5), (0, "", "")]
+    lines = ["pixels,mean_prob,foreground", *(",".join(map(str, row)) for row in bins)]
+    (tmp_path / "calibration.csv").write_text("\n".join(lines) + "\n")
     found = tables["table"](tmp_path)
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in found.splitlines()]
     assert rows[2] == ["network with the consensus", *2 * ["100.00", "100.00 to 100.00", "4"]]
@@ -278,4 +282,5 @@ def test_the_nodules_table(tables, nodules, tmp_path):
     assert rows[3][4:] == ["50.00", "50.00 to 50.00", "16"]  # two of four readers
     assert rows[4][4:] == ["20.00", "20.00 to 20.00", "20"]  # one of the five pairs that mark
     assert "4 slices of 4 patients; 4 of them with a nodule" in found
+    assert "not in the lowest of 4 bins: 0.300." in found
     assert [row[1:] for row in rows[-2:]] == [6 * ["100.0"] + ["0.0"], 7 * ["0.00"]]

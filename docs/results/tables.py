@@ -21,6 +21,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from prnet_jax import report
 from prnet_jax.commands import Help, run_command
 from prnet_jax.compare import cost, limits, tables
@@ -30,6 +32,7 @@ from prnet_jax.compare.rows import find_row, group, method_of
 from prnet_jax.compare.runs import read_runs
 from prnet_jax.compare.statistics import compare_to, p_text, signed
 from prnet_jax.errors import InputError
+from prnet_jax.metrics.calibration import calibration_error
 from prnet_jax.metrics.names import METRIC_NAMED
 from prnet_jax.paper import TABLE_1
 from prnet_jax.report import markdown_table, markdown_text
@@ -42,6 +45,7 @@ _PLACE = re.compile(
 )
 _FOLD = re.compile(r"(.+)_(\d+)_fold(\d+)of(\d+)")
 _NODULES = "detection.csv"  # in the folder of docs/results/nodules.py
+_CALIBRATION = "calibration.csv"  # likewise
 _PAPERS = ("iou", "hd_px", "dsc", "mae_binary", "acc", "spe")
 _TESTED = ("dsc", "iou")
 
@@ -85,6 +89,9 @@ def _nodules(folder: pathlib.Path) -> str:
         for name, found in about["agreement"].items()
     ]
     less = about["network_less_readers"]
+    with (folder / _CALIBRATION).open(encoding="utf-8", newline="") as file:
+        bins = list(csv.DictReader(file))
+    above = {name: np.array([float(row[name] or "nan") for row in bins[1:]]) for name in bins[0]}
     blank = about["slices"] - about["with_nodule"]
     text = (
         f"{about['slices']} slices of {about['patients']} patients; {about['with_nodule']} of them "
@@ -93,7 +100,8 @@ def _nodules(folder: pathlib.Path) -> str:
         f"{about['false_alarms']} are marked. The network with a reader less a reader with another,"
         f" over the {less['n']} slices that the network and two readers mark: {cells(less)[0]} "
         f"({cells(less)[1]}). Expected calibration "
-        f"error over pixels: {about['calibration_error']:.4f}."
+        f"error over pixels: {about['calibration_error']:.4f}; over those that are not in the "
+        f"lowest of {len(bins)} bins: {calibration_error(above):.3f}."
     )
     with (folder / _NODULES).open(encoding="utf-8", newline="") as file:
         rows = [row for i, row in enumerate(csv.DictReader(file)) if i % 3 == 0]
@@ -172,8 +180,8 @@ def _scores(paths: Sequence[pathlib.Path], brief: bool) -> str:
             body.append([*cells, f"{low} to {high}", p_text(result["p_holm"]), seen])
         note = (
             "Paired over patients: bootstrap interval, Wilcoxon's test with Holm's correction. "
-            "Smallest seen: the difference that one test at 5 %, without Holm's correction, would show "
-            "on these images with 80 % power."
+            "Smallest seen: the difference that one test at 5 %, without Holm's correction, would "
+            "show on these images with 80 % power."
         )
         parts.append("\n".join([*markdown_table(header, body), "", note]))
     if costs := cost.cost_markdown(rows):
