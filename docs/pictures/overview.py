@@ -1,4 +1,4 @@
-"""Draws the picture of the README: a slice, its mask, a network's prediction.
+"""Draws the picture of the README: a slice, its mask, a network's prediction; prints its DSC.
 
     python docs/pictures/overview.py [RUN_OR_WEIGHTS [INDEX]]
 
@@ -16,6 +16,7 @@ import prnet_jax
 from prnet_jax.data.preprocess import window
 from prnet_jax.datasets.lung_phantom.phantom import make_slice
 from prnet_jax.figures.slices import PRED_COLOUR, TARGET_COLOUR, inner_contour
+from prnet_jax.metrics import overlap
 
 SIZE = 256  # pixels of a panel, and of the slice
 TINT = 0.25
@@ -39,6 +40,7 @@ def draw(network: str, index: int, path: pathlib.Path) -> None:
         ("prediction", tinted(grey, pred, PRED_COLOUR)),
     ]
     side_by_side(panels, path, line=24, font_size=15)
+    print(f"{path}: DSC {100 * overlap(pred, made.lung)['dsc']:.1f} %")
 
 
 if __name__ == "__main__":
