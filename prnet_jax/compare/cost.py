@@ -1,9 +1,12 @@
 """What the rows of a comparison cost: a table, and a picture beside their accuracy."""
 
 import io
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
+
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from prnet_jax.compare.evaluation import Run
 from prnet_jax.compare.rows import Row
@@ -104,39 +107,42 @@ def cost_csv(rows: Sequence[Row]) -> str:
 
 
 def draw_cost(rows: Sequence[Row]) -> bytes | None:
-    """Mean DSC against GFLOP an image, a point a row, as a PNG of 1050 x 675 pixels.
+    """Mean DSC against GFLOP an image, a point a row, as a PNG of 1200 x 675 pixels.
 
     The bar is the 95 % interval of the mean over the images, by the normal approximation. A row
     that has no parameters, such as a threshold, is a line. Other rows whose operations are not
-    known are left out. None where fewer than two rows have operations.
+    known are left out. The legend has the highest mean first. None where fewer than two rows have
+    operations.
     """
     metric = METRIC_NAMED["dsc"]
     scored = [(row, cost_of(row), row.mean.get("dsc", math.nan)) for row in rows]
     scored = [part for part in scored if not math.isnan(part[2])]
-    points = [(row, cost["gflop"], dsc) for row, cost, dsc in scored if cost["gflop"] > 0]
-    if len(points) < 2:
+    scored.sort(key=lambda part: -part[2])
+    if sum(cost["gflop"] > 0 for _, cost, _ in scored) < 2:
         return None
-    figure = new_figure(7, 4.5)
+    figure = new_figure(8, 4.5)
     axes = figure.subplots()
-    for row, gflop, dsc in points:
-        images = len(row.scores["dsc"])
-        half = metric.factor * 1.96 * row.sd_images["dsc"] / math.sqrt(images)
-        dsc *= metric.factor
-        axes.errorbar(gflop, dsc, half, fmt="o", markersize=5, capsize=3, linewidth=1)
-        place = {"xytext": (6, 5), "textcoords": "offset points", "fontsize": 8}
-        axes.annotate(_plain(row.label), (gflop, dsc), **place)
+    styles = zip(itertools.cycle("osD^vP"), itertools.cycle(f"C{i}" for i in range(10)))
     for row, cost, dsc in scored:
+        label = f"{metric.text(dsc)}  {_plain(row.label)}"
         if cost["parameters"] == 0:
-            label = f"{_plain(row.label)}: {metric.text(dsc)}"
-            axes.axhline(metric.factor * dsc, color="0.5", linestyle="--", linewidth=1)
-            place = {"xytext": (3, 3), "textcoords": "offset points", "fontsize": 8}
-            left = min(gflop for _, gflop, _ in points)
-            axes.annotate(label, (left, metric.factor * dsc), color="0.4", **place)
+            axes.axhline(metric.factor * dsc, color="0.5", linestyle="--", linewidth=1, label=label)
+        elif cost["gflop"] > 0:
+            half = 1.96 * row.sd_images["dsc"] / math.sqrt(len(row.scores["dsc"]))
+            place = (cost["gflop"], metric.factor * dsc, metric.factor * half)
+            marker, colour = next(styles)
+            axes.errorbar(
+                *place, fmt=marker, color=colour, label=label, markersize=5, capsize=3, linewidth=1
+            )
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.15)
     axes.set_xlabel("GFLOP an image, at the network's size")
     axes.set_ylabel(f"mean {metric.label}")
     axes.grid(alpha=0.3, linewidth=0.5)
+    figure.legend(loc="outside right upper", fontsize=8, frameon=False)
     content = io.BytesIO()
     figure.savefig(content, format="png")
     return content.getvalue()

@@ -80,6 +80,6 @@ def test_the_files_of_a_comparison(folders, tmp_path, capsys):
         lines = list(csv.DictReader(file))
     assert [line["gflop"] for line in lines] == ["9.0", "3.25", ""]
     picture = Image.open(io.BytesIO((out / "cost.png").read_bytes())).convert("L")
-    assert picture.size == (1050, 675) and picture.getextrema() != (255, 255)
+    assert picture.size == (1200, 675) and picture.getextrema() != (255, 255)
     page = (out / "report.html").read_text(encoding="utf-8")
     assert 'id="table-cost"' in page and 'src="data:image/png;base64,' in page
