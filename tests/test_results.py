@@ -84,6 +84,42 @@ def test_complete_networks_and_a_row_without_a_network(tables, fold, tmp_path):
     assert mean(prnet) in brief and "1,234" not in brief and "minus" not in brief
 
 
+def test_spread_agreement_and_the_page(tables, fold, tmp_path):
+    for number in (1, 2, 3):
+        for network, quality in (("prnet", 0.8), ("unet", 0.6)):
+            for seed in (0, 1):
+                fold(number, network, seed, quality, parameters=9, cost={"gflop": quality})
+    folder = tmp_path / "results" / "small"
+    lines = ["first,second,what,dsc_mean,n_images", "PR-Net,UNet,networks,0.91234,12"]
+    (folder / "agreement.csv").write_text("\n".join(lines) + "\n")
+    text = tables["table"](folder)
+    found = re.search(r"Standard deviation of the mean DSC, % points: (.*)\.", text)[1]
+    assert re.fullmatch(
+        r"\d+\.\d{3} between networks; \d+\.\d{3} between networks by chance, if none were better; "
+        r"\d+\.\d{3} of a network from fold to fold, beyond the folds' own; "
+        r"\d+\.\d{3} between seeds of a network\. F-test that none of the 2 networks is better: "
+        r"p (= \d\.\d+|<0\.0001)",
+        found,
+    )
+    assert "| PR-Net | UNet | 91.23 | 12 |" in re.sub(" +", " ", text)
+    tables["draw"](folder)
+    assert (folder / "cost.png").read_bytes()[:4] == b"\x89PNG"
+    assert "PR-Net" in (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_pages_show_the_tables(tables):
+    """Otherwise: python docs/results/tables.py"""
+    results = written.ROOT / "docs" / "results"
+    pages = sorted(results.glob("*/report.html"))
+    linked = {m for p in tables["FILES"] for m in tables["_LINKED"].findall(p.read_text())}
+    assert {page.parent.name for page in pages} == linked
+    for page in pages:
+        shown = page.read_text(encoding="utf-8")
+        first = tables["table"](page.parent).split("\n\n| minus")[0]
+        scores = re.findall(r"\d\d\.\d\d", first)
+        assert scores and set(scores) <= set(re.findall(r"\d\d\.\d\d", shown))
+
+
 def test_some_folds(tables, fold, tmp_path):
     """They are named, have their own means, and are compared with nothing."""
     whole = [fold(n) for n in (1, 2, 3)]

@@ -9,15 +9,19 @@ network. What stands between `<!-- results: PROTOCOL -->` and `<!-- end of resul
 table; after PROTOCOL, `brief` leaves out all but the scores. Folds of a network that is not
 complete are listed, and stay out of the table, unless all have the same folds, as after
 `launch/ablations.sh`. A folder of `docs/results/nodules.py` has a table of its own, and so has one
-of a single evaluation: all its metrics.
+of a single evaluation: all its metrics. Where a document links results/PROTOCOL/report.html, that
+page of prnet_jax.compare and its picture of cost are made too; and `agreement.csv` of a comparison
+of the runs themselves, where a protocol's folder has it, is a table.
 """
 
 import argparse
+import contextlib
 import csv
 import json
 import pathlib
 import re
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,7 +32,8 @@ from prnet_jax.commands import Help, run_command
 from prnet_jax.compare import cost, limits, tables
 from prnet_jax.compare.differences import differences
 from prnet_jax.compare.evaluation import Run
-from prnet_jax.compare.rows import find_row, group, method_of
+from prnet_jax.compare.files import write_comparison
+from prnet_jax.compare.rows import Row, find_row, group, method_of
 from prnet_jax.compare.runs import read_runs
 from prnet_jax.compare.statistics import compare_to, p_text, signed
 from prnet_jax.errors import InputError
@@ -44,6 +49,9 @@ _PLACE = re.compile(
     r"(<!-- results: ([\w-]+)( brief)? -->\n).*?(<!-- end of results -->)", re.DOTALL
 )
 _FOLD = re.compile(r"(.+)_(\d+)_fold(\d+)of(\d+)")
+PAGE = "report.html"
+_LINKED = re.compile(r"results/([\w-]+)/report\.html")
+_AGREEMENT = "agreement.csv"
 _NODULES = "detection.csv"  # in the folder of docs/results/nodules.py
 _CALIBRATION = "calibration.csv"  # likewise
 _PAPERS = ("iou", "hd_px", "dsc", "mae_binary", "acc", "spe")
@@ -67,6 +75,10 @@ def table(folder: pathlib.Path, brief: bool = False) -> str:
         return report.table(summary, TABLE_1.get(summary["network"])) + "\n"
     complete, partial = _evaluations(folder)
     parts = [_scores(complete, brief)] if complete else []
+    if (folder / _AGREEMENT).is_file():
+        with (folder / _AGREEMENT).open(encoding="utf-8", newline="") as file:
+            pairs = [row | {"dsc_mean": float(row["dsc_mean"])} for row in csv.DictReader(file)]
+        parts.append(limits.agreement_markdown(pairs))
     if not complete and not partial:
         parts.append("No results yet.")
     if partial:
@@ -186,7 +198,27 @@ def _scores(paths: Sequence[pathlib.Path], brief: bool) -> str:
         parts.append("\n".join([*markdown_table(header, body), "", note]))
     if costs := cost.cost_markdown(rows):
         parts.append(costs.rstrip())
+    if spread := _spread(rows):
+        parts.append(spread)
     return "\n\n".join(parts)
+
+
+def _spread(rows: Sequence[Row]) -> str:
+    """The spread between networks beside that of training one again; "" where nothing is known."""
+    found = limits.spread(rows)
+    meaning = {
+        "sd_networks": "between networks",
+        "sd_by_chance": "between networks by chance, if none were better",
+        "sd_rest": "of a network from fold to fold, beyond the folds' own",
+        "sd_seeds": "between seeds of a network",
+    }
+    parts = [f"{100 * found[k]:.3f} {v}" for k, v in meaning.items() if found[k] == found[k]]
+    if not parts:
+        return ""
+    tested = f"F-test that none of the {found['networks']} networks is better: p "
+    p = p_text(found["p_value"])
+    tested = f" {tested}{p if p[0] == '<' else '= ' + p}." if p != "-" else ""
+    return f"Standard deviation of the mean DSC, % points: {'; '.join(parts)}.{tested}"
 
 
 def _partial(folds: dict[tuple[str, str, int], list[tuple[int, pathlib.Path]]]) -> str:
@@ -226,6 +258,16 @@ def filled(text: str, results: pathlib.Path = HERE) -> str:
     return _PLACE.sub(make, text)
 
 
+def draw(folder: pathlib.Path) -> None:
+    """Writes the page and the picture of cost of a protocol's complete evaluations beside them."""
+    with tempfile.TemporaryDirectory() as scratch:
+        out = pathlib.Path(scratch) / "comparison"
+        with contextlib.redirect_stdout(None):
+            write_comparison(_evaluations(folder)[0], out)
+        for name in (PAGE, "cost.png"):
+            write_whole(folder / name, (out / name).read_bytes())
+
+
 def main(argv: list[str] | None = None) -> int:
     """Runs the command; returns its exit code."""
     parser = argparse.ArgumentParser(
@@ -246,6 +288,9 @@ def main(argv: list[str] | None = None) -> int:
             if now != text:
                 write_whole(path, now)
                 print(f"written    {path}")
+            for protocol in set(_LINKED.findall(now)) if not check else ():
+                draw(HERE / protocol)
+                print(f"written    {HERE / protocol / PAGE}")
 
     return run_command(fill)
 

@@ -150,7 +150,7 @@ def limits_markdown(rows: Sequence[Row], reference: Row, pairs: Sequence[Mapping
         reference: that the others are tested against.
         pairs: the result of `agreement`.
     """
-    parts = ["## Agreement\n\n" + _agreement_text(pairs), "## Spread\n\n" + _spread_text(rows)]
+    parts = ["## Agreement\n\n" + agreement_markdown(pairs), "## Spread\n\n" + _spread_text(rows)]
     body = [
         [markdown_text(row.label), _percent(detectable(row, reference))]
         for row in rows
@@ -168,7 +168,8 @@ def limits_markdown(rows: Sequence[Row], reference: Row, pairs: Sequence[Mapping
     return "\n\n".join(parts) + "\n"
 
 
-def _agreement_text(pairs: Sequence[Mapping]) -> str:
+def agreement_markdown(pairs: Sequence[Mapping]) -> str:
+    """The result of `agreement` as a table."""
     header = ["of", "with", "mean DSC %", "images"]
     body = [
         [
