@@ -4,7 +4,7 @@
     pip install --no-deps dynamic_network_architectures
     python launch/nnunet.py --manual-dir FOLDER --variant table1_small --root runs/nnunet
     python launch/nnunet.py --manual-dir FOLDER --like runs/unet_0_fold1of5 --root runs/nnunet
-    python -m prnet_jax.evaluate --predictions runs/nnunet/predictions_0 --split all \\
+    python -m prnet_jax.evaluate --predictions runs/nnunet/predictions_0_of5 --split all \\
       --dataset finding_lungs --manual-dir FOLDER --name "nnU-Net's network" --keep-masks \\
       --out runs/nnunet_scores
 
@@ -19,7 +19,7 @@ scales, SGD, augmentation, batch size, mirror images and 1000 epochs; one logit 
 classes.
 
 The same command again resumes after the last finished epoch and skips finished folds. The
-probabilities of a seed lie together, in ROOT/predictions_SEED.
+probabilities of a seed's folds lie together, in ROOT/predictions_SEED_ofK.
 """
 
 import argparse
@@ -63,7 +63,7 @@ def train_fold(
         InputError: data or a package are missing, or the folder holds another training.
     """
     import numpy as np
-    from nnunet_training import Training
+    from nnunet_training import CHECKPOINT, Training
 
     from prnet_jax.data.pipeline import open_splits, splits_hash, train_batches
     from prnet_jax.data.prepare import prepare
@@ -83,6 +83,11 @@ def train_fold(
     finished = (folder / DONE).exists()
     if finished and all(path.exists() for path in paths):
         return json.loads((folder / DONE).read_text(encoding="utf-8"))
+    if finished and not (folder / CHECKPOINT).exists():
+        raise InputError(
+            f"{predictions} lacks predictions of {folder}, which is finished and has no "
+            f"{CHECKPOINT}: remove that folder to train it again"
+        )
     write_json(folder / CONFIG, about)
     steps_per_epoch = len(slices["train"]) // config.batch_size
     run = Training(config, folder, steps_per_epoch, base, device)
@@ -107,7 +112,10 @@ def train_fold(
     run.average.load_state_dict(run.best)
     for index, prob in run.predict(test):
         paths[index].parent.mkdir(parents=True, exist_ok=True)
-        np.save(paths[index], test.prob_of(index, prob, native=True))
+        fresh = paths[index].with_suffix(".new")
+        with open(fresh, "wb") as file:
+            np.save(file, test.prob_of(index, prob, native=True))
+        fresh.replace(paths[index])
     if not finished:
         done = run.at | run.cost()
         write_whole(folder / DONE, json.dumps(done, indent=1) + "\n")
@@ -194,7 +202,7 @@ def train_folds(given: argparse.Namespace) -> None:
         raise InputError(f"--folds is {given.folds!r}; expected folds of one division: {FOLDS}")
     config = protocol(given)
     check_device(given.device)  # before a folder is made
-    predictions, finished = given.root / f"predictions_{given.seed}", []
+    predictions, finished = given.root / f"predictions_{given.seed}_of{folds[0][1]}", []
     for number, k in folds:
         config.dataset.options.fold = f"{number}/{k}"
         folder = given.root / f"nnunet_{given.seed}_fold{number}of{k}"

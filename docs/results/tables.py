@@ -37,6 +37,7 @@ from prnet_jax.compare.rows import Row, find_row, group, method_of
 from prnet_jax.compare.runs import read_runs
 from prnet_jax.compare.statistics import compare_to, p_text, signed
 from prnet_jax.errors import InputError
+from prnet_jax.metrics import mean_of_scored
 from prnet_jax.metrics.calibration import calibration_error
 from prnet_jax.metrics.names import METRIC_NAMED
 from prnet_jax.paper import TABLE_1
@@ -72,10 +73,11 @@ def table(folder: pathlib.Path, brief: bool = False) -> str:
         return _nodules(folder)
     if (folder / SUMMARY).is_file():
         summary = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
-        return report.table(summary, TABLE_1.get(summary["network"])) + "\n"
+        of_paper = summary["dataset"] == "finding_lungs"
+        return report.table(summary, TABLE_1.get(summary["network"]), of_paper) + "\n"
     complete, partial = _evaluations(folder)
     parts = [_scores(complete, brief)] if complete else []
-    if (folder / _AGREEMENT).is_file():
+    if (folder / _AGREEMENT).is_file() and not brief:
         with (folder / _AGREEMENT).open(encoding="utf-8", newline="") as file:
             pairs = [row | {"dsc_mean": float(row["dsc_mean"])} for row in csv.DictReader(file)]
         parts.append(limits.agreement_markdown(pairs))
@@ -245,7 +247,7 @@ def _joined(paths: Sequence[pathlib.Path]) -> list[Run]:
 
 
 def _mean(run: Run, name: str) -> float | None:
-    return run.summary["metrics"].get(name, {}).get("mean")
+    return float(mean_of_scored(run.scores[name])) if name in run.scores else None
 
 
 def filled(text: str, results: pathlib.Path = HERE) -> str:
@@ -262,10 +264,12 @@ def draw(folder: pathlib.Path) -> None:
     """Writes the page and the picture of cost of a protocol's complete evaluations beside them."""
     with tempfile.TemporaryDirectory() as scratch:
         out = pathlib.Path(scratch) / "comparison"
-        with contextlib.redirect_stdout(None):
-            write_comparison(_evaluations(folder)[0], out)
-        for name in (PAGE, "cost.png"):
-            write_whole(folder / name, (out / name).read_bytes())
+        # By names that are the same in every checkout, since the page states them
+        with contextlib.redirect_stdout(None), contextlib.chdir(folder):
+            write_comparison([p.relative_to(folder) for p in _evaluations(folder)[0]], out)
+        for path in (out / PAGE, out / "cost.png"):
+            if path.is_file():
+                write_whole(folder / path.name, path.read_bytes())
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -192,7 +192,7 @@ def _statistics(results: Sequence[Mapping[str, Any]], metrics: Sequence[Metric])
             p_text(result["p_value"]),
             p_text(result["p_holm"]),
             "-" if math.isnan(result["effect_size"]) else f"{result['effect_size']:+.2f}",
-            result["better"] or "equal",
+            (result["better"] or "equal") if result["n_images"] else "-",
             str(result["n_images"]),
             str(result["n_units"]),
         ]

@@ -157,7 +157,7 @@ def _notes(rows: Sequence[Row], summary: Mapping) -> list[str]:
             "With several folds: each image is scored once, by the network that was trained "
             "without its patient."
         )
-    if any("mae" in row.scores and not n_scored(row, "mae") for row in rows):
+    if {0} < {n_scored(row, "mae") for row in rows if "mae" in row.scores}:
         notes.append("A dash under MAE: masks, which have no probabilities.")
     if any(len(row.runs) == 1 for row in rows):
         notes.append("A row without ± is a single seed: its spread of training is unknown.")

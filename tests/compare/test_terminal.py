@@ -24,15 +24,17 @@ def test_means_spread_best_and_the_papers_rows(tmp_path, capsys):
     table = (tmp_path / "out/table.md").read_text(encoding="utf-8").splitlines()
     unet, prnet = (re.sub(r"[*|]|</?ins>", " ", line).split() for line in table[2:4])
     assert lines[0] == "Test split of finding_lungs (mask 'mask') at 32x32, 12 images"
-    assert lines[2].split() == "network IoU % HD px HD mm DSC % MAE MAE binary ACC % SPE %".split()
-    assert lines[3].split() == unet[:9]
+    assert lines[2].split() == "network IoU % HD px HD mm DSC % MAE binary ACC % SPE %".split()
+    assert lines[3].split() == unet[:5] + unet[6:9]  # all but MAE
     # "PR-Net (2 seeds)", then "mean ± sd" of each metric, "-" where there is no spacing.
     means = [cell for i, cell in enumerate(prnet[3:]) if prnet[2 + i] != "±" and cell != "±"][:8]
+    del means[4]  # MAE
     assert [cell.rstrip("*") for cell in lines[4].split()] == ["PR-Net", *means]
-    assert lines[4].count("*") == 7 and "*" not in lines[3]
+    assert lines[4].count("*") == 6 and "*" not in lines[3]
     spreads = [cell for i, cell in enumerate(prnet) if prnet[i - 1] == "±"]
+    del spreads[3]  # likewise; there is none of HD in mm
     assert lines[5].split() == ["2", "seeds", *(f"±{spread}" for spread in spreads)]
-    assert lines[6].split() == "paper: UNet 97.16 - 5.62 98.55 - 0.0061 99.38 99.71".split()
+    assert lines[6].split() == "paper: UNet 97.16 - 5.62 98.55 0.0061 99.38 99.71".split()
     assert lines[8] == "* best, ± standard deviation over the seeds"
     assert lines[10].startswith("DSC % minus that of PR-Net (95 % interval, p by Holm")
     assert re.fullmatch(r"  UNet -\d+\.\d{3} \(-\d+\.\d{3} to -\d+\.\d{3}\) p 0\.03", lines[11])
@@ -65,8 +67,9 @@ def test_nothing_is_wider_than_the_terminal(tmp_path, capsys, monkeypatch):
     ]
     text = printed(capsys, pathlib.Path("out"), *runs)
     assert max(map(len, text.splitlines()[:-1])) <= 80
+    assert re.search(r"^network +IoU %.* SPE %$", text, re.M)  # in one line, and so are the rows
     for name in ("Attention-UNet [1]", "Attention-UNet [2]", f"{'n' * 18} [3]"):
-        assert re.search(rf"^{re.escape(name)} +\d", text, re.M)
+        assert re.search(rf"^{re.escape(name)}( +[\d.*-]+){{7}}$", text, re.M)
         assert re.search(rf"^{re.escape(name)} is\b", text, re.M)
     assert "setting_1: 1 in Attention-UNet [1]; not recorded in the others" in text
 

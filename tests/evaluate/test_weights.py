@@ -51,19 +51,23 @@ def test_a_file_scores_like_its_run(exported, evaluate, finished_run, tmp_path, 
 
 
 def test_a_folder_of_imported_weights_is_a_row_of_a_comparison(
-    exported, evaluate, finished_run, tmp_path
+    exported, evaluate, finished_run, tmp_path, monkeypatch
 ):
+    """And so are released weights, under their name."""
     imported = tmp_path / "imported"
     assert torch_weights(["import", str(exported / "w.safetensors"), str(imported)]) == 0
     assert evaluate(imported, out="a") == 0
-    assert evaluate(exported / "w.safetensors", "--threshold", "auto-on-validation", out="b") == 0
+    known = {"released": exported / "w.safetensors"}
+    monkeypatch.setattr("prnet_jax.evaluate.run.find_weights", lambda name: known[str(name)])
+    assert evaluate("released", "--threshold", "auto-on-validation", out="b") == 0
+    assert json.loads((tmp_path / "b" / "summary.json").read_text())["weights"] == "released"
     assert (tmp_path / "b" / "thresholds_validation.csv").is_file()
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     assert config.keys() == {"seed", "init_from", "model", "dataset", "dtype"}
     folders = [str(finished_run), str(tmp_path / "a"), str(tmp_path / "b")]
     assert compare([*folders, "--out", str(tmp_path / "compared")]) == 0
     table = (tmp_path / "compared" / "table.md").read_text()
-    for label in ("PR-Net ", "PR-Net (imported) ", "PR-Net (w.safetensors) "):
+    for label in ("PR-Net ", "PR-Net (imported) ", "PR-Net (released) "):
         assert f"| {label}" in table
 
 

@@ -118,6 +118,10 @@ def test_an_interrupted_training_is_that_of_one_that_was_not(scripts, torch, rec
     lost.unlink()
     assert nnunet.train_fold(config, parts / "fold", parts / "predictions", 4, "cpu") == again
     assert lost.read_bytes() == before
+    lost.unlink()
+    (parts / "fold" / training.CHECKPOINT).unlink()
+    with pytest.raises(InputError, match="no checkpoint.pt: remove that folder"):
+        nnunet.train_fold(config, parts / "fold", parts / "predictions", 4, "cpu")
 
     config.learning_rate = 1e-3
     with pytest.raises(InputError, match="learning_rate was 0.01, is 0.001"):
