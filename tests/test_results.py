@@ -11,6 +11,8 @@ import pytest
 
 from prnet_jax.config import make_config
 from prnet_jax.errors import InputError
+from prnet_jax.metrics.names import METRIC_NAMED
+from prnet_jax.paper import TABLE_1
 from prnet_jax.run.files import csv_text
 from tests import written
 from tests.compare.folders import IMAGES, change_json, masks, probs, write_run
@@ -173,6 +175,21 @@ def test_the_documents_say_what_the_results_say(tables):
         marked += len(re.findall(r"<!-- results: ", text))
         assert text.count("<!-- end of results -->") == text.count("<!-- results: ")
     assert marked
+
+
+@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
+def test_the_readmes_say_what_the_results_say(name):
+    text = (written.ROOT / name).read_text(encoding="utf-8")
+    path = written.ROOT / "docs" / "results" / "lungs_small" / "summary.json"
+    metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+    names = ("iou", "dsc", "acc", "spe", "mae_binary")
+    ours = [
+        " ± ".join(METRIC_NAMED[name].text(metrics[name][of]) for of in ("mean", "sd"))
+        for name in (*names, "hd_px")
+    ]
+    paper = [METRIC_NAMED[name].text(TABLE_1["prnet"][name]) for name in (*names, "hd_mm")]
+    assert f" | {' | '.join(ours)} px |" in text
+    assert f" | {' | '.join(paper)} mm |" in text
 
 
 # ---- the card of the weights
