@@ -1,8 +1,10 @@
 """The tables of the documentation are made from the committed results."""
 
+import collections
 import csv
 import html
 import json
+import math
 import re
 import runpy
 import shutil
@@ -191,6 +193,12 @@ def test_the_readmes_say_what_the_results_say(name):
     paper = [METRIC_NAMED[name].text(TABLE_1["prnet"][name]) for name in (*names, "hd_mm")]
     assert f" | {' | '.join(ours)} px |" in text
     assert f" | {' | '.join(paper)} mm |" in text
+    dsc = collections.defaultdict(list)
+    for path in (written.ROOT / "docs" / "results" / "table1_small").glob("*_fold?of5"):
+        with (path / "test_native" / "per_image.csv").open(newline="") as file:
+            dsc[path.name.split("_0_")[0]] += [float(row["dsc"]) for row in csv.DictReader(file)]
+    means = [100 * np.mean(scores) for name, scores in dsc.items() if name != "infnet"]
+    assert len(means) == 7 and f"{math.ceil(100 * (max(means) - min(means))) / 100:.2f} %" in text
 
 
 # ---- the card of the weights
