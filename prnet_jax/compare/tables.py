@@ -46,7 +46,8 @@ class Table(NamedTuple):
     def below(self) -> list[str]:
         """The paragraphs below the table."""
         first, *more = self.notes
-        return [f"{self.subject}. {first}", *more, *self.cautions]
+        subject = self.subject[0].upper() + self.subject[1:]
+        return [f"{subject}. {first}", *more, *self.cautions]
 
 
 def shown_metrics(rows: Sequence[Row], paper: bool) -> tuple[list[Metric], list[Metric]]:
