@@ -52,7 +52,8 @@ def check_script(name, words):
     script = text_of(f"launch/{name}")
     for option in re.findall(r"--[a-z-]+", own):
         assert re.search(rf"^#.* {option}\b", script, re.MULTILINE), (name, option)
-    network = "" if name != "sweep.sh" else "--config configs/prnet.py "
+    by_itself = name in ("sweep.sh", "table1.sh", "ablations.sh")  # these name the config
+    network = "--config configs/prnet.py " if by_itself else ""
     if rest:
         check_main((network + rest).split())
 
