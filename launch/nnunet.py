@@ -23,6 +23,7 @@ probabilities of a seed's folds lie together, in ROOT/predictions_SEED_ofK.
 """
 
 import argparse
+import io
 import json
 import os
 import pathlib
@@ -36,10 +37,7 @@ from prnet_jax.errors import InputError
 
 LOG, CONFIG, DONE = "metrics.jsonl", "config.json", "done.json"  # in the folder of a fold
 # Fields of the config that a run may have otherwise, and this training cannot
-_KNOWN = {
-    **{"loss": "bce_dice", "head_weights": (), "early_stopping_epochs": 0},
-    "init_from": None,
-}
+_KNOWN = dict(loss="bce_dice", head_weights=(), early_stopping_epochs=0, init_from=None)
 COST = "cost.json"  # beside the predictions, for the table
 FOLDS = "1/5 2/5 3/5 4/5 5/5"
 
@@ -80,10 +78,12 @@ def train_fold(
     _check_same(folder / CONFIG, about)
     test = slices["test"]
     paths = [predictions / f"{id}.npy" for id in test.ids]
-    finished = (folder / DONE).exists()
-    if finished and all(path.exists() for path in paths):
-        return json.loads((folder / DONE).read_text(encoding="utf-8"))
-    if finished and not (folder / CHECKPOINT).exists():
+    done = None
+    if (folder / DONE).exists():
+        done = json.loads((folder / DONE).read_text(encoding="utf-8"))
+    if done and all(path.exists() for path in paths):
+        return done
+    if done and not (folder / CHECKPOINT).exists():
         raise InputError(
             f"{predictions} lacks predictions of {folder}, which is finished and has no "
             f"{CHECKPOINT}: remove that folder to train it again"
@@ -112,14 +112,13 @@ def train_fold(
     run.average.load_state_dict(run.best)
     for index, prob in run.predict(test):
         paths[index].parent.mkdir(parents=True, exist_ok=True)
-        fresh = paths[index].with_suffix(".new")
-        with open(fresh, "wb") as file:
-            np.save(file, test.prob_of(index, prob, native=True))
-        fresh.replace(paths[index])
-    if not finished:
+        content = io.BytesIO()
+        np.save(content, test.prob_of(index, prob, native=True))
+        write_whole(paths[index], content.getvalue())
+    if done is None:
         done = run.at | run.cost()
         write_whole(folder / DONE, json.dumps(done, indent=1) + "\n")
-    return json.loads((folder / DONE).read_text(encoding="utf-8"))
+    return done
 
 
 def _check_same(path: pathlib.Path, about: Mapping[str, Any]) -> None:
@@ -176,11 +175,10 @@ def protocol(given: argparse.Namespace) -> Any:
         raise InputError(f"{config.dataset.name} has no folds: choose --variant table1_small")
     check_config(config)
     for name, known in _KNOWN.items():
-        value = config[name]
-        if (tuple(value) if name == "head_weights" else value) != known:
+        if config[name] != known:
             raise InputError(
-                f"config.{name} is {value!r}; this training knows {known!r} alone: choose another "
-                "run for --like"
+                f"config.{name} is {config[name]!r}; this training knows {known!r} alone: choose "
+                "another run for --like"
             )
     return config
 

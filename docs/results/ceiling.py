@@ -15,16 +15,11 @@ import numpy as np
 from PIL import Image
 
 from prnet_jax.data.preprocess import resize_image, resize_prob
+from prnet_jax.metrics import overlap
 
 SIZES = (96, 128, 192, 256, 512)
 LEFT_OUT = ("ID_0052_Z_0108", "ID_0134_Z_0137", "ID_0254_Z_0075")  # the data set leaves them out
 THRESHOLD = pathlib.Path(__file__).resolve().parents[2] / "launch" / "threshold.py"
-
-
-def overlap(found: np.ndarray, mask: np.ndarray) -> tuple[float, float]:
-    """DSC and IoU in per cent."""
-    both, total = (found & mask).sum(), found.sum() + mask.sum()
-    return 200 * both / total, 100 * both / (total - both)
 
 
 def main() -> None:
@@ -42,7 +37,8 @@ def main() -> None:
             lungs = lungs_of(resize_image(hu, size, "pad"))
             for name, prob in zip(scores, (share, share > 0.5, lungs), strict=True):
                 there = resize_prob(prob.astype(np.float32), mask.shape, "pad") >= 0.5
-                scores[name].append(overlap(there, mask))
+                found = overlap(there, mask)
+                scores[name].append((100 * found["dsc"], 100 * found["iou"]))
         for name, values in scores.items():
             dsc, iou = np.mean(values, axis=0)
             print(f"{size}x{size}, {name}: DSC {dsc:.2f} %, IoU {iou:.2f} % of {len(paths)}")

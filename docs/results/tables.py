@@ -78,14 +78,20 @@ def table(folder: pathlib.Path, brief: bool = False) -> str:
     complete, partial = _evaluations(folder)
     parts = [_scores(complete, brief)] if complete else []
     if (folder / _AGREEMENT).is_file() and not brief:
-        with (folder / _AGREEMENT).open(encoding="utf-8", newline="") as file:
-            pairs = [row | {"dsc_mean": float(row["dsc_mean"])} for row in csv.DictReader(file)]
+        lines = _lines(folder / _AGREEMENT)
+        pairs = [line | {"dsc_mean": float(line["dsc_mean"])} for line in lines]
         parts.append(limits.agreement_markdown(pairs))
     if not complete and not partial:
         parts.append("No results yet.")
     if partial:
         parts.append(_partial(partial))
     return "\n\n".join(parts) + "\n"
+
+
+def _lines(path: pathlib.Path) -> list[dict[str, str]]:
+    """The lines of a CSV file, by the names of its columns."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def _nodules(folder: pathlib.Path) -> str:
@@ -103,8 +109,7 @@ def _nodules(folder: pathlib.Path) -> str:
         for name, found in about["agreement"].items()
     ]
     less = about["network_less_readers"]
-    with (folder / _CALIBRATION).open(encoding="utf-8", newline="") as file:
-        bins = list(csv.DictReader(file))
+    bins = _lines(folder / _CALIBRATION)
     above = {name: np.array([float(row[name] or "nan") for row in bins[1:]]) for name in bins[0]}
     blank = about["slices"] - about["with_nodule"]
     text = (
@@ -117,8 +122,7 @@ def _nodules(folder: pathlib.Path) -> str:
         f"error over pixels: {about['calibration_error']:.4f}; over those that are not in the "
         f"lowest of {len(bins)} bins: {calibration_error(above):.3f}."
     )
-    with (folder / _NODULES).open(encoding="utf-8", newline="") as file:
-        rows = [row for i, row in enumerate(csv.DictReader(file)) if i % 3 == 0]
+    rows = _lines(folder / _NODULES)[::3]
     curve = [
         ["threshold", *(f"{float(row['threshold']):g}" for row in rows)],
         ["slices with a nodule of which it is found, %"],

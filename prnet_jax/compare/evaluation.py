@@ -25,7 +25,7 @@ _NEEDED = (
 _AGAIN = "evaluate again (python -m prnet_jax.evaluate)"
 _DATA = ("records", "split_manifest_sha256")
 _OWN_SPLITS = "the run's own splits"  # begins `leakage` where a run is scored on its own data
-_OF_PROBABILITIES = ("auc", "mae", "brier")
+_OF_PROBABILITIES = {"auc", "mae", "brier"}
 _TOLERANCE = 1e-6  # between a mean in summary.json and that of per_image.csv
 
 
@@ -127,20 +127,22 @@ def read_run(folder: pathlib.Path) -> Run:
     if repeated := [a for a, b in zip(ids, ids[1:], strict=False) if a == b]:
         raise InputError(f"{per_image} has id {repeated[0]!r} twice: {_AGAIN}")
 
-    scores, paired = {}, {}
+    foreign = "predictions" in summary  # of another program, wherever the folder lies
+    scores = {}
     both_empty = np.array([row.get("empty") == "both_empty" for row in table])
     spacing_known = np.array([bool(row.get("spacing_row_mm")) for row in table])
     for name in METRICS:
         if name in table[0]:
             scores[name] = _column(per_image, table, name)
             _check_mean(folder, summary, name, scores[name])
-            filled = both_empty & np.isnan(scores[name])
-            filled &= spacing_known | (not name.endswith("mm"))
-            paired[name] = np.where(filled, _perfect(name), scores[name])
-    _complete(scores, paired, foreign="predictions" in summary)
+    _complete(scores, foreign)
+    paired = {}
+    for name, column in scores.items():
+        filled = both_empty & np.isnan(column)
+        filled &= spacing_known | (not name.endswith("mm"))
+        paired[name] = np.where(filled, _perfect(name), column)
 
     places = (place for place in (folder, folder.parent) if (place / files.CONFIG).is_file())
-    foreign = "predictions" in summary  # of another program, wherever the folder lies
     home = None if foreign else next(places, None)
     known = home is not None and "weights" not in summary  # how imported ones were trained is not
     settings = settings_of(_read_json(home / files.CONFIG)) if known else None
@@ -168,19 +170,16 @@ def read_run(folder: pathlib.Path) -> Run:
     )
 
 
-def _complete(scores: dict[str, np.ndarray], paired: dict[str, np.ndarray], foreign: bool) -> None:
+def _complete(scores: dict[str, np.ndarray], foreign: bool) -> None:
     """Adds the MAE of masks, which evaluations did not always have, and takes away the metrics of
     probabilities where another program's predictions are masks.
     """
     if "acc" not in scores:
         return
-    for of in (scores, paired):
-        of.setdefault("mae_binary", 1 - of["acc"])
+    scores.setdefault("mae_binary", 1 - scores["acc"])
     if foreign and np.allclose(scores.get("mae", math.nan), 1 - scores["acc"], 0, 1e-9):
-        for name in _OF_PROBABILITIES:
-            for of in (scores, paired):
-                if name in of:
-                    of[name] = np.full_like(of[name], math.nan)
+        for name in _OF_PROBABILITIES & scores.keys():
+            scores[name] = np.full_like(scores[name], math.nan)
 
 
 def _perfect(name: str) -> float:
