@@ -36,8 +36,8 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     data.manual_dir = placeholder(str)  # downloads made by hand; else $PRNET_MANUAL_DIR
     data.data_dir = placeholder(str)  # prepared records; else $TFDS_DATA_DIR
     data.mask = "mask"  # which mask of the record is the target
-    data.image_size = 256  # slices are resized to this side, in pixels
-    data.resize = "pad"  # slices that are not square: "pad" them with air, or "stretch" them
+    data.image_size = 256  # the side of the square that the network sees, in pixels
+    data.resize = "pad"  # slices to it, with padding; or "stretch" them; or cut out the "middle"
     data.window_hu = (-1000.0, 400.0)  # is mapped to 0..1; (0.0, 255.0) for grey values
     data.num_threads = 2  # threads that read and resize
     data.cache = True  # keep resized slices in memory, 5 bytes a pixel

@@ -140,7 +140,8 @@ class Predictor:
         """The mask of one slice or volume of any size.
 
         Each slice is windowed and resized as in training, and padded or stretched as the run was;
-        its probability is resized back.
+        its probability is resized back. A run of the middle of slices looks at the middle, and the
+        warnings say so.
 
             predictor = prnet_jax.load("runs/prnet_quick")
             mask = predictor.predict(slice_hu).mask
@@ -218,16 +219,31 @@ class Predictor:
     def _prediction(self, prob: np.ndarray, warnings: list[str]) -> Prediction:
         return Prediction(prob >= self.config.threshold, prob, warnings)
 
-    def doubts(self, volume: np.ndarray, spacing_mm: Sequence[float] | None) -> list[str]:
-        """One line for each reason why the network may not be meant for these pixels.
+    def doubts(
+        self, volume: np.ndarray, spacing_mm: Sequence[float] | None, tiled: bool = False
+    ) -> list[str]:
+        """One line for each reason why the mask of these pixels may not be what is wanted.
 
         Args:
             volume: real numbers [D, H, W], all finite.
             spacing_mm: of a slice, (row, column); None where it is not known.
+            tiled: whether windows were laid over the whole slices, see `prnet_jax.predict.tiles`.
         """
         if doubt := preprocess.implausible(volume, self.unit):
             return [doubt]
-        return appearance.unlike(volume, spacing_mm, self.unit, self.seen)
+        unseen = [] if tiled else self._unseen(volume.shape[1:])
+        return unseen + appearance.unlike(volume, spacing_mm, self.unit, self.seen)
+
+    def _unseen(self, shape: tuple[int, ...]) -> list[str]:
+        data = self.config.dataset
+        rows, columns = preprocess.seen(shape, data.image_size, data.resize)
+        part = rows.stop - rows.start, columns.stop - columns.start
+        if part == shape:
+            return []
+        return [
+            f"only the middle {part[0]}x{part[1]} of {shape[0]}x{shape[1]} pixels were looked at, "
+            "as in training: nothing else is marked"
+        ]
 
     def probabilities(self, slices: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         """The probability of each slice, float32 [H, W] in 0..1.

@@ -123,6 +123,23 @@ def test_an_array_is_windowed_resized_and_resized_back(tiny_config):
     assert found.warnings == []
 
 
+def test_a_network_of_the_middle_says_what_it_did_not_see(tiny_config):
+    tiny_config.dataset.resize = "middle"
+    tiny_config.dataset.window_hu = (-1000.0, 1000.0)
+    image = np.random.default_rng(0).integers(-900, 900, (96, 40))
+    found = predictor(tiny_config, as_seen).predict(image)
+    middle = np.s_[32:64, 4:36]
+    np.testing.assert_allclose(found.prob[middle], (image[middle] + 1000) / 2000, rtol=1e-6)
+    assert np.count_nonzero(found.prob) == 32 * 32
+    assert found.warnings == [
+        "only the middle 32x32 of 96x40 pixels were looked at, as in training: nothing else is "
+        "marked"
+    ]
+    assert predictor(tiny_config, as_seen).predict(image[middle]).warnings == []
+    volume = image[None]
+    assert predictor(tiny_config, as_seen).doubts(volume, None, tiled=True) == []
+
+
 @pytest.mark.parametrize("shape", [(96, 48), (48, 96), (2, 96, 48)])
 def test_padding_is_air_for_the_network_and_is_cut_off(tiny_config, shape):
     tiny_config.dataset.window_hu = (-1000.0, 1000.0)

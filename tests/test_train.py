@@ -190,7 +190,11 @@ def test_bfloat16_and_accumulation_run(tiny_config, tmp_path):
         ("num_epochs", 0, "config.num_epochs must be 1 or more, found 0"),
         ("dataset.window_hu", (400.0, -1000.0), "config.dataset.window_hu must be"),
         ("profile_steps", (5, 3), "config.profile_steps must be .* such as .*, found .5, 3."),
-        ("dataset.resize", "crop", "config.dataset.resize must be pad or stretch, found 'crop'"),
+        (
+            "dataset.resize",
+            "crop",
+            "config.dataset.resize must be pad or stretch or middle, found 'crop'",
+        ),
     ],
 )
 def test_refusals_write_nothing(tiny_config, tmp_path, field, value, message):

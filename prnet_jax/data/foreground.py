@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from prnet_jax.data.preprocess import resize_mask
+from prnet_jax.data.preprocess import resize_mask, seen
 from prnet_jax.errors import InputError
 
 LOST = 0.1  # the share of masks that may become empty by resizing before a warning
@@ -19,10 +19,11 @@ class Foreground:
 
     Attributes:
         size: the side that the network sees, in px.
-        resize: how slices that are not square get there, see `prnet_jax.data.preprocess.extent`.
+        resize: how slices get there, see `prnet_jax.data.preprocess.extent`.
         images: the number of masks.
         empty: those that mark nothing.
         vanished: those that mark something, but nothing once they are resized.
+        cut: those that mark something outside what the network sees.
         mostly: those that mark more than half of their pixels.
         shares: the sum of the shares of the pixels that are marked, as stored.
         largest_side: of the masks as stored, in px.
@@ -33,6 +34,7 @@ class Foreground:
     images: int = 0
     empty: int = 0
     vanished: int = 0
+    cut: int = 0
     mostly: int = 0
     shares: float = 0.0
     largest_side: int = 0
@@ -44,6 +46,8 @@ class Foreground:
         self.shares += share
         self.largest_side = max(self.largest_side, *mask.shape)
         self.mostly += share > 0.5
+        whole = np.count_nonzero(mask)
+        self.cut += np.count_nonzero(mask[seen(mask.shape, self.size, self.resize)]) < whole
         if not share:
             self.empty += 1
         elif not resize_mask(mask, self.size, self.resize).any():
@@ -107,6 +111,15 @@ def check(
         doubts.append(
             f"masks that mark something become empty at {size}x{size} pixels ({numbers}): "
             f"{_advice(found, masks)}"
+        )
+    if any(split.cut for split in found.values()):
+        numbers = ", ".join(
+            f"{split.cut} of {split.images - split.empty} in {name}"
+            for name, split in found.items()
+        )
+        doubts.append(
+            f"masks reach out of the middle {size}x{size} pixels, which are all that the network "
+            f"sees ({numbers}): --config.dataset.image_size takes more"
         )
     mostly, images = (
         sum(getattr(split, name) for split in found.values()) for name in ("mostly", "images")

@@ -14,6 +14,7 @@ from prnet_jax.data import records
 from prnet_jax.data.preprocess import (
     extent,
     inside,
+    pixel_scale,
     resize_image,
     resize_mask,
     resize_prob,
@@ -176,7 +177,7 @@ class Slices:
         record = self._source[i]
         image = window(records.decode_hu(record["image"]), *self._window)
         mask = records.decode_mask(record[self.mask_name])
-        scale = np.divide(image.shape, self._extent(image.shape))
+        scale = pixel_scale(image.shape, self._size, self._how)
         return {
             "image": resize_image(image, self._size, self._how)[..., None],
             "mask": resize_mask(mask, self._size, self._how)[..., None],

@@ -11,7 +11,9 @@ from prnet_jax.errors import InputError
 
 AIR = -1000  # HU
 LOWEST_EXPECTED = -200  # HU; every chest slice has lung or air below it
-RESIZES = ("pad", "stretch")  # how a slice that is not square becomes a square
+# How a slice becomes a square: "pad" and "stretch" resize it; of a slice that is not square, "pad"
+# keeps the proportion. "middle" takes its middle, at its own scale.
+RESIZES = ("pad", "stretch", "middle")
 
 
 def window(hu: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -20,16 +22,20 @@ def window(hu: np.ndarray, low: float, high: float) -> np.ndarray:
 
 
 def extent(shape: Sequence[int], size: int, how: str) -> tuple[int, int]:
-    """The rows and columns that a resized picture fills of [size, size].
+    """The rows and columns that a picture fills of [size, size].
 
     Args:
         shape: (H, W) of the picture.
         size: the side of the square.
         how: "pad": the longer side fills the square, and the shorter one keeps the proportion, to
-            the nearest whole pixel. "stretch": both sides fill it.
+            the nearest whole pixel. "stretch": both sides fill it. "middle": each side at its own
+            scale, up to the square's.
     """
     if how == "stretch":
         return size, size
+    if how == "middle":
+        rows, columns = (min(n, size) for n in shape)
+        return rows, columns
     longer = max(shape)
     rows, columns = (max(1, (2 * n * size + longer) // (2 * longer)) for n in shape)
     return rows, columns
@@ -37,16 +43,27 @@ def extent(shape: Sequence[int], size: int, how: str) -> tuple[int, int]:
 
 def inside(extent: Sequence[int], size: int) -> tuple[slice, slice]:
     """Where a picture of `extent` lies in [size, size]: in the middle. The rest is padding."""
-    rows, columns = (slice((size - n) // 2, (size - n) // 2 + n) for n in map(int, extent))
-    return rows, columns
+    return _middle(extent, (size, size))
+
+
+def seen(shape: Sequence[int], size: int, how: str) -> tuple[slice, slice]:
+    """The rows and the columns of a picture (H, W) that come into [size, size]; see `extent`."""
+    return _middle(extent(shape, size, how) if how == "middle" else shape, shape)
+
+
+def pixel_scale(shape: Sequence[int], size: int, how: str) -> np.ndarray:
+    """The stored pixels that one of [size, size] is long and wide: float64 [2]; see `extent`."""
+    filled = extent(shape, size, how)
+    return np.divide(filled if how == "middle" else shape, filled)
 
 
 def resize_image(image: np.ndarray, size: int, how: str = "stretch") -> np.ndarray:
     """[H, W] -> [size, size] float32: each new pixel is the mean over the area it covers.
 
-    Where `how` is "pad", see `extent`, the padding is 0: after `window` the lowest value, air.
+    `how` as for `extent`. The padding is 0: after `window` the lowest value, air.
     """
     filled = extent(image.shape, size, how)
+    image = image[seen(image.shape, size, how)]
     weights = (_area_weights(old, new) for old, new in zip(image.shape, filled, strict=True))
     square = np.zeros((size, size), np.float32)
     square[inside(filled, size)] = _weighted(image, *weights)
@@ -64,10 +81,10 @@ def resize_mask(mask: np.ndarray, size: int, how: str = "stretch") -> np.ndarray
 def resize_prob(prob: np.ndarray, shape: tuple[int, int], how: str = "stretch") -> np.ndarray:
     """Brings a network's probability back to the size of the picture before `resize_image`.
 
-    Padding is cut off. Both grids cover the same area, so no border moves. An axis that grows is
-    interpolated linearly between pixel centres (PyTorch's `align_corners=False`) and constant
-    beyond the outermost ones. An axis that shrinks takes the mean over the area each new pixel
-    covers, as `resize_image` does.
+    Padding is cut off, and what was not `seen` gets 0. Both grids cover the same area, so no border
+    moves. An axis that grows is interpolated linearly between pixel centres (PyTorch's
+    `align_corners=False`) and constant beyond the outermost ones. An axis that shrinks takes the
+    mean over the area each new pixel covers, as `resize_image` does.
 
     Args:
         prob: float [S, S] in 0..1.
@@ -77,8 +94,12 @@ def resize_prob(prob: np.ndarray, shape: tuple[int, int], how: str = "stretch") 
     Returns:
         float32 [H, W] in 0..1. A constant stays constant, and an equal shape changes nothing.
     """
-    if how == "pad":
-        prob = prob[inside(extent(shape, len(prob), how), len(prob))]
+    size = len(prob)
+    prob = prob[inside(extent(shape, size, how), size)]
+    if how == "middle":
+        whole = np.zeros(shape, np.float32)
+        whole[seen(shape, size, how)] = prob
+        return whole
     rows, columns = (
         _area_weights(old, new) if new <= old else _linear_weights(old, new)
         for old, new in zip(prob.shape, shape, strict=True)
@@ -133,6 +154,14 @@ def implausible(pixels: np.ndarray, unit: str) -> str | None:
         sign, mend = ("+", "subtract") if excess > 0 else ("-", "add")
         return f"{expected}, which look like HU {sign} {abs(excess)}: {mend} {abs(excess)}"
     return None
+
+
+def _middle(inner: Sequence[int], outer: Sequence[int]) -> tuple[slice, slice]:
+    """Where `inner` rows and columns lie in the middle of `outer` ones."""
+    rows, columns = (
+        slice((n - m) // 2, (n - m) // 2 + m) for m, n in zip(map(int, inner), outer, strict=True)
+    )
+    return rows, columns
 
 
 def _weighted(pixels: np.ndarray, rows: sparse.csr_array, columns: sparse.csr_array) -> np.ndarray:

@@ -15,7 +15,7 @@ class _Side(NamedTuple):
 
     Attributes:
         length: of the array.
-        filled: int32, the pixels that the picture fills of it; the rest is padding.
+        filled: int32, the pixels in its middle that hold what the network sees of the picture.
     """
 
     length: int
@@ -23,7 +23,7 @@ class _Side(NamedTuple):
 
     @property
     def pixels(self) -> jax.Array:
-        """The places in the array, int32 [length], counted from the picture's first pixel."""
+        """The places in the array, int32 [length], counted from the first of `filled`."""
         return jnp.arange(self.length, dtype=jnp.int32) - (self.length - self.filled) // 2
 
 
@@ -53,6 +53,10 @@ def from_square(prob: jax.Array, shape: tuple[int, int], how: str) -> jax.Array:
 def _sides(shape: tuple[int, int], size: int, how: str) -> tuple[list[_Side], list[_Side]]:
     """Rows and columns of a picture [H, W], and of it in a square; see `preprocess.extent`."""
     whole = [_Side(length, jnp.asarray(length, jnp.int32)) for length in shape]
+    if how == "middle":
+        filled = [jnp.minimum(side.filled, size) for side in whole]
+        seen = [_Side(side.length, n) for side, n in zip(whole, filled, strict=True)]
+        return seen, [_Side(size, n) for n in filled]
     if how == "stretch":
         return whole, [_Side(size, jnp.asarray(size, jnp.int32))] * 2
     longer = jnp.maximum(*(side.filled for side in whole))
@@ -86,7 +90,7 @@ def _linear_weights(old: _Side, new: _Side, dtype: jnp.dtype) -> jax.Array:
 
 
 def _shares(parts: jax.Array, of: jax.Array, old: _Side, new: _Side, dtype: jnp.dtype) -> jax.Array:
-    """int32 [new, old] divided by `of`, and 0 on padding."""
+    """int32 [new, old] divided by `of`, and 0 outside `filled`."""
     rows, columns = ((side.pixels >= 0) & (side.pixels < side.filled) for side in (new, old))
     inside = jnp.expand_dims(rows, 1) & jnp.expand_dims(columns, 0)
     return jnp.where(inside, parts, 0).astype(dtype) / of.astype(dtype)

@@ -163,7 +163,8 @@ class _Growing:
             mask = masks.fill_holes(mask)
         prob = None if self._prob is None else self._in_place(self._prob)
         volume = np.moveaxis(np.atleast_3d(self.scan.pixels), -1, 0)
-        doubts = self._predictor.doubts(volume, self.scan.spacing_mm) + _too_little(mask)
+        doubts = self._predictor.doubts(volume, self.scan.spacing_mm, options.tile)
+        doubts += _too_little(mask)
         return Prediction(mask, prob, [*self.scan.notes, *doubts])
 
     def _in_place(self, array: np.ndarray) -> np.ndarray:

@@ -76,6 +76,29 @@ def test_a_tenth_may_vanish(lost, warned):
     ]
 
 
+def test_masks_that_the_middle_cuts():
+    def found(*masks):
+        counts = Foreground(32, "middle")
+        for mask in masks:
+            counts.add(mask)
+        return counts
+
+    inside, across, outside = square(32, (16, 16)), square(8, (12, 20)), square(8)
+    counts = {
+        "train": found(inside, across, outside, square(0)),
+        "validation": found(inside),
+        "test": found(inside),
+    }
+    assert (counts["train"].cut, counts["train"].vanished) == (2, 1)
+    assert marks([across, outside]).cut == 0
+    doubt = foreground.check(counts, dict.fromkeys(counts, [inside]).__getitem__)[-1]
+    assert doubt == (
+        "masks reach out of the middle 32x32 pixels, which are all that the network sees (2 of 3 "
+        "in train, 0 of 1 in validation, 0 of 1 in test): --config.dataset.image_size takes more"
+    )
+    assert foreground.check({name: found(inside) for name in counts}, {}.__getitem__) == []
+
+
 def test_inverted_masks():
     (doubt,) = check(train=[~square(8)] * 3, validation=[~square(8)])
     assert doubt == (

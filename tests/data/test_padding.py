@@ -1,10 +1,17 @@
-"""Slices that are not square: padded to a square, or stretched as before."""
+"""How slices become squares: padded, stretched as before, or their middle."""
 
 import numpy as np
 import pytest
 
 from prnet_jax.data.pipeline import Slices, eval_batches, step_arrays, train_batches
-from prnet_jax.data.preprocess import extent, inside, resize_image, resize_mask, resize_prob
+from prnet_jax.data.preprocess import (
+    extent,
+    inside,
+    pixel_scale,
+    resize_image,
+    resize_mask,
+    resize_prob,
+)
 from tests.data.made_up_records import MadeUp, disc
 
 SHAPE = (400, 512)  # at 64: 50 rows, from the seventh on
@@ -79,6 +86,48 @@ def test_stretched_as_before(data):
     np.testing.assert_array_equal(item["mask"][..., 0] > 0, resize_mask(CIRCLE, 64))
     assert (item["mask"].any(1).sum(), item["mask"].any(0).sum()) == (38, 30)
     np.testing.assert_array_equal(item["spacing_mm"], [0.75 * 400 / 64, 6])
+
+
+def test_the_middle_by_hand():
+    image = np.arange(20.0).reshape(4, 5) + 1  # one row and one column are left out on each side
+    middle = resize_image(image, 2, "middle")
+    np.testing.assert_array_equal(middle, [[7, 8], [12, 13]])
+    np.testing.assert_array_equal(resize_mask(image > 7, 2, "middle"), middle > 7)
+    back = resize_prob(middle, (4, 5), "middle")
+    assert back.dtype == np.float32 and back.sum() == middle.sum()
+    np.testing.assert_array_equal(back[1:3, 1:3], middle)
+    # Where there is less than the square, the rest is padding.
+    wide = resize_image(image[:, :3], 4, "middle")
+    np.testing.assert_array_equal(wide, np.pad(image[:, :3], ((0, 0), (0, 1))))
+    np.testing.assert_array_equal(resize_prob(wide, (4, 3), "middle"), image[:, :3])
+    np.testing.assert_array_equal(pixel_scale((4, 5), 2, "middle"), [1, 1])
+    np.testing.assert_array_equal(pixel_scale((4, 8), 2, "pad"), [4, 4])
+
+
+@pytest.mark.parametrize("shape", [(5, 9), (8, 8), (33, 4), (64, 64)])
+@pytest.mark.parametrize("size", [4, 7, 64])
+def test_the_middle_there_and_back(shape, size):
+    """Nothing that is seen changes or moves; what is not seen is 0."""
+    image = np.random.default_rng(0).random(shape).astype(np.float32)
+    again = resize_prob(resize_image(image, size, "middle"), shape, "middle")
+    kept = again > 0
+    np.testing.assert_array_equal(again[kept], image[kept])
+    assert (kept.any(1).sum(), kept.any(0).sum()) == extent(shape, size, "middle")
+    for axis in (0, 1):
+        before, after = (int(np.argmax(np.flip(kept.any(1 - axis), i))) for i in ((), 0))
+        assert after - before in (0, 1)
+
+
+def test_slices_of_the_middle(data):
+    data.resize = "middle"
+    slices = Slices(made_up(CIRCLE), "train", data)
+    item = slices[0]
+    assert item["mask"].all() and "valid" not in item
+    np.testing.assert_array_equal(item["spacing_mm"], [0.75, 0.75])
+    whole = slices.prob_of(0, item["mask"][..., 0], native=True)
+    assert whole.shape == SHAPE and whole.sum() == 64 * 64 and whole[168:232, 224:288].all()
+    small = Slices(made_up(CIRCLE[170:230, 240:270]), "train", data)[0]
+    assert small["valid"].sum() == 60 * 30 == small["mask"].sum()
 
 
 def test_spacing_is_exact_where_the_shorter_side_is_rounded(data):
