@@ -38,9 +38,10 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     data.mask = "mask"  # which mask of the record is the target
     data.image_size = 256  # the side of the square that the network sees, in pixels
     data.resize = "pad"  # slices to it, with padding; or "stretch" them; or cut out the "middle"
+    data.soft_mask = False  # learn the share of each resized pixel that is marked, not 0 or 1
     data.window_hu = (-1000.0, 400.0)  # is mapped to 0..1; (0.0, 255.0) for grey values
     data.num_threads = 2  # threads that read and resize
-    data.cache = True  # keep resized slices in memory, 5 bytes a pixel
+    data.cache = True  # keep resized slices in memory, 5 bytes a pixel, or 8 with soft masks
 
     config.augment = augment = ml_collections.ConfigDict()  # each 0: off
     augment.flip_horizontal = 0.5  # probability

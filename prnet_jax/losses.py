@@ -114,7 +114,7 @@ def infnet_loss(
 
     Args:
         heads: logits, [N, H, W, 1] each: four regions, then the edge.
-        target: float {0, 1} or bool [N, H, W, 1].
+        target: bool, or float in [0, 1], [N, H, W, 1].
         valid: bool [N, H, W, 1]; the edge does not run along the border of what is valid.
 
     Returns:
@@ -146,7 +146,7 @@ def region_loss(logits: jax.Array, target: jax.Array, valid: jax.Array | None = 
 
     Args:
         logits: float [N, H, W, 1].
-        target: float {0, 1} or bool [N, H, W, 1].
+        target: bool, or float in [0, 1], [N, H, W, 1].
         valid: bool [N, H, W, 1].
 
     Raises:

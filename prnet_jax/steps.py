@@ -103,14 +103,15 @@ def make_augment(config: "ml_collections.ConfigDict") -> Callable[[Batch], tuple
     it. Padding moves with the image.
     """
     key = jax.random.fold_in(jax.random.key(config.seed), 1)
+    soft = config.dataset.soft_mask
 
     def augmented(batch):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, batch["draw"])
         if "valid" not in batch:
-            return augment(keys, batch["image"], batch["mask"], config.augment)
+            return augment(keys, batch["image"], batch["mask"], config.augment, soft)
         padding = (~batch["valid"]).astype(jnp.float32)  # a second mask
         both = jnp.concatenate([batch["mask"], padding], axis=-1)
-        image, both = augment(keys, batch["image"], both, config.augment)
+        image, both = augment(keys, batch["image"], both, config.augment, soft)
         return image, both[..., :1], both[..., 1:] < 0.5
 
     return augmented
@@ -124,7 +125,7 @@ def make_train_step(
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """One step of training: augment, forward, backward, update.
 
-    The batch holds `image` [N, H, W, 1] float32 0..1, `mask` [N, H, W, 1] float32 {0, 1} and
+    The batch holds `image` [N, H, W, 1] float32 0..1, `mask` [N, H, W, 1] float32 0..1 and
     `draw` [N] int32, each image's index in the run's sequence of drawn images; and, if some image
     is padded, `valid` [N, H, W, 1] bool, False on padding, which the loss leaves out; what
     augmentation (`make_augment`) brings in from outside the square counts. The results besides the

@@ -77,6 +77,20 @@ def test_padding_is_flipped_with_the_image(config):
     assert losses[1] == pytest.approx(losses[0], rel=1e-6)
 
 
+def test_soft_masks_are_moved_uncut_and_the_padding_is_cut(config):
+    config.augment.shift = 0.1
+    _, padded = cropped_and_padded()
+    image, _, valid = steps.make_augment(config)(padded)
+    config.dataset.soft_mask = True
+    padded["mask"] = padded["image"]
+    soft_image, mask, soft_valid = steps.make_augment(config)(padded)
+    np.testing.assert_array_equal(soft_image, image)
+    np.testing.assert_array_equal(soft_valid, valid)
+    np.testing.assert_array_equal(mask, image)
+    _, state, step = build(config)
+    assert np.isfinite(step(state, padded)[1]["loss"])
+
+
 def test_padding_is_shifted_and_what_follows_it_counts(config):
     """Equal probabilities everywhere: the Dice loss says how many pixels count."""
     config.augment.shift, config.bce_weight = 0.5, 0.0

@@ -21,6 +21,7 @@ EXEMPT = {
 # What a field stands for that did not exist when a run was made.
 _BEFORE = {
     "dataset.resize": "stretch",
+    "dataset.soft_mask": False,
     "init_from": None,
     "loss": "bce_dice",
     "head_weights": [],

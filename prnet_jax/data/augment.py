@@ -2,7 +2,8 @@
 
 All geometry is one resampling. The mask is interpolated like the image and cut at 0.5, so its
 border follows the image's to a fraction of a pixel; nearest neighbours would leave steps of up to
-half a pixel. Flips alone only move pixels, and with every field off nothing changes.
+half a pixel. A soft mask is not cut. Flips alone only move pixels, and with every field off nothing
+changes.
 """
 
 import functools
@@ -23,7 +24,11 @@ ELASTIC_CELLS = 4  # cells of the elastic field's coarse grid along a side
 
 
 def augment(
-    keys: jax.Array, image: jax.Array, mask: jax.Array, config: Mapping[str, float]
+    keys: jax.Array,
+    image: jax.Array,
+    mask: jax.Array,
+    config: Mapping[str, float],
+    soft: bool = False,
 ) -> tuple[jax.Array, jax.Array]:
     """Change each image at random, and its mask with it.
 
@@ -33,7 +38,7 @@ def augment(
     Args:
         keys: [N] PRNG keys (`jax.random.key`), one per example.
         image: float32 [N, H, W, C] in [0, 1], already windowed: 0 is air.
-        mask: float32 {0, 1} [N, H, W, M]: M masks of the image.
+        mask: float32 [N, H, W, M]: M masks of the image, of 0 and 1, or soft ones in [0, 1].
         config: any of these fields; a missing one is 0, which is off.
 
             * flip_horizontal, flip_vertical: probability of exchanging left and right, or top and
@@ -47,15 +52,16 @@ def augment(
             * contrast: largest relative change about 0.5: 0.1 is a window 10 % wider or narrower.
             * brightness: largest amount added or subtracted: a shifted window.
             * noise: largest standard deviation of Gaussian noise.
+        soft: whether the masks are soft.
 
     Returns:
-        image float32 [N, H, W, C] in [0, 1]; mask float32 {0, 1} [N, H, W, M]. Points from outside
-        the picture are 0.
+        image float32 [N, H, W, C] in [0, 1]; mask float32 [N, H, W, M] of 0 and 1, or soft in
+        [0, 1]. Points from outside the picture are 0.
 
     Raises:
         InputError: an unknown field, or an amount outside its range.
     """
-    return _augment_batch(keys, image, mask, amounts=_amounts(config))
+    return _augment_batch(keys, image, mask, amounts=_amounts(config), soft=soft)
 
 
 def _amounts(config: Mapping[str, float]) -> tuple[float, ...]:
@@ -71,12 +77,13 @@ def _amounts(config: Mapping[str, float]) -> tuple[float, ...]:
     return tuple(float(config.get(name, 0)) for name in FIELDS)
 
 
-@functools.partial(jax.jit, static_argnames="amounts")
-def _augment_batch(keys, image, mask, amounts):
-    return jax.vmap(functools.partial(_augment_one, amounts=amounts))(keys, image, mask)
+@functools.partial(jax.jit, static_argnames=("amounts", "soft"))
+def _augment_batch(keys, image, mask, amounts, soft):
+    one = functools.partial(_augment_one, amounts=amounts, soft=soft)
+    return jax.vmap(one)(keys, image, mask)
 
 
-def _augment_one(key, image, mask, amounts):
+def _augment_one(key, image, mask, amounts, soft):
     """`augment` for one example: image [H, W, C], mask [H, W, M]."""
     amount = dict(zip(FIELDS, amounts, strict=True))
     key_of = dict(zip(FIELDS, jax.random.split(key, len(FIELDS)), strict=True))
@@ -108,7 +115,9 @@ def _augment_one(key, image, mask, amounts):
             shift=draw("shift", (2,)),
         )
         both = resample(jnp.concatenate([image, mask], axis=-1), rows, columns)
-        image, mask = both[..., :channels], (both[..., channels:] >= 0.5).astype(mask.dtype)
+        image, mask = both[..., :channels], both[..., channels:]
+        if not soft:
+            mask = (mask >= 0.5).astype(mask.dtype)
 
     if amount["gamma"]:
         image = image ** jnp.exp2(draw("gamma"))

@@ -31,11 +31,11 @@ _ARRAYS = ("image", "mask", "valid", "draw", "index")  # of a batch, those that 
 class Slices:
     """A split as a sequence of slices ready for a network.
 
-    Item i is a dict: `image` float32 [S, S, 1] in 0..1, `mask` float32 [S, S, 1] of 0 and 1, `id`
-    and `patient_id` str, `spacing_mm` float64 [2] of the resized pixels (row, column; NaN where
-    not known). If any slice of the split is padded to a square, each has `valid` bool [S, S, 1]
-    too, False on padding. With `config.cache` every slice read is kept in memory; without it none
-    is.
+    Item i is a dict: `image` float32 [S, S, 1] in 0..1, `mask` float32 [S, S, 1] of 0 and 1, or
+    with `config.soft_mask` in 0..1 and above 0.5 where it else is 1, `id` and `patient_id` str,
+    `spacing_mm` float64 [2] of the resized pixels (row, column; NaN where not known). If any slice
+    of the split is padded to a square, each has `valid` bool [S, S, 1] too, False on padding. With
+    `config.cache` every slice read is kept in memory; without it none is.
 
     Attributes:
         ids: the id of every slice, in order.
@@ -71,6 +71,7 @@ class Slices:
         # A data set has one unit.
         self.unit = self._source[0]["unit"].decode() if len(self._source) else records.UNITS[0]
         self._size, self._how = config.image_size, config.resize
+        self._soft = config.soft_mask
         self._window = tuple(config.window_hu)
         self._kept: dict[int, Any] | None = {} if config.cache else None
         self._check_window(builder.name)
@@ -178,9 +179,10 @@ class Slices:
         image = window(records.decode_hu(record["image"]), *self._window)
         mask = records.decode_mask(record[self.mask_name])
         scale = pixel_scale(image.shape, self._size, self._how)
+        resized = resize_image if self._soft else resize_mask
         return {
             "image": resize_image(image, self._size, self._how)[..., None],
-            "mask": resize_mask(mask, self._size, self._how)[..., None],
+            "mask": resized(mask, self._size, self._how)[..., None],
             **_about(record, scale),
         }
 

@@ -94,11 +94,11 @@ def resize_prob(prob: np.ndarray, shape: tuple[int, int], how: str = "stretch") 
     Returns:
         float32 [H, W] in 0..1. A constant stays constant, and an equal shape changes nothing.
     """
-    size = len(prob)
-    prob = prob[inside(extent(shape, size, how), size)]
+    if how != "stretch":
+        prob = prob[inside(extent(shape, len(prob), how), len(prob))]
     if how == "middle":
         whole = np.zeros(shape, np.float32)
-        whole[seen(shape, size, how)] = prob
+        whole[_middle(prob.shape, shape)] = prob
         return whole
     rows, columns = (
         _area_weights(old, new) if new <= old else _linear_weights(old, new)

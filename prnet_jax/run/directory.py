@@ -23,7 +23,7 @@ LOCAL_FIELDS = {
     *("stop_within_s", "compilation_cache", "profile_steps"),
 }
 # Newer fields, and what a run does that was begun without them.
-_BEFORE_THE_FIELD = {"dataset.resize": "stretch"}
+_BEFORE_THE_FIELD = {"dataset.resize": "stretch", "dataset.soft_mask": False}
 
 
 def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:

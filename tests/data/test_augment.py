@@ -75,6 +75,10 @@ def test_image_and_mask_stay_aligned(batch, config):
     assert not np.array_equal(found, mask)
     # Changes of intensity do not move the mask.
     np.testing.assert_array_equal(augment(keys, mask, mask, config)[1], found)
+    # A soft one is moved as the image is, and is not cut.
+    image, soft = augment(keys, mask / 2, mask / 2, geometry_only, soft=True)
+    np.testing.assert_array_equal(image, soft)
+    np.testing.assert_array_equal(np.asarray(soft) >= 0.25, found)
 
 
 @pytest.mark.parametrize("quarters", [1, 2, 3])

@@ -130,6 +130,24 @@ def test_slices_of_the_middle(data):
     assert small["valid"].sum() == 60 * 30 == small["mask"].sum()
 
 
+@pytest.mark.parametrize("resize", ["pad", "stretch"])
+def test_soft_masks_are_shares_and_are_scored_as_before(data, resize):
+    data.resize = resize
+    hard = Slices(made_up(CIRCLE), "test", data)
+    data.soft_mask = True
+    soft = Slices(made_up(CIRCLE), "test", data)
+    share = soft[0]["mask"]
+    assert share.dtype == np.float32 and len(np.unique(share)) > 10
+    np.testing.assert_array_equal(share[..., 0], resize_image(CIRCLE, 64, resize))
+    np.testing.assert_array_equal(share > 0.5, hard[0]["mask"] > 0)
+    if resize == "stretch":
+        assert share.mean() == pytest.approx(CIRCLE.mean(), rel=1e-6)  # nothing is rounded
+    for native in (False, True):
+        expected, found = (slices.picture(0, native)["mask"] for slices in (hard, soft))
+        assert found.dtype == bool
+        np.testing.assert_array_equal(found, expected)
+
+
 def test_spacing_is_exact_where_the_shorter_side_is_rounded(data):
     item = Slices(made_up(np.ones((403, 512), bool)), "train", data)[0]
     np.testing.assert_array_equal(item["spacing_mm"], [0.75 * 403 / 50, 6])
