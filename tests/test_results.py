@@ -268,7 +268,7 @@ def test_network_beside_readers(nodules):
     scores.add("a", "1", 0.9 * square, 0.5, {**readers, "reader_3": none})
     blank = dict.fromkeys(readers, none)
     scores.add("b", "2", 0.7 * half, 0.5, {**blank, "reader_0": half, "reader_3": none})
-    with pytest.raises(InputError, match="two runs score a"):
+    with pytest.raises(InputError, match="two folds score a"):
         scores.add("a", "1", 0.9 * square, 0.5, {**readers, "reader_3": none})
     summary = scores.summary()
     two_thirds = 2 * 2 / 6
@@ -288,6 +288,11 @@ def test_network_beside_readers(nodules):
     assert (summary["slices"], summary["with_nodule"]) == (2, 1)
     assert (summary["missed"], summary["not_found"], summary["false_alarms"]) == (0, 0, 1)
     assert "NaN" not in json.dumps(summary)
+    a, b = scores.per_slice()
+    assert (a["id"], a["patient_id"], a["network_px"], a["reader_2_px"]) == ("a", "1", 4, 2)
+    assert a["dice_network_mask"] == 1 and a["dice_network_reader_3"] == 0
+    assert a["dice_reader_0_reader_2"] == pytest.approx(two_thirds, abs=1e-6)
+    assert b["dice_network_mask"] == 0 and math.isnan(b["dice_reader_1_reader_3"])
     by_threshold = {row["threshold"]: row for row in scores.detection()}
     assert by_threshold[0.5]["sensitivity"] == 1
     assert by_threshold[0.5]["false_positives_per_slice"] == 0.5
@@ -322,6 +327,14 @@ def test_runs_of_another_kind_are_refused(nodules, tmp_path, monkeypatch):
     assert [c.dataset.options.fold for c in nodules["configs_of"]([a, b])] == ["", "2/5"]
     with pytest.raises(InputError, match="differ in learning_rate: give the folds of one"):
         nodules["configs_of"]([a, run("c", learning_rate=0.5)])
+    by_fold = nodules["by_fold"]
+    assert by_fold([configs[a], configs[b]]) == {"": {0: 0}, "2/5": {0: 1}}
+    with pytest.raises(InputError, match="two runs have fold 2/5 and seed 0"):
+        by_fold([configs[b], configs[a], configs[b]])
+    c = run("of another seed", seed=1)
+    assert by_fold([configs[c], configs[a]]) == {"": {0: 1, 1: 0}}
+    with pytest.raises(InputError, match="fold 2/5 lacks seed 1, which other folds have"):
+        by_fold([configs[c], configs[a], configs[b]])
     with pytest.raises(InputError, match="expected runs on lidc_nodules"):
         nodules["configs_of"]([run("d", dataset="lung_phantom")])
 

@@ -1,9 +1,10 @@
 """How a network does on nodules of which four readers have outlines, beside the readers.
 
-    python docs/results/nodules.py runs/nodules_* --out docs/results/nodules_small
+    python docs/results/nodules.py runs/nodules_* --flips --out docs/results/nodules_small
 
 The runs are the folds of one training on lidc_nodules, so that every patient is scored once, by a
-network that has not seen the patient. Everything is at the crops' own size. The folder gets
+network that has not seen the patient; of a fold with several seeds, by the mean of their
+probabilities. Everything is at the crops' own size. The folder gets
 
 * summary.json: how well they agree, the mean Dice over all pairs of outlines that both mark
   something, and over those of which one or both do, with 95 % intervals that draw patients; misses
@@ -13,7 +14,10 @@ network that has not seen the patient. Everything is at the crops' own size. The
   positive is a connected part of the mask (by edges) that meets no pixel of it. What one reader
   alone marked is false too. A mask of the whole crop would find everything in one part, so look at
   the Dice beside it;
-* calibration.csv.
+* calibration.csv;
+* per_slice.csv: of each slice the pixels that each outline marks, and the Dice of each two, blank
+  where neither marks any;
+* config_SEED_FOLDofK.json of each run.
 """
 
 import argparse
@@ -40,7 +44,7 @@ from prnet_jax.metrics.calibration import Reliability, calibration_error
 from prnet_jax.metrics.statistics import bootstrap_interval, mean_of_scored
 from prnet_jax.metrics.summary import json_number
 from prnet_jax.run.directory import read_run
-from prnet_jax.run.files import SUMMARY, csv_text, write_json, write_whole
+from prnet_jax.run.files import CONFIG, SUMMARY, csv_text, write_json, write_whole
 
 READERS = tuple(f"reader_{i}" for i in range(4))
 THRESHOLDS = np.round(np.arange(0.05, 1.0, 0.05), 2)
@@ -73,8 +77,9 @@ class Scores:
     """Gathers slice by slice."""
 
     def __init__(self) -> None:
-        self.ids: set[str] = set()
+        self.ids: list[str] = []
         self.patients: list[str] = []
+        self.pixels: list[dict[str, int]] = []  # that each outline marks
         self.pairs = PairwiseDice()
         self.found: list[list[tuple[bool, int]]] = []
         self.has_nodule: list[bool] = []
@@ -91,9 +96,10 @@ class Scores:
     ) -> None:
         """A slice: prob float32 [H, W]; outlines bool [H, W] of `mask` and the readers."""
         if id in self.ids:
-            raise InputError(f"two runs score {id}: give each fold once, of one seed")
-        self.ids.add(id)
+            raise InputError(f"two folds score {id}: give the folds of one division")
+        self.ids.append(id)
         masks = {"network": prob >= threshold, **outlines}
+        self.pixels.append({f"{name}_px": int(mask.sum()) for name, mask in masks.items()})
         self.patients.append(patient)
         self.pairs.add(masks)
         target = outlines["mask"]
@@ -139,6 +145,22 @@ class Scores:
             "calibration_error": calibration_error(self.reliability.table()),
         }
 
+    def per_slice(self) -> list[dict[str, str | int | float]]:
+        """A row for each slice."""
+        images = self.pairs.images()
+        dice = {
+            f"dice_{first}_{second}": np.where(of["any_marked"], of["dice"], np.nan).round(6)
+            for (first, second), of in images.items()
+            if any((first, second) in pairs for pairs in COMPARED.values())
+        }
+        columns = zip(*dice.values(), strict=True)
+        return [
+            {"id": id, "patient_id": patient, **px, **dict(zip(dice, map(float, row), strict=True))}
+            for id, patient, px, row in zip(
+                self.ids, self.patients, self.pixels, columns, strict=True
+            )
+        ]
+
     def detection(self) -> list[dict[str, float]]:
         """A row for each threshold."""
         found = np.array([[hit for hit, _ in row] for row in self.found])
@@ -174,13 +196,21 @@ def draw(rows: list[dict[str, float]], used: float, path: pathlib.Path) -> None:
     save_figure(figure, path)
 
 
-def score_run(run: pathlib.Path, config: ml_collections.ConfigDict, scores: Scores) -> None:
-    """Adds the test split of a run."""
+def score_fold(
+    runs: Sequence[pathlib.Path], config: ml_collections.ConfigDict, flips: bool, scores: Scores
+) -> None:
+    """Adds the test split of a fold: the mean probability of its runs, which have other seeds.
+
+    Args:
+        flips: of each run, the mean over a slice and its mirror images.
+    """
     data = config.dataset
     data.cache = False
     records = prepare(data.name, data.data_dir, manual_dir=data.manual_dir, **data.options)
     slices = Slices(records, "test", data)
-    for index, prob in predicted(prnet_jax.load(run), slices, native=True):
+    found = [dict(predicted(prnet_jax.load(run, flips=flips), slices, native=True)) for run in runs]
+    for index in range(len(slices)):
+        prob = np.mean([probs[index] for probs in found], axis=0)
         picture = slices.picture(index, native=True)
         names = ("mask", *READERS)  # "mask" is the consensus, whatever the run was trained on
         outlines = {name: slices.outline(index, name, native=True) for name in names}
@@ -198,7 +228,7 @@ def configs_of(runs: Sequence[pathlib.Path]) -> list[ml_collections.ConfigDict]:
     for run, config in zip(runs, configs, strict=True):
         if config.dataset.name != "lidc_nodules":
             raise InputError(f"{run} is of {config.dataset.name}; expected runs on lidc_nodules")
-        settings = settings_of(config.to_dict()) | {"seed": config.seed}
+        settings = settings_of(config.to_dict())
         settings |= {"threshold": config.threshold, "dataset.options.fold": None}
         alike.append(settings)
         if settings != alike[0]:
@@ -207,6 +237,25 @@ def configs_of(runs: Sequence[pathlib.Path]) -> list[ml_collections.ConfigDict]:
                 f"{run} and {runs[0]} differ in {', '.join(differ)}: give the folds of one training"
             )
     return configs
+
+
+def by_fold(configs: Sequence[ml_collections.ConfigDict]) -> dict[str, dict[int, int]]:
+    """{fold: {seed: the index of its config}}, both in order.
+
+    Raises:
+        InputError: a fold lacks a seed that another has, or has one twice.
+    """
+    folds: dict[str, dict[int, int]] = {}
+    for i, config in enumerate(configs):
+        fold, seed = config.dataset.options.fold, config.seed
+        if seed in folds.setdefault(fold, {}):
+            raise InputError(f"two runs have fold {fold} and seed {seed}: give each once")
+        folds[fold][seed] = i
+    seeds = sorted({config.seed for config in configs})
+    for fold, there in folds.items():
+        if lacking := [seed for seed in seeds if seed not in there]:
+            raise InputError(f"fold {fold} lacks seed {lacking[0]}, which other folds have")
+    return {fold: dict(sorted(folds[fold].items())) for fold in sorted(folds)}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -218,27 +267,39 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=Help,
     )
     parser.add_argument("runs", type=pathlib.Path, nargs="+", metavar="RUN")
+    parser.add_argument("--flips", action="store_true", help="mean over mirror images")
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="FOLDER")
     arguments = parser.parse_args(argv)
 
     def write() -> None:
         scores = Scores()
         configs = configs_of(arguments.runs)
-        for run, config in zip(arguments.runs, configs, strict=True):
-            score_run(run, config, scores)
+        folds = by_fold(configs)
+        for there in folds.values():
+            first, *_ = there.values()
+            runs = [arguments.runs[i] for i in there.values()]
+            score_fold(runs, configs[first], arguments.flips, scores)
         used = configs[0].threshold
         arguments.out.mkdir(parents=True, exist_ok=True)
         rows = scores.detection()
         table = scores.reliability.table()
         write_whole(arguments.out / "detection.csv", csv_text(rows))
         write_whole(arguments.out / "calibration.csv", columns_as_csv(table))
+        write_whole(arguments.out / "per_slice.csv", csv_text(scores.per_slice()))
         draw(rows, used, arguments.out / "detection.png")
+        for fold, there in folds.items():
+            for seed, i in there.items():
+                name = f"config_{seed}_{fold.replace('/', 'of')}.json"
+                write_whole(
+                    arguments.out / name, (arguments.runs[i] / CONFIG).read_text(encoding="utf-8")
+                )
         about = {
             "network": configs[0].model.name,
             "image_size": configs[0].dataset.image_size,
-            "seed": configs[0].seed,
+            "seeds": list(next(iter(folds.values()))),
+            "flips": arguments.flips,
             "threshold": used,
-            "folds": [config.dataset.options.fold for config in configs],
+            "folds": list(folds),
         }
         write_json(arguments.out / SUMMARY, about | scores.summary())
         print(f"written    {arguments.out}")
