@@ -202,7 +202,8 @@ def _nodules(config: ml_collections.ConfigDict) -> None:
 def _nodules_small(config: ml_collections.ConfigDict) -> None:
     """The nodule crops in few epochs. docs/results.md says how it was chosen."""
     _nodules(config)
-    config.num_epochs = 20
+    config.threshold = 0.2
+    config.num_epochs = 12
     config.learning_rate = 2e-3
     config.warmup_epochs = 1.0
     config.ema_decay = 0.995
