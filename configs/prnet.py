@@ -12,7 +12,7 @@ lungs_small    264 CT slices, 128x128, 16-...-128  2 cores: about a quarter of a
 table1         five folds: launch/table1.sh        for an accelerator
 table1_small   as table1, 96x96, 16-32-64-128      2 cores: hours for all eight networks
 nodules        nodule crops, 64x64, as (none)      for an accelerator
-nodules_small  nodule crops, 64x64, 16-...-128     2 cores: minutes
+nodules_small  nodule crops, 64x64, 16-...-128     2 cores: five minutes
 own            your images, 256x256, as (none)     for an accelerator
 own_small      your images, 128x128, 16-...-128    for a CPU
 

@@ -8,6 +8,7 @@ import math
 import re
 import runpy
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from prnet_jax.paper import TABLE_1
 from prnet_jax.run.files import csv_text
 from tests import written
 from tests.compare.folders import IMAGES, change_json, masks, probs, write_run
+from tests.data.made_up_records import MadeUp
 
 K = 3
 
@@ -337,6 +339,28 @@ def test_runs_of_another_kind_are_refused(nodules, tmp_path, monkeypatch):
         by_fold([configs[c], configs[a], configs[b]])
     with pytest.raises(InputError, match="expected runs on lidc_nodules"):
         nodules["configs_of"]([run("d", dataset="lung_phantom")])
+
+
+def test_the_seeds_of_a_fold_are_averaged(nodules, monkeypatch):
+    """Two runs that are sure of one half each: neither reaches 0.6 alone, and where both do."""
+    left, top = np.zeros((2, 8, 8), bool)
+    left[:, :4] = top[:4] = True
+    masks = {"mask": left & top, **{f"reader_{i}": left for i in range(4)}}
+    made_up = MadeUp([(np.zeros((8, 8)), masks)])
+    sure_of = {"a": left, "b": top}
+    asked = []
+    globals_ = nodules["score_fold"].__globals__
+    fakes = types.SimpleNamespace(load=lambda run, flips: asked.append(flips) or run)
+    monkeypatch.setitem(globals_, "prnet_jax", fakes)
+    monkeypatch.setitem(globals_, "prepare", lambda *_, **__: made_up)
+    monkeypatch.setitem(globals_, "predicted", lambda run, *_, native: [(0, 1.0 * sure_of[run])])
+    config = make_config("prnet", "nodules")
+    config.dataset.window_hu, config.threshold = (-1000.0, 400.0), 0.6
+    scores = nodules["Scores"]()
+    nodules["score_fold"](["a", "b"], config, True, scores)
+    (row,) = scores.per_slice()
+    assert (row["network_px"], row["mask_px"], row["reader_0_px"]) == (16, 16, 32)
+    assert row["dice_network_mask"] == 1 and asked == [True, True]
 
 
 def test_the_nodules_table(tables, nodules, tmp_path):

@@ -24,7 +24,7 @@ import argparse
 import itertools
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import ml_collections
 import numpy as np
@@ -36,9 +36,7 @@ from prnet_jax.compare.settings import settings_of
 from prnet_jax.data.pipeline import Slices
 from prnet_jax.data.prepare import prepare
 from prnet_jax.errors import InputError
-from prnet_jax.evaluate.choices import AUTO
 from prnet_jax.evaluate.files import columns_as_csv
-from prnet_jax.evaluate.scores import ThresholdTable
 from prnet_jax.evaluate.split import predicted
 from prnet_jax.figures.png import new_figure, save_figure
 from prnet_jax.metrics.agreement import PairwiseDice
@@ -199,45 +197,25 @@ def draw(rows: list[dict[str, float]], used: float, path: pathlib.Path) -> None:
 
 
 def score_fold(
-    runs: Sequence[pathlib.Path],
-    config: ml_collections.ConfigDict,
-    flips: bool,
-    auto: bool,
-    scores: Scores,
-) -> float:
+    runs: Sequence[pathlib.Path], config: ml_collections.ConfigDict, flips: bool, scores: Scores
+) -> None:
     """Adds the test split of a fold: the mean probability of its runs, which have other seeds.
 
     Args:
         config: of one of them.
         flips: of each run, the mean over a slice and its mirror images.
-        auto: take the threshold with the highest mean DSC on the fold's validation patients.
-
-    Returns:
-        The threshold.
     """
     data = config.dataset
     data.cache = False
     records = prepare(data.name, data.data_dir, manual_dir=data.manual_dir, **data.options)
-    networks = [prnet_jax.load(run, flips=flips) for run in runs]
-
-    def probabilities(slices: Slices) -> Iterator[np.ndarray]:
-        found = [dict(predicted(network, slices, native=True)) for network in networks]
-        for index in range(len(slices)):
-            yield np.mean([probs[index] for probs in found], axis=0)
-
-    threshold = config.threshold
-    if auto:
-        slices, table = Slices(records, "validation", data), ThresholdTable()
-        for index, prob in enumerate(probabilities(slices)):
-            table.add(prob, slices.outline(index, "mask", native=True))
-        threshold = table.best()
     slices = Slices(records, "test", data)
-    for index, prob in enumerate(probabilities(slices)):
+    found = [dict(predicted(prnet_jax.load(run, flips=flips), slices, native=True)) for run in runs]
+    for index in range(len(slices)):
+        prob = np.mean([probs[index] for probs in found], axis=0)
         picture = slices.picture(index, native=True)
         names = ("mask", *READERS)  # "mask" is the consensus, whatever the run was trained on
         outlines = {name: slices.outline(index, name, native=True) for name in names}
-        scores.add(picture["id"], picture["patient_id"], prob, threshold, outlines)
-    return threshold
+        scores.add(picture["id"], picture["patient_id"], prob, config.threshold, outlines)
 
 
 def configs_of(runs: Sequence[pathlib.Path]) -> list[ml_collections.ConfigDict]:
@@ -291,7 +269,6 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("runs", type=pathlib.Path, nargs="+", metavar="RUN")
     parser.add_argument("--flips", action="store_true", help="mean over mirror images")
-    parser.add_argument("--threshold", choices=(AUTO,), help="of each fold; default: the runs'")
     parser.add_argument("--out", type=pathlib.Path, required=True, metavar="FOLDER")
     arguments = parser.parse_args(argv)
 
@@ -299,19 +276,18 @@ def main(argv: list[str] | None = None) -> int:
         scores = Scores()
         configs = configs_of(arguments.runs)
         folds = by_fold(configs)
-        thresholds = []
         for there in folds.values():
             first, *_ = there.values()
             runs = [arguments.runs[i] for i in there.values()]
-            auto = arguments.threshold == AUTO
-            thresholds.append(score_fold(runs, configs[first], arguments.flips, auto, scores))
+            score_fold(runs, configs[first], arguments.flips, scores)
+        used = configs[0].threshold
         arguments.out.mkdir(parents=True, exist_ok=True)
         rows = scores.detection()
         table = scores.reliability.table()
         write_whole(arguments.out / "detection.csv", csv_text(rows))
         write_whole(arguments.out / "calibration.csv", columns_as_csv(table))
         write_whole(arguments.out / "per_slice.csv", csv_text(scores.per_slice()))
-        draw(rows, float(np.median(thresholds)), arguments.out / "detection.png")
+        draw(rows, used, arguments.out / "detection.png")
         for fold, there in folds.items():
             for seed, i in there.items():
                 name = f"config_{seed}_{fold.replace('/', 'of')}.json"
@@ -323,7 +299,7 @@ def main(argv: list[str] | None = None) -> int:
             "image_size": configs[0].dataset.image_size,
             "seeds": list(next(iter(folds.values()))),
             "flips": arguments.flips,
-            "thresholds": thresholds,
+            "threshold": used,
             "folds": list(folds),
         }
         write_json(arguments.out / SUMMARY, about | scores.summary())
