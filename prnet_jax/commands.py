@@ -141,7 +141,9 @@ def add_weights_options(group: argparse._ArgumentGroup) -> None:
         help="of the network, such as bilinear=true; may be repeated",
     )
     group.add_argument("--image-size", type=int, metavar="PIXELS", help="default: as it says, 256")
-    group.add_argument("--resize", choices=("pad", "stretch", "middle"), help="how it gets there")
+    group.add_argument(
+        "--resize", choices=("pad", "stretch", "middle"), help="how a slice becomes that square"
+    )
     group.add_argument("--entry", metavar="NAME", help="where in the file they are, such as ema")
 
 
