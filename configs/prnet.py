@@ -27,7 +27,7 @@ from prnet_jax.config import scaled_config
 def get_config(variant: str = ""):
     base = "table1_small" if variant == "best" else variant
     config = scaled_config("prnet", base, quick=(8, 16, 32, 64), small=(16, 32, 64, 128))
-    if variant == "best":  # of what docs/results.md tried; the network is as stated
+    if variant == "best":  # the best settings of docs/results.md; the network is the paper's
         config.init_from = "lungs"
         config.dataset.image_size = 256
         config.dataset.soft_mask = True

@@ -37,7 +37,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     data.data_dir = placeholder(str)  # prepared records; else $TFDS_DATA_DIR
     data.mask = "mask"  # which mask of the record is the target
     data.image_size = 256  # the side of the square that the network sees, in pixels
-    data.resize = "pad"  # slices to it, with padding; or "stretch" them; or cut out the "middle"
+    data.resize = "pad"  # to a square and resize; "stretch"; or cut out the "middle", not resized
     data.soft_mask = False  # learn the share of each resized pixel that is marked, not 0 or 1
     data.window_hu = (-1000.0, 400.0)  # is mapped to 0..1; (0.0, 255.0) for grey values
     data.num_threads = 2  # threads that read and resize
@@ -189,7 +189,7 @@ def _table1_small(config: ml_collections.ConfigDict) -> None:
 def _nodules(config: ml_collections.ConfigDict) -> None:
     """The middle of LIDC-IDRI nodule crops with the readers' consensus; grey values, not HU.
 
-    A nodule is in the middle of its crop, and that tells it from vessels: so nothing is shifted.
+    A nodule is in the middle of its crop, which tells it from vessels, so nothing is shifted.
     """
     config.dataset.name = "lidc_nodules"
     config.dataset.options = _options("lidc_nodules")
@@ -243,7 +243,7 @@ def check_config(config: ml_collections.ConfigDict) -> None:
         *("dataset.image_size", "dataset.num_threads"),
     ):
         require(field, lambda v: v >= 1, "1 or more")
-    require("dataset.resize", lambda v: v in RESIZES, " or ".join(RESIZES))
+    require("dataset.resize", lambda v: v in RESIZES, "pad, stretch or middle")
     require(
         "dataset.window_hu",
         lambda v: len(v) == 2 and -math.inf < v[0] < v[1] < math.inf,

@@ -229,10 +229,11 @@ class Predictor:
             spacing_mm: of a slice, (row, column); None where it is not known.
             tiled: whether windows were laid over the whole slices, see `prnet_jax.predict.tiles`.
         """
-        if doubt := preprocess.implausible(volume, self.unit):
-            return [doubt]
         unseen = [] if tiled else self._unseen(volume.shape[1:])
-        return unseen + appearance.unlike(volume, spacing_mm, self.unit, self.seen)
+        if doubt := preprocess.implausible(volume, self.unit):
+            return [*unseen, doubt]
+        resized = not tiled and self.config.dataset.resize != "middle"
+        return unseen + appearance.unlike(volume, spacing_mm, self.unit, self.seen, resized)
 
     def _unseen(self, shape: tuple[int, ...]) -> list[str]:
         data = self.config.dataset

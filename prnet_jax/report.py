@@ -132,10 +132,11 @@ def evaluated(summary: Mapping[str, Any], directory: pathlib.Path) -> str:
 
 
 def scored_at(summary: Mapping[str, Any]) -> str:
-    """At which size masks were scored: "at 128x128", or "as stored"."""
+    """Where masks were scored: "at 128x128", "in the middle 64x64", or "as stored"."""
     if summary.get("resolution") == "native":
         return "as stored"
-    return f"at {summary['image_size']}x{summary['image_size']}"
+    where = "in the middle" if summary.get("resize") == "middle" else "at"
+    return f"{where} {summary['image_size']}x{summary['image_size']}"
 
 
 def _volume_line(volumes: Mapping[str, Any]) -> str:

@@ -1,11 +1,13 @@
 """The config files of the eight networks and their variants."""
 
+import json
 import runpy
 
 import pytest
 
 from prnet_jax.config import VARIANTS, check_config
 from prnet_jax.models import list_models
+from prnet_jax.run.files import flat
 from prnet_jax.steps import check_shapes, make_model
 
 
@@ -24,6 +26,16 @@ def test_every_variant_of_every_config(root, network):
     own.dataset = small.dataset
     assert own == small
     assert found["own"].model == full.model and found["own"].num_epochs == full.num_epochs
+
+
+def test_the_best_settings_are_those_of_the_results(root):
+    best = runpy.run_path(str(root / "configs/prnet.py"))["get_config"]("best")
+    folder = root / "docs/results/lungs_256/prnet-best_0_fold1of5"
+    used = flat(json.loads((folder / "config.json").read_text()))
+    used |= {"dataset.options.fold": "", "dataset.manual_dir": None}
+    assert flat(json.loads(best.to_json())) == used
+    check_config(best)
+    check_shapes(best, make_model(best))
 
 
 def test_table_1_has_one_protocol(root):

@@ -87,8 +87,23 @@ def test_soft_masks_are_moved_uncut_and_the_padding_is_cut(config):
     np.testing.assert_array_equal(soft_image, image)
     np.testing.assert_array_equal(soft_valid, valid)
     np.testing.assert_array_equal(mask, image)
-    _, state, step = build(config)
-    assert np.isfinite(step(state, padded)[1]["loss"])
+    del padded["valid"]  # as where all slices are square
+    image, mask = steps.make_augment(config)(padded)
+    np.testing.assert_array_equal(mask, image)
+    assert len(np.unique(mask)) > 100
+
+
+def test_a_soft_mask_is_scored_above_a_half(config):
+    config.dataset.soft_mask = True
+    soft, _ = cropped_and_padded()
+    soft = {"image": soft["image"], "mask": soft["image"], "index": soft["draw"]}
+    hard = {**soft, "mask": np.float32(soft["mask"] > 0.5)}
+    model, state, _ = build(config)
+    step = jax.jit(steps.make_eval_step(config, model))
+    expected, found = (step(state.eval_variables, batch) for batch in (hard, soft))
+    for name in ("tp", "fp", "fn", "tn"):
+        np.testing.assert_array_equal(found[name], expected[name])
+    assert 0 < int(found["tp"].sum() + found["fn"].sum()) < 4 * 40
 
 
 def test_padding_is_shifted_and_what_follows_it_counts(config):

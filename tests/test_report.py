@@ -16,7 +16,7 @@ from prnet_jax.config import make_config
 from prnet_jax.metrics.names import ALL_METRICS, PIXEL_METRICS
 from prnet_jax.metrics.policy import PENALISE
 from prnet_jax.paper import TABLE_1
-from prnet_jax.report import beginning, end, evaluated, table
+from prnet_jax.report import beginning, end, evaluated, scored_at, table
 from tests.programs import ROOT
 
 
@@ -64,6 +64,14 @@ paper: PR-Net in its Table 1. It states an HD of 5.07 mm, and no pixel spacing.
 something predicted), 1 both empty.
 Empty masks, policy 'penalise': both empty: not scored."""
     )
+
+
+def test_where_masks_were_scored():
+    summary = {"image_size": 64, "resize": "middle", "resolution": "network"}
+    assert scored_at(summary) == "in the middle 64x64"
+    assert scored_at({**summary, "resize": "pad"}) == "at 64x64"
+    assert scored_at({"image_size": 64}) == "at 64x64"
+    assert scored_at({**summary, "resolution": "native"}) == "as stored"
 
 
 def test_phantom_is_not_compared():

@@ -17,6 +17,7 @@ from prnet_jax.config import make_config
 from prnet_jax.errors import InputError
 from prnet_jax.metrics.names import METRIC_NAMED
 from prnet_jax.paper import TABLE_1
+from prnet_jax.run.directory import open_run
 from prnet_jax.run.files import csv_text
 from tests import written
 from tests.compare.folders import IMAGES, change_json, masks, probs, write_run
@@ -341,26 +342,36 @@ def test_runs_of_another_kind_are_refused(nodules, tmp_path, monkeypatch):
         nodules["configs_of"]([run("d", dataset="lung_phantom")])
 
 
-def test_the_seeds_of_a_fold_are_averaged(nodules, monkeypatch):
+def test_the_seeds_of_a_fold_are_averaged(nodules, monkeypatch, tmp_path):
     """Two runs that are sure of one half each: neither reaches 0.6 alone, and where both do."""
     left, top = np.zeros((2, 8, 8), bool)
     left[:, :4] = top[:4] = True
     masks = {"mask": left & top, **{f"reader_{i}": left for i in range(4)}}
-    made_up = MadeUp([(np.zeros((8, 8)), masks)])
-    sure_of = {"a": left, "b": top}
+    sure_of = {tmp_path / "a": left, tmp_path / "b": top}
+    for seed, run in enumerate(sure_of):
+        config = make_config("prnet", "nodules")
+        config.dataset.window_hu, config.threshold, config.seed = (-1000.0, 400.0), 0.6, seed
+        open_run(run, config, {"split_manifest_sha256": "cd", "records": "lidc_nodules"})
     asked = []
-    globals_ = nodules["score_fold"].__globals__
-    fakes = types.SimpleNamespace(load=lambda run, flips: asked.append(flips) or run)
-    monkeypatch.setitem(globals_, "prnet_jax", fakes)
-    monkeypatch.setitem(globals_, "prepare", lambda *_, **__: made_up)
-    monkeypatch.setitem(globals_, "predicted", lambda run, *_, native: [(0, 1.0 * sure_of[run])])
-    config = make_config("prnet", "nodules")
-    config.dataset.window_hu, config.threshold = (-1000.0, 400.0), 0.6
-    scores = nodules["Scores"]()
-    nodules["score_fold"](["a", "b"], config, True, scores)
-    (row,) = scores.per_slice()
-    assert (row["network_px"], row["mask_px"], row["reader_0_px"]) == (16, 16, 32)
-    assert row["dice_network_mask"] == 1 and asked == [True, True]
+    fakes = {
+        "prnet_jax": types.SimpleNamespace(load=lambda run, flips: asked.append(flips) or run),
+        "prepare": lambda *_, **__: MadeUp([(np.zeros((8, 8)), masks)]),
+        "predicted": lambda run, *_, native: [(0, 1.0 * sure_of[run])],
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setitem(nodules["main"].__globals__, name, fake)
+    out = tmp_path / "out"
+    assert nodules["main"]([*map(str, sure_of), "--flips", "--out", str(out)]) == 0
+    (row,) = csv.DictReader((out / "per_slice.csv").open())
+    assert (row["network_px"], row["mask_px"], row["reader_0_px"]) == ("16", "16", "32")
+    assert float(row["dice_network_mask"]) == 1 and asked == [True, True]
+    about = json.loads((out / "summary.json").read_text())
+    assert (about["seeds"], about["flips"], about["threshold"]) == ([0, 1], True, 0.6)
+    # The same folder again, of one of the two
+    assert nodules["main"]([str(tmp_path / "b"), "--out", str(out)]) == 0
+    assert asked[2:] == [False] and [p.name for p in out.glob("config_*")] == ["config_1.json"]
+    (row,) = csv.DictReader((out / "per_slice.csv").open())
+    assert row["network_px"] == "32"
 
 
 def test_the_nodules_table(tables, nodules, tmp_path):
@@ -371,7 +382,8 @@ def test_the_nodules_table(tables, nodules, tmp_path):
         readers = dict.fromkeys(("mask", "reader_0", "reader_1"), target)
         readers |= {"reader_2": none, "reader_3": none}
         scores.add(f"{i}", f"patient {i}", 0.9 * target, 0.5, readers)
-    (tmp_path / "summary.json").write_text(json.dumps(scores.summary()))
+    how = {"threshold": 0.2, "seeds": [0, 1], "flips": True}
+    (tmp_path / "summary.json").write_text(json.dumps(how | scores.summary()))
     (tmp_path / "detection.csv").write_text(csv_text(scores.detection()))
     # Half of what is not in the lowest bin is 0.2 off, the rest 0.4.
     bins = [(900, 0.0, 0.0), (50, 0.2, 0.4), (50, 0.9, 0.5), (0, "", "")]
@@ -384,5 +396,9 @@ def test_the_nodules_table(tables, nodules, tmp_path):
     assert rows[3][4:] == ["50.00", "50.00 to 50.00", "16"]  # two of four readers
     assert rows[4][4:] == ["20.00", "20.00 to 20.00", "20"]  # one of the five pairs that mark
     assert "4 slices of 4 patients; 4 of them with a nodule" in found
+    assert (
+        "the mean probability of 2 seeds and of a slice and its mirror images. Threshold 0.2."
+        in (found)
+    )
     assert "not in the lowest of 4 bins: 0.300." in found
     assert [row[1:] for row in rows[-2:]] == [6 * ["100.0"] + ["0.0"], 7 * ["0.00"]]

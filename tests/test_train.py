@@ -193,7 +193,7 @@ def test_bfloat16_and_accumulation_run(tiny_config, tmp_path):
         (
             "dataset.resize",
             "crop",
-            "config.dataset.resize must be pad or stretch or middle, found 'crop'",
+            "config.dataset.resize must be pad, stretch or middle, found 'crop'",
         ),
     ],
 )

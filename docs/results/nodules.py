@@ -17,7 +17,7 @@ probabilities. Everything is at the crops' own size. The folder gets
 * calibration.csv;
 * per_slice.csv: of each slice the pixels that each outline marks, and the Dice of each two, blank
   where neither marks any;
-* config_SEED_FOLDofK.json of each run.
+* config_SEED_foldKofN.json of each run.
 """
 
 import argparse
@@ -288,9 +288,11 @@ def main(argv: list[str] | None = None) -> int:
         write_whole(arguments.out / "calibration.csv", columns_as_csv(table))
         write_whole(arguments.out / "per_slice.csv", csv_text(scores.per_slice()))
         draw(rows, used, arguments.out / "detection.png")
+        for old in arguments.out.glob("config_*.json"):
+            old.unlink()
         for fold, there in folds.items():
             for seed, i in there.items():
-                name = f"config_{seed}_{fold.replace('/', 'of')}.json"
+                name = f"config_{seed}{fold and '_fold' + fold.replace('/', 'of')}.json"
                 write_whole(
                     arguments.out / name, (arguments.runs[i] / CONFIG).read_text(encoding="utf-8")
                 )

@@ -115,7 +115,8 @@ def _nodules(folder: pathlib.Path) -> str:
     seeds, flips = len(about.get("seeds", [0])), about.get("flips")
     mean = [f"{seeds} seeds"] * (seeds > 1) + ["a slice and its mirror images"] * bool(flips)
     masks = f"The network's masks are those of the mean probability of {' and of '.join(mean)}. "
-    text = (masks if mean else "") + (
+    masks = (masks if mean else "") + f"Threshold {about['threshold']:g}. "
+    text = masks + (
         f"{about['slices']} slices of {about['patients']} patients; {about['with_nodule']} of them "
         f"with a nodule by consensus. Of these {about['missed']} have nothing marked, and "
         f"{about['not_found']} have nothing of the nodule marked. Of the {blank} without, "

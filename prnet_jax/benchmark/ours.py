@@ -65,7 +65,7 @@ def settings(task: Task) -> Any:
         seed=0,
         dtype=task.dtype,
         model={"name": task.model, **task.fields},
-        dataset=types.SimpleNamespace(image_size=task.size),
+        dataset=types.SimpleNamespace(image_size=task.size, soft_mask=False),
         augment={},
         batch_size=task.batch,
         accumulate_steps=1,

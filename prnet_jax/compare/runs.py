@@ -73,8 +73,12 @@ def _stated(run: Run, name: str) -> Any:
             return records_without_split(run.summary.get(name))
         if name == "split_manifest_sha256":
             return None
-    native = run.summary.get("resolution") == "native"
-    return None if name == "image_size" and native else run.summary.get(name)
+    if name == "image_size":
+        if run.summary.get("resolution") == "native":
+            return None
+        if run.summary.get("resize") == "middle":  # a part of each image alone
+            return f"the middle {run.summary[name]}"
+    return run.summary.get(name)
 
 
 def _patient_of(run: Run) -> set[tuple[str, str]]:

@@ -55,6 +55,7 @@ def unlike(
     spacing_mm: Sequence[float] | None,
     unit: str,
     seen: Mapping[str, Any],
+    resized: bool = True,
 ) -> list[str]:
     """One line for each way in which a picture or volume differs from what was trained on.
 
@@ -63,6 +64,8 @@ def unlike(
         spacing_mm: (row, column), or None.
         unit: of the pixels.
         seen: of `Appearance.facts`; {} where it is not known.
+        resized: whether whole slices are brought to the network's size, so that their fields of
+            view must be alike; else their pixels.
     """
     shares = []
     shape: tuple[int, ...] = ()
@@ -77,11 +80,19 @@ def unlike(
                 f"{100 * share:.0f} % of the pixels are air, in training {100 * low:.0f} to "
                 f"{100 * high:.0f} %: is it another region, another unit or inverted?"
             )
-    if spacing_mm is not None and (known := seen.get("field_of_view_mm")):
-        view, (low, high) = field_of_view(shape, spacing_mm), known
-        if not low / _SIZE_MARGIN <= view <= high * _SIZE_MARGIN:
+    if spacing_mm is None:
+        return doubts
+    if resized:
+        what, sizes, digits = "field of view", [field_of_view(shape, spacing_mm)], "0f"
+    else:
+        what, sizes, digits = "side of a pixel", list(spacing_mm), "2f"
+    known = seen.get("field_of_view_mm" if resized else "spacing_mm")
+    low, high = known or (0.0, np.inf)
+    for size in sizes:
+        if not low / _SIZE_MARGIN <= size <= high * _SIZE_MARGIN:
             doubts.append(
-                f"the field of view is {view:.0f} mm, in training {low:.0f} to {high:.0f} mm: the "
-                "network sees everything at another scale"
+                f"the {what} is {size:.{digits}} mm, in training {low:.{digits}} to "
+                f"{high:.{digits}} mm: the network sees everything at another scale"
             )
+            break
     return doubts

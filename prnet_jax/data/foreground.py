@@ -46,8 +46,8 @@ class Foreground:
         self.shares += share
         self.largest_side = max(self.largest_side, *mask.shape)
         self.mostly += share > 0.5
-        whole = np.count_nonzero(mask)
-        self.cut += np.count_nonzero(mask[seen(mask.shape, self.size, self.resize)]) < whole
+        inside = seen(mask.shape, self.size, self.resize)
+        self.cut += int(np.count_nonzero(mask[inside]) < np.count_nonzero(mask))
         if not share:
             self.empty += 1
         elif not resize_mask(mask, self.size, self.resize).any():
@@ -65,7 +65,7 @@ class Foreground:
 
     def facts(self) -> dict[str, Any]:
         """The figures for a JSON file, with `mean_share` in place of the sum."""
-        names = ("images", "empty", "vanished")
+        names = ("images", "empty", "vanished", "cut")
         figures = {name: getattr(self, name) for name in names}
         return figures | {"mean_share": self._mean_share()}
 
@@ -104,22 +104,14 @@ def check(
         )
     doubts = []
     if not all(split.few_vanished for split in found.values()):
-        numbers = ", ".join(
-            f"{split.vanished} of {split.images - split.empty} in {name}"
-            for name, split in found.items()
-        )
         doubts.append(
-            f"masks that mark something become empty at {size}x{size} pixels ({numbers}): "
-            f"{_advice(found, masks)}"
+            f"masks that mark something become empty at {size}x{size} pixels "
+            f"({_in_each(found, 'vanished')}): {_advice(found, masks)}"
         )
     if any(split.cut for split in found.values()):
-        numbers = ", ".join(
-            f"{split.cut} of {split.images - split.empty} in {name}"
-            for name, split in found.items()
-        )
         doubts.append(
             f"masks reach out of the middle {size}x{size} pixels, which are all that the network "
-            f"sees ({numbers}): --config.dataset.image_size takes more"
+            f"sees ({_in_each(found, 'cut')}): --config.dataset.image_size takes more"
         )
     mostly, images = (
         sum(getattr(split, name) for split in found.values()) for name in ("mostly", "images")
@@ -135,6 +127,14 @@ def check(
             "lowest validation loss"
         )
     return doubts
+
+
+def _in_each(found: Mapping[str, Foreground], what: str) -> str:
+    """ "2 of 10 in train, ...": of the masks that mark something."""
+    return ", ".join(
+        f"{getattr(split, what)} of {split.images - split.empty} in {name}"
+        for name, split in found.items()
+    )
 
 
 def _advice(found: Mapping[str, Foreground], masks: Callable[[str], Iterable[np.ndarray]]) -> str:

@@ -11,8 +11,8 @@ from prnet_jax.errors import InputError
 
 AIR = -1000  # HU
 LOWEST_EXPECTED = -200  # HU; every chest slice has lung or air below it
-# How a slice becomes a square: "pad" and "stretch" resize it; of a slice that is not square, "pad"
-# keeps the proportion. "middle" takes its middle, at its own scale.
+# How a slice becomes a square: "pad" resizes it in proportion and fills up with air, "stretch"
+# resizes each side, "middle" cuts out its middle and resizes nothing.
 RESIZES = ("pad", "stretch", "middle")
 
 
@@ -28,8 +28,8 @@ def extent(shape: Sequence[int], size: int, how: str) -> tuple[int, int]:
         shape: (H, W) of the picture.
         size: the side of the square.
         how: "pad": the longer side fills the square, and the shorter one keeps the proportion, to
-            the nearest whole pixel. "stretch": both sides fill it. "middle": each side at its own
-            scale, up to the square's.
+            the nearest whole pixel. "stretch": both sides fill it. "middle": nothing is resized,
+            and what exceeds the square is cut off.
     """
     if how == "stretch":
         return size, size
@@ -97,9 +97,9 @@ def resize_prob(prob: np.ndarray, shape: tuple[int, int], how: str = "stretch") 
     if how != "stretch":
         prob = prob[inside(extent(shape, len(prob), how), len(prob))]
     if how == "middle":
-        whole = np.zeros(shape, np.float32)
-        whole[_middle(prob.shape, shape)] = prob
-        return whole
+        picture = np.zeros(shape, np.float32)
+        picture[_middle(prob.shape, shape)] = prob
+        return picture
     rows, columns = (
         _area_weights(old, new) if new <= old else _linear_weights(old, new)
         for old, new in zip(prob.shape, shape, strict=True)

@@ -95,7 +95,7 @@ def evaluate_weights(
         model: a name of `list_models()`; None where the weights say it.
         fields: overrides as for `create_model`.
         image_size: side of the images, in pixels; None as the weights say it, else the default.
-        resize: "pad" or "stretch", likewise.
+        resize: "pad", "stretch" or "middle", likewise.
         entry: where in the file the weights are, see `read_state_dict`.
 
     Returns:

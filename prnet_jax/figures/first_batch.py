@@ -30,7 +30,7 @@ def draw_first_batch(
     """Writes the picture as a PNG, four images in a line.
 
     Args:
-        read: `image` float [N, S, S, 1] in 0..1, `mask` of 0 and 1, `id` [N] and perhaps `valid`,
+        read: `image` float [N, S, S, 1] in 0..1, `mask` in 0..1, `id` [N] and perhaps `valid`,
             as `first_of` leaves them.
         seen: image, mask and perhaps valid after augmentation.
         path: the PNG to write; replaced where it exists.

@@ -93,7 +93,7 @@ def predict_files(
             for prob in _mean_probabilities(predictors, slices(), options):
                 if growing is None:
                     source, digest, scan = opened.popleft()
-                    growing = _Growing(scan, threshold, options, predictors[0])
+                    growing = _Growing(scan, threshold, options, predictors)
                 growing.add(prob)
                 bar.update(1)
                 if growing.complete:
@@ -130,12 +130,14 @@ class _Growing:
         embedded: where a page is wanted, the probability of each slice as the page holds it.
     """
 
-    def __init__(self, scan: Scan, threshold: float, options: Options, predictor: Predictor):
+    def __init__(
+        self, scan: Scan, threshold: float, options: Options, predictors: Sequence[Predictor]
+    ):
         self.scan = scan
         self.embedded: list[str | None] = []
         self._threshold = threshold
         self._options = options
-        self._predictor = predictor
+        self._predictors = predictors
         rows, columns, depth = np.atleast_3d(scan.pixels).shape
         # Slices first, so that each is written in one piece.
         self._mask = np.empty((depth, rows, columns), bool)
@@ -163,9 +165,13 @@ class _Growing:
             mask = masks.fill_holes(mask)
         prob = None if self._prob is None else self._in_place(self._prob)
         volume = np.moveaxis(np.atleast_3d(self.scan.pixels), -1, 0)
-        doubts = self._predictor.doubts(volume, self.scan.spacing_mm, options.tile)
-        doubts += _too_little(mask)
-        return Prediction(mask, prob, [*self.scan.notes, *doubts])
+        doubts = [
+            doubt
+            for predictor in self._predictors
+            for doubt in predictor.doubts(volume, self.scan.spacing_mm, options.tile)
+        ]
+        said = [*self.scan.notes, *doubts, *_too_little(mask)]
+        return Prediction(mask, prob, list(dict.fromkeys(said)))
 
     def _in_place(self, array: np.ndarray) -> np.ndarray:
         """[D, H, W] -> the scan's shape."""

@@ -39,6 +39,7 @@ def load_all(
             "from": str(path),
             "network": one.config.model.name,
             "image_size": one.config.dataset.image_size,
+            "resize": one.config.dataset.resize,
             "window": list(one.config.dataset.window_hu),
             "sha256": digest_of_weights(one.variables),
         }

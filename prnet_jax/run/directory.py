@@ -23,7 +23,7 @@ LOCAL_FIELDS = {
     *("stop_within_s", "compilation_cache", "profile_steps"),
 }
 # Newer fields, and what a run does that was begun without them.
-_BEFORE_THE_FIELD = {"dataset.resize": "stretch", "dataset.soft_mask": False}
+BEFORE_THE_FIELD = {"dataset.resize": "stretch", "dataset.soft_mask": False}
 
 
 def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
@@ -194,7 +194,7 @@ def _begun_with(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _lacking(fields: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: old for name, old in _BEFORE_THE_FIELD.items() if name not in fields}
+    return {name: old for name, old in BEFORE_THE_FIELD.items() if name not in fields}
 
 
 def _read_json(workdir: pathlib.Path, name: str) -> Any:

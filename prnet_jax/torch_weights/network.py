@@ -163,7 +163,7 @@ def load_weights(
         image_size: side of the images that the network sees, in pixels; None: what the weights
             say, else the default of `prnet_jax.config`.
         window: (low, high) that becomes 0..1, likewise.
-        resize: how slices that are not square become square, likewise.
+        resize: how slices become squares, likewise.
         entry: of the file, see `read_state_dict`.
         tell: gets a line for the user about what is passed over or taken for granted.
 

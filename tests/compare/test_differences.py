@@ -103,6 +103,7 @@ def test_the_value_of_most_rows_is_that_of_the_others():
     ("name", "before", "other"),
     [
         ("dataset.resize", "stretch", "pad"),
+        ("dataset.soft_mask", False, True),
         ("init_from", None, "runs/before"),
         ("loss", "bce_dice", "infnet"),
         ("head_weights", [], [1.0]),

@@ -228,6 +228,14 @@ def test_sizes_of_networks_may_differ_where_masks_are_scored_as_stored(make):
     assert len(read_runs([a, b])) == 2
 
 
+def test_scores_of_the_middle_stand_beside_none_of_the_whole(make):
+    a, b = make("a"), make("b", "unet")
+    change_json(b / "test/summary.json", resize="middle")
+    assert "image_size is 32 and 'the middle 32'" in refusal(a, b)
+    change_json(a / "test/summary.json", resize="middle")
+    assert len(read_runs([a, b])) == 2
+
+
 def test_other_images(make):
     ids = [f"slice_{i:02d}" for i in range(11)] + ["another"]
     message = refusal(make("a"), make("b", "unet", ids=ids))

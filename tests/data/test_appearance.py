@@ -53,5 +53,20 @@ def test_what_is_said(seen, share, spacing, said):
         assert line.startswith(part)
 
 
+@pytest.mark.parametrize(
+    ("side", "spacing", "said"),
+    [
+        (10, (0.8, 0.5), []),
+        (40, (0.7, 0.7), []),  # four times the field of view at the same scale
+        (10, (0.3, 0.3), ["the side of a pixel is 0.30 mm, in training 0.50 to 0.80 mm"]),
+        (10, (0.7, 1.2), ["the side of a pixel is 1.20 mm"]),
+    ],
+)
+def test_what_is_not_resized_must_have_pixels_alike(seen, side, spacing, said):
+    found = unlike([with_air(0.4, (side, side))], spacing, "HU", seen, resized=False)
+    assert [line[: len(part)] for line, part in zip(found, said, strict=True)] == said
+
+
 def test_nothing_is_said_where_nothing_is_known():
-    assert unlike([with_air(0.9)], (9.0, 9.0), "HU", {}) == []
+    for resized in (True, False):
+        assert unlike([with_air(0.9)], (9.0, 9.0), "HU", {}, resized) == []

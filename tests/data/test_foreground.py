@@ -34,6 +34,7 @@ def test_counts_by_hand():
         "images": 5,
         "empty": 1,
         "vanished": 1,  # 1 of 4 stored pixels; in the wide mask the pixel only grows
+        "cut": 0,
         "mean_share": pytest.approx((0 + 1 / 16 + 1 / 4096 + 9 / 16 + 1 / 512) / 5),
     }
     assert (found.marked, found.mostly, found.largest_side) == (3, 1, 64)

@@ -1,6 +1,7 @@
 """Predictions of files by a network that needs no training: it marks what is brighter than 0.5."""
 
 import csv
+import dataclasses
 import json
 
 import numpy as np
@@ -122,6 +123,7 @@ def test_nothing_is_overwritten_without_a_word(bright, tmp_path):
     for about, options in (
         (ABOUT, Options(threshold=0.4)),
         ({**ABOUT, "weights": [{"sha256": "b"}]}, Options()),
+        ({**ABOUT, "weights": []}, Options()),
     ):
         with pytest.raises(InputError, match="other weights or settings"):
             predict_files([predictor], [folder], out, about, options)
@@ -166,6 +168,37 @@ def test_the_mean_of_several_networks(bright, tmp_path):
     # The mean of the thresholds is 0.6.
     assert rows["a"]["pixels_marked"] == 0
     assert any("nothing is marked" in warning for warning in rows["a"]["warnings"])
+
+
+def test_an_older_report_says_less_of_the_weights(bright, tmp_path):
+    predictor, _ = bright
+    np.save(tmp_path / "a.npy", slice_hu(0))
+    out = tmp_path / "out"
+
+    def predict(**about):
+        about = {**ABOUT, "weights": [{"sha256": "a", **about}]}
+        return predict_files([predictor], [tmp_path / "a.npy"], out, about)
+
+    predict()
+    assert predict(resize="pad")["a"]["error"] is None
+    (out / "report.json").unlink()
+    (out / "a.npy").unlink()
+    predict(resize="pad")
+    with pytest.raises(InputError, match="other weights or settings"):
+        predict(resize="middle")
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_each_of_several_networks_says_its_doubts_once(bright, tmp_path, order):
+    predictor, _ = bright
+    config = predictor.config.copy_and_resolve_references()
+    config.dataset.resize = "middle"
+    both = predictor, dataclasses.replace(predictor, config=config)
+    np.save(tmp_path / "a.npy", np.kron(slice_hu(0), np.ones((2, 2), np.int16)))
+    rows = predict_files([both[i] for i in order], [tmp_path / "a.npy"], tmp_path / "out", ABOUT)
+    assert sum("only the middle" in line for line in rows["a"]["warnings"]) == 1
+    rows = predict_files([both[1]] * 2, [tmp_path / "a.npy"], tmp_path / "twice", ABOUT)
+    assert sum("only the middle" in line for line in rows["a"]["warnings"]) == 1
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (40, 33), (9, 50)])

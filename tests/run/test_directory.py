@@ -35,10 +35,12 @@ def test_fields_that_an_older_run_lacks_have_their_old_meaning(tiny_config, tmp_
     assert directory.lacking_fields(run) == {}
     assert directory.read_run(run)[0].dataset.resize == "pad"
     config = json.loads((run / "config.json").read_text())
-    del config["dataset"]["resize"]
+    del config["dataset"]["resize"], config["dataset"]["soft_mask"]
     (run / "config.json").write_text(json.dumps(config))
-    assert directory.lacking_fields(run) == {"dataset.resize": "stretch"}
+    old = {"dataset.resize": "stretch", "dataset.soft_mask": False}
+    assert directory.lacking_fields(run) == old
     assert directory.read_run(run)[0].dataset.resize == "stretch"
+    assert directory.read_run(run)[0].dataset.soft_mask is False
     with pytest.raises(InputError, match="dataset.resize was 'stretch', is 'pad'"):
         directory.check_run(run, tiny_config)
     tiny_config.dataset.resize = "stretch"

@@ -138,7 +138,7 @@ def test_what_is_not_said_is_assumed_aloud(tmp_path, small):
         ({"fields": '{"widths": [4, 8], "heads": 2, "in_channels": 3}'}, "with in_channels=3"),
         ({"image_size": "big"}, "says of itself what cannot be used"),
         ({"image_size": "0"}, "image_size must be 1 or more"),
-        ({"resize": "crop"}, "resize must be pad or stretch or middle"),
+        ({"resize": "crop"}, "resize must be pad, stretch or middle"),
         ({"window_hu": "[1]"}, "says of itself what cannot be used"),
         ({"window_hu": "[5, 5]"}, "window_hu must be"),
         ({"threshold": "high"}, "says of itself what cannot be used"),
