@@ -287,6 +287,8 @@ def test_network_beside_readers(nodules):
         "n": 3,
     }
     assert summary["agreement"]["network with the consensus"]["both_marked"]["n"] == 1
+    others = summary["agreement"]["a reader with two of the other three"]["both_marked"]
+    assert (others["mean"], others["n"]) == (pytest.approx(two_thirds), 3)
     assert summary["network_less_readers"]["mean"] == pytest.approx(8 / 9 - 7 / 9)
     assert (summary["slices"], summary["with_nodule"]) == (2, 1)
     assert (summary["missed"], summary["not_found"], summary["false_alarms"]) == (0, 0, 1)
@@ -395,6 +397,7 @@ def test_the_nodules_table(tables, nodules, tmp_path):
     assert rows[3][1:4] == ["100.00", "100.00 to 100.00", "8"]
     assert rows[3][4:] == ["50.00", "50.00 to 50.00", "16"]  # two of four readers
     assert rows[4][4:] == ["20.00", "20.00 to 20.00", "20"]  # one of the five pairs that mark
+    assert rows[5][:4] == ["a reader with two of the other three", "-", "-", "0"]
     assert "4 slices of 4 patients; 4 of them with a nodule" in found
     assert (
         "the mean probability of 2 seeds and of a slice and its mirror images. Threshold 0.2."

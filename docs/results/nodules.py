@@ -53,6 +53,7 @@ COMPARED = {
     "network with the consensus": [("network", "mask")],
     "network with a reader": [("network", reader) for reader in READERS],
     "a reader with another": list(itertools.combinations(READERS, 2)),
+    "a reader with two of the other three": [(name, f"but_{name}") for name in READERS],
 }
 
 
@@ -99,6 +100,9 @@ class Scores:
             raise InputError(f"two folds score {id}: give the folds of one division")
         self.ids.append(id)
         masks = {"network": prob >= threshold, **outlines}
+        for name in READERS:  # what at least two of the others mark
+            others = np.stack([outlines[other] for other in READERS if other != name])
+            masks[f"but_{name}"] = others.sum(0) >= 2
         self.pixels.append({f"{name}_px": int(mask.sum()) for name, mask in masks.items()})
         self.patients.append(patient)
         self.pairs.add(masks)

@@ -99,6 +99,8 @@ def _nodules(folder: pathlib.Path) -> str:
     about = json.loads((folder / SUMMARY).read_text(encoding="utf-8"))
 
     def cells(found: Mapping[str, Any]) -> list[str]:
+        if found["mean"] is None:
+            return ["-", "-", "0"]
         low, high = (100 * found[f"ci95_{end}"] for end in ("low", "high"))
         return [f"{100 * found['mean']:.2f}", f"{low:.2f} to {high:.2f}", str(found["n"])]
 
