@@ -195,6 +195,20 @@ def test_the_readmes_say_what_the_results_say(name):
     ]
     paper = [METRIC_NAMED[name].text(TABLE_1["prnet"][name]) for name in (*names, "hd_mm")]
     assert f" | {' | '.join(ours)} px |" in text
+    folds = []
+    for path in (written.ROOT / "docs" / "results" / "lungs_256").glob("prnet-best_0_fold?of5"):
+        with (path / "test_native" / "per_image.csv").open(newline="") as file:
+            folds += csv.DictReader(file)
+    assert len(folds) == 264
+    cells = []
+    for name in (*names, "hd_px"):
+        scores = [float(row[name]) for row in folds]
+        of = (
+            METRIC_NAMED[name].text(np.mean(scores)),
+            METRIC_NAMED[name].text(np.std(scores, ddof=1)),
+        )
+        cells.append(" ± ".join(of))
+    assert f" | {' | '.join(cells)} px |" in text
     assert f" | {' | '.join(paper)} mm |" in text
     dsc = collections.defaultdict(list)
     for path in (written.ROOT / "docs" / "results" / "table1_small").glob("*_fold?of5"):
