@@ -192,10 +192,11 @@ def draw(rows: list[dict[str, float]], used: float, path: pathlib.Path) -> None:
         if row in (rows[0], nearest, rows[-1]):
             place = row["false_positives_per_slice"], 100 * row["sensitivity"]
             text = f"threshold {row['threshold']:g}"
-            axes.annotate(text, place, xytext=(-8, -3), textcoords="offset points", ha="right")
+            axes.annotate(text, place, xytext=(-6, 6), textcoords="offset points", ha="right")
     axes.set_xlabel("false positives a slice")
     axes.set_ylabel("slices with a nodule of which it is found, %")
     axes.set_xlim(left=0)
+    axes.margins(y=0.1)
     axes.grid(alpha=0.3)
     save_figure(figure, path)
 
