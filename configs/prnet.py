@@ -9,7 +9,7 @@ release        phantom, 128x128, 16-32-64-128      2 cores: an hour; part 1 of t
 release_fine   the same, 192x192, init_from=RUN    2 cores: a quarter of an hour; part 2 of them
 lungs          264 CT slices, 256x256, as (none)   for an accelerator
 lungs_small    264 CT slices, 128x128, 16-...-128  2 cores: about a quarter of an hour
-best           264 CT slices, 256x256, 16-...-128  2 cores: minutes. From the weights `lungs`
+best           264 CT slices, 256x256, 16-...-128  2 cores: ten minutes, from the weights `lungs`
 table1         five folds: launch/table1.sh        for an accelerator
 table1_small   as table1, 96x96, 16-32-64-128      2 cores: hours for all eight networks
 nodules        nodule crops, 64x64, as (none)      for an accelerator
