@@ -123,18 +123,12 @@ def train_fold(
 
 def _check_same(path: pathlib.Path, about: Mapping[str, Any]) -> None:
     """Refuses to go on with a training that was begun with other settings or images."""
-    from prnet_jax.run.directory import BEFORE_THE_FIELD, FREE_FIELDS, LOCAL_FIELDS
+    from prnet_jax.run.directory import differing
     from prnet_jax.run.files import flat
 
     if not path.exists():
         return
-    before, now = flat(json.loads(path.read_text(encoding="utf-8"))), flat(about)
-    before = BEFORE_THE_FIELD | before
-    differ = [
-        f"{name} was {before.get(name)!r}, is {now.get(name)!r}"
-        for name in sorted(before.keys() | now.keys())
-        if name not in FREE_FIELDS | LOCAL_FIELDS and before.get(name) != now.get(name)
-    ]
+    differ = differing(flat(json.loads(path.read_text(encoding="utf-8"))), flat(about))
     if differ:
         raise InputError(
             f"{path.parent} holds a training with other settings ({'; '.join(differ[:3])}): repeat "

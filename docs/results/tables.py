@@ -114,11 +114,11 @@ def _nodules(folder: pathlib.Path) -> str:
     bins = _lines(folder / _CALIBRATION)
     above = {name: np.array([float(row[name] or "nan") for row in bins[1:]]) for name in bins[0]}
     blank = about["slices"] - about["with_nodule"]
-    seeds, flips = len(about.get("seeds", [0])), about.get("flips")
-    mean = [f"{seeds} seeds"] * (seeds > 1) + ["a slice and its mirror images"] * bool(flips)
+    seeds = len(about["seeds"])
+    mean = [f"{seeds} seeds"] * (seeds > 1) + ["a slice and its mirror images"] * about["flips"]
     masks = f"The network's masks are those of the mean probability of {' and of '.join(mean)}. "
-    masks = (masks if mean else "") + f"Threshold {about['threshold']:g}. "
-    text = masks + (
+    text = (masks if mean else "") + (
+        f"Threshold {about['threshold']:g}. "
         f"{about['slices']} slices of {about['patients']} patients; {about['with_nodule']} of them "
         f"with a nodule by consensus. Of these {about['missed']} have nothing marked, and "
         f"{about['not_found']} have nothing of the nodule marked. Of the {blank} without, "

@@ -5,7 +5,7 @@ from typing import Any
 
 from prnet_jax.errors import InputError
 from prnet_jax.run import files
-from prnet_jax.run.directory import FREE_FIELDS, LOCAL_FIELDS
+from prnet_jax.run.directory import BEFORE_THE_FIELD, FREE_FIELDS, LOCAL_FIELDS
 
 # Fields of a run's config that make no other experiment: where and how fast it is computed, and
 # these. Every other field counts.
@@ -20,8 +20,7 @@ EXEMPT = {
 }
 # What a field stands for that did not exist when a run was made.
 _BEFORE = {
-    "dataset.resize": "stretch",
-    "dataset.soft_mask": False,
+    **BEFORE_THE_FIELD,
     "init_from": None,
     "loss": "bce_dice",
     "head_weights": [],

@@ -44,21 +44,24 @@ def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
                 f"--workdir {workdir} holds files but no run (no {files.CONFIG}): name a new folder"
             )
         return
-    before = _begun_with(path)
-    before = _lacking(before) | before
-    now = files.flat(json.loads(config.to_json()))
-    differ = [
-        field
-        for field in sorted(before.keys() | now.keys())
-        if field not in FREE_FIELDS | LOCAL_FIELDS and before.get(field) != now.get(field)
-    ]
+    differ = differing(_begun_with(path), files.flat(json.loads(config.to_json())))
     if differ:
-        shown = ", ".join(f"{f} was {before.get(f)!r}, is {now.get(f)!r}" for f in differ[:3])
+        shown = ", ".join(differ[:3])
         more = f" and {len(differ) - 3} more" if len(differ) > 3 else ""
         raise InputError(
             f"--workdir {workdir} holds a run with another config ({shown}{more}): "
             "repeat its command to resume it, or name a new --workdir"
         )
+
+
+def differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """ "FIELD was X, is Y" for each flat field whose other value keeps a run from resuming."""
+    before = {**_lacking(before), **before}
+    return [
+        f"{field} was {before.get(field)!r}, is {now.get(field)!r}"
+        for field in sorted(before.keys() | now.keys())
+        if field not in FREE_FIELDS | LOCAL_FIELDS and before.get(field) != now.get(field)
+    ]
 
 
 def lacking_fields(workdir: pathlib.Path) -> dict[str, Any]:
