@@ -99,16 +99,17 @@ def train_fold(
         while run.at["step"] < total:
             begin = time.perf_counter()
             losses = []
-            for _ in range(steps_per_epoch):
+            epoch = min(run.at["epoch"] + config.validate_every_epochs, config.num_epochs)
+            for _ in range((epoch - run.at["epoch"]) * steps_per_epoch):
                 losses.append(run.train(next(batches)))
                 bar.update(1, loss=losses[-1], images=config.batch_size)
-            dsc = run.validate(slices["validation"])
+            dsc = run.validate(slices["validation"], epoch)
             run.at["train_s"] += time.perf_counter() - begin
             run.save()
-            line = {"epoch": run.at["epoch"], "train/loss": float(np.mean(losses)), "val/dsc": dsc}
+            line = {"epoch": epoch, "train/loss": float(np.mean(losses)), "val/dsc": dsc}
             with open(folder / LOG, "a", encoding="utf-8") as log:
                 log.write(json.dumps(line) + "\n")
-            bar.write(f"epoch {run.at['epoch']}/{config.num_epochs}: validation DSC {dsc:.4f}")
+            bar.write(f"epoch {epoch}/{config.num_epochs}: validation DSC {dsc:.4f}")
     run.average.load_state_dict(run.best)
     for index, prob in run.predict(test):
         paths[index].parent.mkdir(parents=True, exist_ok=True)

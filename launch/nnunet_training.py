@@ -210,8 +210,8 @@ class Training:
                 if index >= 0:
                     yield int(index), one
 
-    def validate(self, slices: Any) -> float:
-        """The mean DSC at the network's size; the best weights so far are kept."""
+    def validate(self, slices: Any, epoch: int) -> float:
+        """The mean DSC at the network's size after an epoch; the best weights so far are kept."""
         import numpy as np
 
         from prnet_jax.metrics import overlap
@@ -222,9 +222,9 @@ class Training:
             for i, prob in self.predict(slices)
         ]
         dsc = float(np.nanmean(scores))
-        self.at["epoch"] += 1
+        self.at["epoch"] = epoch
         if dsc > self.at["best_dsc"]:
-            self.at |= {"best_dsc": dsc, "best_epoch": self.at["epoch"]}
+            self.at |= {"best_dsc": dsc, "best_epoch": epoch}
             self.best = {name: value.clone() for name, value in self.average.state_dict().items()}
         return dsc
 

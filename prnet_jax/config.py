@@ -60,6 +60,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     config.remat = False  # recompute in the backward pass, to save memory
     config.shard_state = False  # spread parameters and optimizer over the devices (FSDP)
     config.num_epochs = 100  # an epoch is images // batch_size steps
+    config.validate_every_epochs = 1  # each validation saves a checkpoint; the last epoch has one
     config.learning_rate = 1e-3  # the peak
     config.warmup_epochs = 2.0  # linear from 0; a cosine follows, to the end
     config.final_learning_rate = 0.01  # as a fraction of the peak
@@ -76,7 +77,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     config.threshold = 0.5  # probability from which a pixel belongs to the mask
     config.profile_steps = ()  # (100, 105): trace the steps after the 100th up to the 105th
     config.log_every_steps = 10  # steps between lines of metrics.jsonl
-    config.save_every_steps = 0  # in addition to the end of every epoch; 0: off
+    config.save_every_steps = 0  # in addition to those of validations; 0: off
     config.stop_within_s = 30.0  # of SIGTERM or Ctrl-C, saving included
 
     config.distributed = "auto"  # several processes if a cluster or the next lines say so; or "off"
@@ -172,14 +173,18 @@ def _lungs_small(config: ml_collections.ConfigDict) -> None:
 
 
 def _table1(config: ml_collections.ConfigDict) -> None:
-    """The protocol of launch/table1.sh, the same for all networks, at 256x256."""
+    """The protocol of launch/table1.sh for an accelerator, the same for all networks: 256x256."""
     _lungs(config)
+    config.dtype = "bfloat16"
+    config.dataset.soft_mask = True
+    config.validate_every_epochs = 10
     config.ema_decay = 0.99
 
 
 def _table1_small(config: ml_collections.ConfigDict) -> None:
     """The protocol of launch/table1.sh for 2 cores: 96x96. docs/results.md says why only flips."""
-    _table1(config)
+    _lungs(config)
+    config.ema_decay = 0.99
     config.dataset.image_size = 96
     config.augment = _only_flips(config.augment)
     config.num_epochs = 30
@@ -239,7 +244,8 @@ def check_config(config: ml_collections.ConfigDict) -> None:
 
     require("dtype", lambda v: v in ("float32", "bfloat16"), "float32 or bfloat16")
     for field in (
-        *("num_epochs", "accumulate_steps", "log_every_steps", "dead_after_s"),
+        *("num_epochs", "validate_every_epochs", "accumulate_steps"),
+        *("log_every_steps", "dead_after_s"),
         *("dataset.image_size", "dataset.num_threads"),
     ):
         require(field, lambda v: v >= 1, "1 or more")

@@ -97,7 +97,7 @@ def train_and_evaluate(
         elif jax.default_backend() == "cpu":
             _warn_if_long(config, train_step, state, total_steps)
 
-        # ---- the loop: step; at the end of an epoch validate, save, then draw the next batch
+        # ---- the loop: step; after an epoch that is due validate, save, then draw the next batch
         batches = training_batches(workdir, config, slices["train"], start)
         with (
             open_writer(workdir, start or None, clock["epochs"]) as writer,
@@ -107,7 +107,7 @@ def train_and_evaluate(
             session = Session(config, state, clock, checkpoints, writer, bar)
             try:
                 while True:
-                    if session.step == (clock["epochs"] + 1) * steps_per_epoch:
+                    if session.step == session.next_validation * steps_per_epoch:
                         now = predictor.with_variables(session.state.eval_variables)
                         session.end_epoch(lambda now=now: validate(now, slices["validation"], stop))
                     if session.step == total_steps or session.stopped_early:

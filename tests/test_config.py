@@ -7,6 +7,7 @@ import pytest
 
 from prnet_jax.config import VARIANTS, check_config
 from prnet_jax.models import list_models
+from prnet_jax.run.directory import BEFORE_THE_FIELD
 from prnet_jax.run.files import flat
 from prnet_jax.steps import check_shapes, make_model
 
@@ -31,7 +32,7 @@ def test_every_variant_of_every_config(root, network):
 def test_the_best_settings_are_those_of_the_results(root):
     best = runpy.run_path(str(root / "configs/prnet.py"))["get_config"]("best")
     folder = root / "docs/results/lungs_256/prnet-best_0_fold1of5"
-    used = flat(json.loads((folder / "config.json").read_text()))
+    used = BEFORE_THE_FIELD | flat(json.loads((folder / "config.json").read_text()))
     used |= {"dataset.options.fold": "", "dataset.manual_dir": None}
     assert flat(json.loads(best.to_json())) == used
     check_config(best)

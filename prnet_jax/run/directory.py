@@ -23,7 +23,11 @@ LOCAL_FIELDS = {
     *("stop_within_s", "compilation_cache", "profile_steps"),
 }
 # Newer fields, and what a run does that was begun without them.
-BEFORE_THE_FIELD = {"dataset.resize": "stretch", "dataset.soft_mask": False}
+BEFORE_THE_FIELD = {
+    "dataset.resize": "stretch",
+    "dataset.soft_mask": False,
+    "validate_every_epochs": 1,
+}
 
 
 def check_run(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:

@@ -70,6 +70,12 @@ class Session:
         self._begin = time.perf_counter() - clock["train_s"]
 
     @property
+    def next_validation(self) -> int:
+        """The epoch at whose end the next validation is due."""
+        every = self._config.validate_every_epochs
+        return min(self.clock["epochs"] + every, self._config.num_epochs)
+
+    @property
     def stopped_early(self) -> bool:
         """Whether validation has not improved for `config.early_stopping_epochs` epochs."""
         patience = self._config.early_stopping_epochs
@@ -94,7 +100,7 @@ class Session:
         Args:
             validate: gives the scores and a picture, see `prnet_jax.evaluate.scores.validate`.
         """
-        epoch = self.clock["epochs"] + 1
+        epoch = self.next_validation
         self._log.flush()
         with self._bar.paused("validating"):
             scores, picture = validate()

@@ -19,6 +19,7 @@ NAN = math.nan
 def train(workdir, config, scores):
     """A session of epochs of one step each with these validation scores; what it printed."""
     state = TrainState(jnp.int32(0), {"w": jnp.zeros(2)}, {}, {}, None)
+    config.num_epochs = len(scores)
     printed = []
     bar = _Bar(printed)
     with Checkpoints(workdir) as checkpoints, MetricWriter(workdir) as writer:
@@ -73,7 +74,7 @@ def test_early_stopping_without_anything_marked_goes_by_the_loss(tiny_config, tm
     assert session.why_stopped_early == (
         "Stopped after epoch 4: no better validation than that of epoch 2 for 2 epochs."
     )
-    assert printed[1] == "epoch 2/2: validation loss 0.4000, DSC -, IoU -"
+    assert printed[1] == "epoch 2/5: validation loss 0.4000, DSC -, IoU -"
     lines = read_metrics(tmp_path / "metrics.jsonl")
     assert [line["val/dsc"] for line in lines] == [None] * 4
     assert [line["val/loss"] for line in lines] == losses[:4]
@@ -89,3 +90,17 @@ def test_in_runs_of_earlier_versions_the_newest_of_equals_stays_the_best(tiny_co
     assert variables.best_step(tmp_path) == 3
     with Checkpoints(tmp_path) as checkpoints:
         assert checkpoints.best_step == 3
+
+
+@pytest.mark.parametrize(("epochs", "due"), [(7, [3, 6, 7]), (6, [3, 6]), (2, [2])])
+def test_validations_of_every_third_epoch(tiny_config, tmp_path, epochs, due):
+    """The last epoch has one, whatever its number."""
+    tiny_config.num_epochs, tiny_config.validate_every_epochs = epochs, 3
+    state = TrainState(jnp.int32(0), {}, {}, {}, None)
+    session = Session(tiny_config, state, new_clock(), None, None, _Bar([]))
+    found = []
+    for epoch in range(1, epochs + 1):
+        if epoch == session.next_validation:
+            found.append(epoch)
+            session.clock["epochs"] = epoch
+    assert found == due
