@@ -130,6 +130,22 @@ def test_resume_ends_like_an_undisturbed_run(straight, tiny, tmp_path, monkeypat
     assert metrics_lines(stopped) == metrics_lines(workdir)
 
 
+def test_validations_of_every_second_epoch(tiny_config, tmp_path):
+    """Between them nothing is saved unless the run is stopped; the last epoch has one."""
+    tiny_config.num_epochs, tiny_config.validate_every_epochs = 3, 2
+    lines = []
+    for name, stopped_after in {"straight": (), "stopped": (1, 2, 3)}.items():
+        workdir = tmp_path / name
+        for step in stopped_after:
+            with pytest.raises(Stopped, match=f"Stopped after step {step} of 6, saved"):
+                train.train_and_evaluate(tiny_config, workdir, stop=lambda: True)
+        train.train_and_evaluate(tiny_config, workdir)
+        assert sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*")) == [4, 6]
+        lines.append(metrics_lines(workdir))
+    assert [line["epoch"] for line in lines[0] if "val/dsc" in line] == [2, 3]
+    assert lines[1] == lines[0]
+
+
 def test_a_stop_is_asked_for_only_when_there_is_something_to_save(straight, tiny, tmp_path):
     """Until it is, a signal ends the process at once: see `prnet_jax.preemption.Stop`."""
     workdir = tmp_path / "run"
