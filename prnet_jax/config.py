@@ -177,6 +177,7 @@ def _table1(config: ml_collections.ConfigDict) -> None:
     _lungs(config)
     config.dtype = "bfloat16"
     config.dataset.soft_mask = True
+    config.augment = _only_flips(config.augment)
     config.validate_every_epochs = 10
     config.ema_decay = 0.99
 
