@@ -22,7 +22,7 @@ from prnet_jax.benchmark.task import (
 )
 from prnet_jax.models import create_model
 from prnet_jax.models.attend import attend
-from prnet_jax.models.convolution import as_xla
+from prnet_jax.models.operations import gflop
 
 Run = Callable[[int], None]
 _INSTALLED = ("predict", "data", "evaluate")
@@ -97,9 +97,7 @@ def compiled_and_counted(function: Any, *arguments: Any) -> tuple[Callable, dict
     lowered = function.lower(*arguments)
     program = lowered.compile()
     facts = {"compile_s": time.perf_counter() - begin}
-    with as_xla():  # a new function: what is traced here is not what runs
-        direct = jax.jit(lambda *arguments: function.__wrapped__(*arguments)).lower(*arguments)
-    facts["gflop"] = direct.cost_analysis()["flops"] / 1e9
+    facts["gflop"] = gflop(function.__wrapped__, *arguments)
     if jax.default_backend() != "gpu":
         facts["gbytes"] = (program.cost_analysis() or {}).get("bytes accessed", 0) / 1e9 or None
     if needs := program.memory_analysis():
@@ -163,7 +161,7 @@ def _attention(task: Task) -> tuple[Run, dict[str, Any]]:
 
     program, facts = compiled_and_counted(both(task.variant), *arrays)
     # XLA counts the body of a loop once.
-    facts["gflop"] = both("dense").lower(*arrays).cost_analysis()["flops"] / 1e9
+    facts["gflop"] = gflop(both("dense").__wrapped__, *arrays)
     facts["gbytes"] = None
 
     def run(calls):

@@ -23,7 +23,7 @@ import numpy as np
 
 from prnet_jax import steps
 from prnet_jax.errors import InputError
-from prnet_jax.models.convolution import as_xla
+from prnet_jax.models.operations import gflop
 from prnet_jax.predictor import Predictor
 from prnet_jax.run.directory import train_clock
 
@@ -73,7 +73,7 @@ def of_predictions(folder: pathlib.Path) -> tuple[int | None, dict[str, float]]:
 
 
 def _gflop(predictor: Predictor) -> float | None:
-    """Counted in the program as written, so it depends neither on the device nor the compiler."""
+    """Depends neither on the device nor on the compiler."""
     config = predictor.config
     model, size = steps.make_model(config), config.dataset.image_size
     image = jax.ShapeDtypeStruct((1, size, size, model.in_channels), jnp.float32)
@@ -81,9 +81,7 @@ def _gflop(predictor: Predictor) -> float | None:
     def run(variables: Any, image: jax.Array) -> jax.Array:
         return model.apply(variables, image, train=False)
 
-    with as_xla():
-        counted = jax.jit(run).lower(predictor.variables, image).cost_analysis()
-    return counted["flops"] / 1e9 if counted else None
+    return gflop(run, predictor.variables, image)
 
 
 def _seconds(predictor: Predictor) -> float | None:

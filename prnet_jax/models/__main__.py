@@ -57,8 +57,7 @@ def arrays(one: str) -> str:
 def table() -> str:
     """One row a network, at its defaults and with one channel in and out.
 
-    GFLOP are the operations (a multiply-add is two) that one 512x512 image takes in evaluation, as
-    XLA counts them in the compiled program.
+    GFLOP are the operations (a multiply-add is two) that one 512x512 image takes in evaluation.
     """
     header = ("name", "network", "parameters", "GFLOP", "sides", "heads", "reference", "licence")
     lines: list[tuple[str, ...]] = [
@@ -73,7 +72,7 @@ def _row(name: str) -> tuple[str, ...]:
     # Here, so that --help is fast.
     import jax
 
-    from prnet_jax.models.convolution import as_xla
+    from prnet_jax.models.operations import gflop
 
     model = create_model(name)
     about = importlib.import_module(f"prnet_jax.models.{name}").ABOUT
@@ -84,15 +83,13 @@ def _row(name: str) -> tuple[str, ...]:
         return model.apply(variables, image, train=False, all_heads=all_heads)
 
     heads = jax.eval_shape(lambda v, x: run(v, x, True), variables, image)
-    with as_xla():
-        compiled = jax.jit(lambda v, x: run(v, x, False)).lower(variables, image).compile()
-    cost: Any = compiled.cost_analysis()
+    operations = gflop(lambda v, x: run(v, x, False), variables, image)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
     return (
         f"`{name}`",
         about["network"],
         f"{parameters:,}",
-        f"{cost['flops'] / 1e9:.1f}",
+        "-" if operations is None else f"{operations:.1f}",
         about["sides"],
         str(len(heads)),
         about["reference"],
