@@ -9,7 +9,7 @@ release        phantom, 128x128, 16-32-64-128      2 cores: an hour; part 1 of t
 release_fine   the same, 192x192, init_from=RUN    2 cores: a quarter of an hour; part 2 of them
 lungs          264 CT slices, 256x256, as (none)   for an accelerator
 lungs_small    264 CT slices, 128x128, 16-...-128  2 cores: about a quarter of an hour
-best           264 CT slices, 256x256, 16-...-128  2 cores: ten minutes, from the weights `lungs`
+best           264 CT slices, 256x256, 16-...-128  2 cores: ten minutes, from `lungs`; PR-Net alone
 table1         five folds: launch/table1.sh        for an accelerator
 table1_small   as table1, 96x96, 16-32-64-128      2 cores: hours for all eight networks
 nodules        nodule crops, 64x64, as (none)      for an accelerator
@@ -21,18 +21,23 @@ Those that are not of the phantom need --config.dataset.manual_dir=FOLDER. The R
 finding_lungs, lidc_nodules and image_folder in datasets/ says what must be in it.
 """
 
-from prnet_jax.config import scaled_config
+from prnet_jax.config import VARIANTS, scaled_config
+
+SMALL = (16, 32, 64, 128)
+
+
+def best(config):
+    """The best settings of docs/results.md; the network is the paper's."""
+    VARIANTS["table1_small"](config)
+    config.model.widths = SMALL
+    config.init_from = "lungs"
+    config.dataset.image_size = 256
+    config.dataset.soft_mask = True
+    config.num_epochs = 10
+    config.learning_rate = 1e-3
+    config.warmup_epochs = 0.5
+    config.ema_decay = 0.97
 
 
 def get_config(variant: str = ""):
-    base = "table1_small" if variant == "best" else variant
-    config = scaled_config("prnet", base, quick=(8, 16, 32, 64), small=(16, 32, 64, 128))
-    if variant == "best":  # the best settings of docs/results.md; the network is the paper's
-        config.init_from = "lungs"
-        config.dataset.image_size = 256
-        config.dataset.soft_mask = True
-        config.num_epochs = 10
-        config.learning_rate = 1e-3
-        config.warmup_epochs = 0.5
-        config.ema_decay = 0.97
-    return config
+    return scaled_config("prnet", variant, (8, 16, 32, 64), SMALL, own={"best": best})

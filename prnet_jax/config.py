@@ -6,7 +6,7 @@ A field is set on the command line as `--config.field=value`; a misspelt one is 
 import inspect
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import ml_collections
@@ -17,6 +17,8 @@ from prnet_jax.data.preprocess import RESIZES
 from prnet_jax.errors import InputError
 from prnet_jax.models import create_model, model_fields
 from prnet_jax.run.files import flat
+
+Variant = Callable[[ml_collections.ConfigDict], None]  # changes the defaults
 
 
 def default_config(network: str) -> ml_collections.ConfigDict:
@@ -89,22 +91,29 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     return config
 
 
-def make_config(network: str, variant: str = "") -> ml_collections.ConfigDict:
-    """The configuration of a variant: one of `VARIANTS`, or "" for the defaults.
+def make_config(
+    network: str, variant: str = "", own: Mapping[str, Variant] | None = None
+) -> ml_collections.ConfigDict:
+    """The configuration of a variant: one of `VARIANTS` or of `own`, or "" for the defaults.
 
     Raises:
         InputError: there is no such variant.
     """
     config = default_config(network)
-    if variant not in ("", *VARIANTS):
-        raise InputError(f"no variant {variant!r}: choose one of {', '.join(VARIANTS)}, or none")
+    variants = VARIANTS | dict(own or {})
+    if variant not in ("", *variants):
+        raise InputError(f"no variant {variant!r}: choose one of {', '.join(variants)}, or none")
     if variant:
-        VARIANTS[variant](config)
+        variants[variant](config)
     return config
 
 
 def scaled_config(
-    network: str, variant: str, quick: tuple[int, ...], small: tuple[int, ...]
+    network: str,
+    variant: str,
+    quick: tuple[int, ...],
+    small: tuple[int, ...],
+    own: Mapping[str, Variant] | None = None,
 ) -> ml_collections.ConfigDict:
     """`make_config` with the network's `widths` reduced where the variant is for a CPU.
 
@@ -113,8 +122,9 @@ def scaled_config(
         variant: as for `make_config`.
         quick: the widths of the variant "quick".
         small: the widths of the variants "release", "release_fine" and "..._small".
+        own: variants that this network alone has.
     """
-    config = make_config(network, variant)
+    config = make_config(network, variant, own)
     if variant in ("quick", "release", "release_fine") or variant.endswith("_small"):
         config.model.widths = quick if variant == "quick" else small
     return config
@@ -311,7 +321,7 @@ def _meanings(network: str) -> dict[str, str]:
     return meanings
 
 
-VARIANTS = {
+VARIANTS: dict[str, Variant] = {
     "quick": _quick,
     "release": _release,
     "release_fine": _release_fine,

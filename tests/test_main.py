@@ -26,6 +26,7 @@ def main(*arguments, env=None):
         (("--config=nope.py",), "--config nope.py is not a file"),
         (("--config", "prnt:quick"), "--config prnt is not a file: did you mean prnet?"),
         (("--config=prnet:fast",), "no variant 'fast': choose one of quick, "),
+        (("--config=prnet:bset",), "own_small, best, or none"),
         (("--config=configs/prnet.py:fast",), "no variant 'fast': choose one of quick, "),
         ((QUICK, "--config.num_epoch=3"), "no field 'num_epoch': did you mean num_epochs"),
         (
