@@ -20,6 +20,7 @@ from prnet_jax.run.provenance import describe_devices
 
 _VOLUME_LINE = ("dsc_3d", "hd95_mm_3d", "assd_mm_3d", "surface_dice_2mm_3d")
 _WIDTH = 80  # of a terminal; only paths may be longer
+_CURVES = (f"{files.CALIBRATION}.png", f"{files.THRESHOLDS}.png")
 
 
 def beginning(
@@ -125,7 +126,7 @@ def evaluated(summary: Mapping[str, Any], directory: pathlib.Path) -> str:
     if "readers" in summary:
         lines += ["", *_reader_lines(summary["readers"])]
     drawn = (files.OVERVIEW, f"{files.OVERLAYS}/ (worst first)")
-    curves = (f"{files.CALIBRATION}.png", f"{files.THRESHOLDS}.png")
+    curves = () if summary.get("of_masks") else _CURVES
     per_volume = [files.PER_VOLUME] if "volumes" in summary else []
     names = ", ".join([*drawn, files.PER_IMAGE, *per_volume, files.SUMMARY, *curves])
     return "\n".join([*lines, "", _row("files", f"in {directory}: {names}")])

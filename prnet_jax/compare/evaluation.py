@@ -13,7 +13,7 @@ import numpy as np
 from prnet_jax.compare.settings import plain, settings_of, starting_weights
 from prnet_jax.errors import InputError
 from prnet_jax.metrics import METRICS, mean_of_scored
-from prnet_jax.metrics.names import DISTANCES, METRIC_NAMED
+from prnet_jax.metrics.names import DISTANCES, METRIC_NAMED, OF_PROBABILITIES
 from prnet_jax.metrics.policy import PERFECT_IF_BOTH_EMPTY
 from prnet_jax.run import files
 from prnet_jax.run.directory import epochs_run
@@ -25,7 +25,6 @@ _NEEDED = (
 _AGAIN = "evaluate again (python -m prnet_jax.evaluate)"
 _DATA = ("records", "split_manifest_sha256")
 _OWN_SPLITS = "the run's own splits"  # begins `leakage` where a run is scored on its own data
-_OF_PROBABILITIES = {"auc", "mae", "brier"}
 _TOLERANCE = 1e-6  # between a mean in summary.json and that of per_image.csv
 
 
@@ -178,7 +177,7 @@ def _complete(scores: dict[str, np.ndarray], foreign: bool) -> None:
         return
     scores.setdefault("mae_binary", 1 - scores["acc"])
     if foreign and np.allclose(scores.get("mae", math.nan), 1 - scores["acc"], 0, 1e-9):
-        for name in _OF_PROBABILITIES & scores.keys():
+        for name in scores.keys() & OF_PROBABILITIES:
             scores[name] = np.full_like(scores[name], math.nan)
 
 

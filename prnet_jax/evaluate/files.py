@@ -25,8 +25,8 @@ def write_evaluation(
     """Writes everything that is known of a scored split. Files of the same names are replaced.
 
     summary.json, per_image.csv, overlays/ (the worst first), overview.png; calibration.csv and
-    .png, thresholds.csv and .png; per_volume.csv where slices belong to volumes; and readers.csv
-    where the records hold several readers' masks.
+    .png, thresholds.csv and .png unless another program's masks are scored; per_volume.csv where
+    slices belong to volumes; and readers.csv where the records hold several readers' masks.
 
     Args:
         scores: of the split.
@@ -42,13 +42,14 @@ def write_evaluation(
     rows = [row | {"overlay": path.name} for row, path in zip(scores.rows, overlays, strict=True)]
     columns = ("id", "patient_id", *METRICS, "empty", "overlay", *SPACING)
     files.write_whole(directory / files.PER_IMAGE, files.csv_text(rows, columns))
-    reliability = scores.reliability.table()
-    stem = directory / files.CALIBRATION
-    files.write_whole(stem.with_suffix(".csv"), columns_as_csv(reliability))
-    draw_calibration(reliability, summary["calibration_error"], stem.with_suffix(".png"))
-    write_thresholds(
-        scores.thresholds, about["split"], summary["threshold"], directory / files.THRESHOLDS
-    )
+    if not scores.of_masks:
+        reliability = scores.reliability.table()
+        stem = directory / files.CALIBRATION
+        files.write_whole(stem.with_suffix(".csv"), columns_as_csv(reliability))
+        draw_calibration(reliability, summary["calibration_error"], stem.with_suffix(".png"))
+        write_thresholds(
+            scores.thresholds, about["split"], summary["threshold"], directory / files.THRESHOLDS
+        )
     if volumes := scores.volumes():
         files.write_whole(directory / files.PER_VOLUME, files.csv_text(volumes))
     if scores.readers:

@@ -24,6 +24,7 @@ from prnet_jax.metrics.calibration import (
     best_threshold,
     calibration_error,
 )
+from prnet_jax.metrics.names import OF_PROBABILITIES
 from prnet_jax.metrics.summary import PooledPixels, json_number
 from prnet_jax.metrics.volumes import UNKNOWN, Stack, VolumeScores, summarize_volumes
 from prnet_jax.predictor import Predictor
@@ -45,6 +46,11 @@ class SplitScores:
     Of an image only its scores are kept, not its probabilities. The exception is the AUC over all
     pixels together, see `prnet_jax.metrics.pooled_auc`: about half a gigabyte at most.
 
+    Attributes:
+        rows: of per_image.csv, without the pictures.
+        thresholds, reliability, readers: of the images added so far.
+        of_masks: whether they are masks, of which nothing is said that is of probabilities.
+
     Args:
         threshold: the predicted mask is `prob >= threshold`.
         policy: what empty masks count for, a name of `prnet_jax.metrics.POLICIES`.
@@ -65,12 +71,14 @@ class SplitScores:
         self.thresholds = ThresholdTable(policy)
         self.reliability = Reliability()
         self.readers: PairwiseDice | None = None
+        self.of_masks = False
         self._threshold = threshold
         self._policy = policy
         self._target_name = target_name
         self._native = native
         self._volumes = VolumeScores(policy, stack_of)
         self._pooled = PooledPixels()
+        self._all_whole = True
 
     def add(
         self,
@@ -97,6 +105,7 @@ class SplitScores:
             **dict(zip(SPACING, map(float, about["spacing_mm"]), strict=True)),
         }
         self.rows.append(row)
+        self._all_whole &= bool(((prob == 0) | (prob == 1)).all())
         self._pooled.add(prob, mask, self._threshold)
         self.thresholds.add(prob, mask)
         self.reliability.add(prob, mask)
@@ -107,6 +116,13 @@ class SplitScores:
             self.readers.add(outlines)
         return row
 
+    def drop_probabilities_of_masks(self) -> None:
+        """Takes away what is said of probabilities, if all that was added are 0 or 1."""
+        self.of_masks = self._all_whole
+        if self.of_masks:
+            for row in self.rows:
+                row |= dict.fromkeys(OF_PROBABILITIES, math.nan)
+
     def volumes(self) -> list[dict[str, Any]]:
         """One row for each volume of several slices: see `prnet_jax.metrics.volumes`."""
         return self._volumes.rows()
@@ -114,15 +130,18 @@ class SplitScores:
     def summary(self) -> dict[str, Any]:
         """What summary.json says of the scores."""
         pooled = self._pooled.result()
+        dropped = dict.fromkeys(OF_PROBABILITIES if self.of_masks else ())
         size = "as stored" if self._native else "of image_size"
         summary = {
             "threshold": self._threshold,
             "units": _UNITS.format(of=size, at=size.replace("of", "at")),
             **summarize(self.rows, self._policy),
-            "pooled": pooled["pooled"],
+            "pooled": pooled["pooled"] | dropped,
             "calibration_error": calibration_error(self.reliability.table()),
         }
-        if pooled["auc_error_bound"]:  # too many pixels to be exact
+        if self.of_masks:
+            summary |= {"of_masks": True, "calibration_error": None}
+        elif pooled["auc_error_bound"]:  # too many pixels to be exact
             summary["pooled_auc_error_bound"] = pooled["auc_error_bound"]
         if volumes := self.volumes():
             summary["volumes"] = summarize_volumes(volumes)

@@ -92,6 +92,8 @@ def score(
             gallery.add(row, picture["image"], picture["mask"], prob)
             if kept:
                 kept.add(row["id"], prob >= threshold)
+        if "predictions" in about:  # of another program
+            scores.drop_probabilities_of_masks()
         if kept and processes.is_first():
             kept.write(directory / masks.FILE)
         with working("intervals and pictures"):

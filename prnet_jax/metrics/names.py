@@ -109,6 +109,7 @@ VOLUME_METRIC_NAMED = {
     )
     for name in _OF_VOLUMES
 }
+OF_PROBABILITIES = ("auc", "mae", "brier")  # a mask has none
 PIXEL_METRICS = tuple(metric.name for metric in _PIXEL)
 DISTANCES = tuple(_DISTANCES)  # families
 HIGHER_IS_BETTER = {metric.name: metric.higher_is_better for metric in ALL_METRICS}

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import numpy as np
 import pytest
@@ -107,6 +108,33 @@ def test_scores_by_hand_and_a_row_of_compare(data, tmp_path, capsys):
     assert "as stored, lungmask 0.2.20 of" in printed and "1 volume: mean 3-D DSC 80" in printed
     (run,) = read_runs([out])
     assert run.summary["network"] == "lungmask 0.2.20" and run.settings is None
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_masks_have_no_metrics_of_probabilities(data, tmp_path, capsys, masks):
+    """One probability among the files is enough for all to count as probabilities."""
+    folder, disc = data
+    write_predictions(tmp_path / "theirs", disc)
+    if masks:
+        np.save(tmp_path / "theirs" / "b.npy", np.roll(disc, 1, axis=0) * np.float32(1.0))
+    out = tmp_path / "scores"
+    summary = evaluate_predictions(tmp_path / "theirs", choices(folder, out))
+    printed = capsys.readouterr().out
+    (first, *_) = csv.DictReader((out / "per_image.csv").read_text().splitlines())
+    for name, label in {"mae": "MAE", "auc": "AUC %", "brier": "Brier"}.items():
+        known = not masks
+        assert (summary["metrics"][name]["mean"] is not None) == known
+        assert (summary["pooled"][name] is not None) == known
+        assert bool(first[name]) == known
+        assert bool(re.search(rf"^\| {label} +\|", printed, re.MULTILINE)) == known
+    assert summary["metrics"]["mae_binary"]["mean"] == pytest.approx(
+        1 - summary["metrics"]["acc"]["mean"], abs=1e-12
+    )
+    assert summary.get("of_masks", False) == masks
+    assert (summary["calibration_error"] is None) == masks
+    for name in ("calibration.png", "calibration.csv", "thresholds.png", "thresholds.csv"):
+        assert (out / name).exists() != masks
+        assert name.endswith("csv") or (name in printed) != masks
 
 
 def test_rows_of_compare(data, tmp_path):

@@ -235,7 +235,7 @@ def test_a_device_that_is_not_there(scripts, torch):
 def test_a_fold_from_before_a_field_goes_on(scripts, tmp_path):
     path = tmp_path / "config.json"
     path.write_text(json.dumps({"seed": 0, "dataset": {"resize": "pad"}}))
-    now = {"seed": 0, "dataset": {"resize": "pad", "soft_mask": False}}
+    now = {"seed": 0, "dataset": {"resize": "pad", "soft_mask": False}, "validate_every_epochs": 1}
     scripts[0]._check_same(path, now)
     now["dataset"]["soft_mask"] = True
     with pytest.raises(InputError, match="dataset.soft_mask was False, is True"):
