@@ -10,15 +10,15 @@
 
 The same as for our networks, by the same code: records, folds, size, window, order of the images,
 augmentation (image by image the same draws), learning rates, and the scoring. Written again in
-PyTorch: BCE + Dice, AdamW on kernels, clipping, averaged weights, and the epoch that is best on
-validation. What differs from ours: PyTorch draws the initial weights; the width is the planner's,
+PyTorch: BCE + Dice, AdamW on kernels, clipping, averaged weights, and the best of the
+validations. What differs from ours: PyTorch draws the initial weights; the width is the planner's,
 not a quarter, so at 96x96 it has 7.8 million parameters and PR-Net 2.5 (`--base-features 8` is a
 quarter); its GFLOP count what meets the zeros around a picture too, a few per cent. What differs
 from nnU-Net itself: it is planned for the protocol's size; its normalisation of CT, loss on several
 scales, SGD, augmentation, batch size, mirror images and 1000 epochs; one logit in place of two
 classes.
 
-The same command again resumes after the last finished epoch and skips finished folds. The
+The same command again resumes after the last validation and skips finished folds. The
 probabilities of a seed's folds lie together, in ROOT/predictions_SEED_ofK.
 """
 
@@ -241,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return run_command(lambda: train_folds(given))
     except KeyboardInterrupt:
-        print("Stopped. The same command resumes after the last finished epoch.", file=sys.stderr)
+        print("Stopped. The same command resumes after the last validation.", file=sys.stderr)
         return 130
 
 

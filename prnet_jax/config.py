@@ -62,7 +62,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     config.remat = False  # recompute in the backward pass, to save memory
     config.shard_state = False  # spread parameters and optimizer over the devices (FSDP)
     config.num_epochs = 100  # an epoch is images // batch_size steps
-    config.validate_every_epochs = 1  # each validation saves a checkpoint; the last epoch has one
+    config.validate_every_epochs = 1  # epochs from one validation, and checkpoint, to the next
     config.learning_rate = 1e-3  # the peak
     config.warmup_epochs = 2.0  # linear from 0; a cosine follows, to the end
     config.final_learning_rate = 0.01  # as a fraction of the peak
@@ -73,7 +73,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     config.bce_weight = 1.0  # of the binary cross-entropy in the loss
     config.dice_weight = 1.0  # of the Dice loss in the loss
     config.ema_decay = 0.0  # averaged weights, used for evaluation; 0: off
-    config.early_stopping_epochs = 0  # stop after so many without a better validation; 0: off
+    config.early_stopping_epochs = 0  # stop at a validation after so many without a better; 0: off
 
     config.eval_batch_size = 8  # images an evaluation step, over all devices
     config.threshold = 0.5  # probability from which a pixel belongs to the mask

@@ -107,9 +107,11 @@ def train_and_evaluate(
             session = Session(config, state, clock, checkpoints, writer, bar)
             try:
                 while True:
-                    if session.step == session.next_validation * steps_per_epoch:
+                    if session.validation_is_due(steps_per_epoch):
                         now = predictor.with_variables(session.state.eval_variables)
-                        session.end_epoch(lambda now=now: validate(now, slices["validation"], stop))
+                        session.end_epochs(
+                            lambda now=now: validate(now, slices["validation"], stop)
+                        )
                     if session.step == total_steps or session.stopped_early:
                         break
                     session.save_between_epochs()

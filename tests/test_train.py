@@ -139,7 +139,8 @@ def test_validations_of_every_second_epoch(tiny_config, tmp_path):
         for step in stopped_after:
             with pytest.raises(Stopped, match=f"Stopped after step {step} of 6, saved"):
                 train.train_and_evaluate(tiny_config, workdir, stop=lambda: True)
-        train.train_and_evaluate(tiny_config, workdir)
+        summary = train.train_and_evaluate(tiny_config, workdir)
+        assert train.train_and_evaluate(tiny_config, workdir) == summary
         assert sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*")) == [4, 6]
         lines.append(metrics_lines(workdir))
     assert [line["epoch"] for line in lines[0] if "val/dsc" in line] == [2, 3]

@@ -25,10 +25,13 @@ def gflop(function: Callable, *arguments: Any) -> float | None:
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), arguments)
     try:
         cpu = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:
+        return None
+    try:
         # A new function: what is traced as XLA's must not be what runs.
         with jax.default_device(cpu), as_xla():
             program = jax.jit(lambda *arguments: function(*arguments)).lower(*shapes)
-    except (RuntimeError, NotImplementedError):
+    except NotImplementedError:
         return None
     counted = program.cost_analysis()
     return counted["flops"] / 1e9 if counted else None

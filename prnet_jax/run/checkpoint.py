@@ -1,6 +1,6 @@
 """The only file that knows Orbax: the checkpoints of a run, and arrays on disk.
 
-A checkpoint is one folder, `checkpoints/<step>`, or `interim/<step>` between the ends of epochs. It
+A checkpoint is one folder, `checkpoints/<step>`, or `interim/<step>` between validations. It
 holds the training state and the clock together. Orbax writes it while the training continues, and
 renames it when it is complete; then its checksums are written, see `prnet_jax.run.checksums`.
 """

@@ -20,7 +20,7 @@ FIRST_BATCH = "first_batch.png"  # with its masks, as read and augmented
 EVENTS = "events"  # TensorBoard's
 PROFILE = "profile"  # traces of training steps, TensorBoard's too
 CHECKPOINTS = "checkpoints"  # one folder for each step
-INTERIM = "interim"  # likewise, between the ends of epochs
+INTERIM = "interim"  # likewise, between validations
 DAMAGED = "damaged"  # checkpoints that were set aside
 TEST = "test"  # the evaluation of the test split
 

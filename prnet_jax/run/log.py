@@ -198,7 +198,7 @@ class TrainLog:
         return list(self._losses)
 
     def flush(self) -> None:
-        """Writes what is left; every epoch starts a new mean."""
+        """Writes what is left; every validation starts a new mean."""
         if self.settle():
             self._write(*self._last)
 

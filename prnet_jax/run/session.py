@@ -71,9 +71,14 @@ class Session:
 
     @property
     def next_validation(self) -> int:
-        """The epoch at whose end the next validation is due."""
+        """The epoch at whose end the next validation is due, if that of the last is not done."""
         every = self._config.validate_every_epochs
         return min(self.clock["epochs"] + every, self._config.num_epochs)
+
+    def validation_is_due(self, steps_per_epoch: int) -> bool:
+        """Whether the steps taken end the epoch `next_validation`, which is not validated yet."""
+        now = self.step == self.next_validation * steps_per_epoch
+        return now and self.clock["epochs"] < self.next_validation
 
     @property
     def stopped_early(self) -> bool:
@@ -84,9 +89,10 @@ class Session:
     @property
     def why_stopped_early(self) -> str:
         """One line for a person."""
+        epochs, best = self.clock["epochs"], self.clock["best_epoch"]
         return (
-            f"Stopped after epoch {self.clock['epochs']}: no better validation than that of epoch "
-            f"{self.clock['best_epoch']} for {self._config.early_stopping_epochs} epochs."
+            f"Stopped after epoch {epochs}: no better validation than that of epoch {best} for "
+            f"{epochs - best} epochs."
         )
 
     def add(self, results: dict[str, jax.Array], ids: Sequence[str]) -> None:
@@ -94,8 +100,8 @@ class Session:
         self.step += 1
         self._log.add(self.step, results, ids)
 
-    def end_epoch(self, validate: Callable[[], tuple[dict[str, float], np.ndarray]]) -> None:
-        """Validates, logs and saves.
+    def end_epochs(self, validate: Callable[[], tuple[dict[str, float], np.ndarray]]) -> None:
+        """Validates after the epoch `next_validation`, logs and saves.
 
         Args:
             validate: gives the scores and a picture, see `prnet_jax.evaluate.scores.validate`.

@@ -110,6 +110,7 @@ def test_other_platforms_keep_xlas_convolutions(way):
     assert "stablehlo.dot_general" not in text
 
 
+@pytest.mark.skipif(jax.default_backend() != "cpu", reason="JAX counts operations on CPUs alone")
 def test_operations_are_counted_as_xla_computes_them():
     """2 x 9 x 128 x 128 for each of 32 x 32 pixels, padding less; and Winograd's after that."""
     x, kernel = jnp.ones((1, 32, 32, 128)), jnp.ones((3, 3, 128, 128))

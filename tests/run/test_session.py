@@ -29,7 +29,7 @@ def train(workdir, config, scores):
                 break
             session.step += 1
             found = {"loss": loss, "dsc": dsc, "iou": dsc}
-            session.end_epoch(lambda found=found: (found, np.zeros((4, 4, 3), np.uint8)))
+            session.end_epochs(lambda found=found: (found, np.zeros((4, 4, 3), np.uint8)))
         checkpoints.wait()
         assert checkpoints.best_step == variables.best_step(workdir)
         assert checkpoints.best_step == session.clock["best_epoch"]
@@ -100,7 +100,9 @@ def test_validations_of_every_third_epoch(tiny_config, tmp_path, epochs, due):
     session = Session(tiny_config, state, new_clock(), None, None, _Bar([]))
     found = []
     for epoch in range(1, epochs + 1):
-        if epoch == session.next_validation:
+        session.step += 2
+        if session.validation_is_due(steps_per_epoch=2):
             found.append(epoch)
             session.clock["epochs"] = epoch
     assert found == due
+    assert not session.validation_is_due(steps_per_epoch=2)  # a finished run that is begun again
