@@ -73,7 +73,7 @@ def default_config(network: str) -> ml_collections.ConfigDict:
     config.bce_weight = 1.0  # of the binary cross-entropy in the loss
     config.dice_weight = 1.0  # of the Dice loss in the loss
     config.ema_decay = 0.0  # averaged weights, used for evaluation; 0: off
-    config.early_stopping_epochs = 0  # stop at a validation after so many without a better; 0: off
+    config.early_stopping_epochs = 0  # stop after so many with no better validation; 0: off
 
     config.eval_batch_size = 8  # images an evaluation step, over all devices
     config.threshold = 0.5  # probability from which a pixel belongs to the mask
