@@ -71,7 +71,7 @@ class Session:
 
     @property
     def next_validation(self) -> int:
-        """The epoch at whose end the next validation is due, if that of the last is not done."""
+        """The epoch at whose end the next validation is due; the last one if all are done."""
         every = self._config.validate_every_epochs
         return min(self.clock["epochs"] + every, self._config.num_epochs)
 
