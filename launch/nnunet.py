@@ -67,6 +67,7 @@ def train_fold(
     from prnet_jax.data.prepare import prepare
     from prnet_jax.progress import progress
     from prnet_jax.run.files import write_json, write_whole
+    from prnet_jax.run.session import next_validation
 
     data = config.dataset
     builder = prepare(data.name, data.data_dir, data.manual_dir, **data.options)
@@ -99,7 +100,7 @@ def train_fold(
         while run.at["step"] < total:
             begin = time.perf_counter()
             losses = []
-            epoch = min(run.at["epoch"] + config.validate_every_epochs, config.num_epochs)
+            epoch = next_validation(config, run.at["epoch"])
             for _ in range((epoch - run.at["epoch"]) * steps_per_epoch):
                 losses.append(run.train(next(batches)))
                 bar.update(1, loss=losses[-1], images=config.batch_size)

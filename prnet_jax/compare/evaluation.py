@@ -13,6 +13,7 @@ import numpy as np
 from prnet_jax.compare.settings import plain, settings_of, starting_weights
 from prnet_jax.errors import InputError
 from prnet_jax.metrics import METRICS, mean_of_scored
+from prnet_jax.metrics.calibration import are_masks
 from prnet_jax.metrics.names import DISTANCES, METRIC_NAMED, OF_PROBABILITIES
 from prnet_jax.metrics.policy import PERFECT_IF_BOTH_EMPTY
 from prnet_jax.run import files
@@ -176,7 +177,7 @@ def _complete(scores: dict[str, np.ndarray], foreign: bool) -> None:
     if "acc" not in scores:
         return
     scores.setdefault("mae_binary", 1 - scores["acc"])
-    if foreign and np.allclose(scores.get("mae", math.nan), 1 - scores["acc"], 0, 1e-9):
+    if foreign and are_masks(scores.get("mae", math.nan), scores["acc"]):
         for name in scores.keys() & OF_PROBABILITIES:
             scores[name] = np.full_like(scores[name], math.nan)
 

@@ -21,6 +21,7 @@ from prnet_jax.metrics.calibration import (
     THRESHOLDS,
     Reliability,
     ThresholdScores,
+    are_masks,
     best_threshold,
     calibration_error,
 )
@@ -78,7 +79,6 @@ class SplitScores:
         self._native = native
         self._volumes = VolumeScores(policy, stack_of)
         self._pooled = PooledPixels()
-        self._all_whole = True
 
     def add(
         self,
@@ -105,7 +105,6 @@ class SplitScores:
             **dict(zip(SPACING, map(float, about["spacing_mm"]), strict=True)),
         }
         self.rows.append(row)
-        self._all_whole &= bool(((prob == 0) | (prob == 1)).all())
         self._pooled.add(prob, mask, self._threshold)
         self.thresholds.add(prob, mask)
         self.reliability.add(prob, mask)
@@ -117,8 +116,8 @@ class SplitScores:
         return row
 
     def drop_probabilities_of_masks(self) -> None:
-        """Takes away what is said of probabilities, if all that was added are 0 or 1."""
-        self.of_masks = self._all_whole
+        """Takes away what is said of probabilities, if all that was added are masks."""
+        self.of_masks = are_masks(*([row[name] for row in self.rows] for name in ("mae", "acc")))
         if self.of_masks:
             for row in self.rows:
                 row |= dict.fromkeys(OF_PROBABILITIES, math.nan)

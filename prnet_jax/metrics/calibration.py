@@ -64,6 +64,11 @@ def reliability(prob: ArrayLike, target: ArrayLike, bins: int = BINS) -> dict[st
     return accumulated.table()
 
 
+def are_masks(mae: ArrayLike, acc: ArrayLike) -> bool:
+    """Whether what was scored are masks, not probabilities: then each image's MAE is 1 - ACC."""
+    return np.allclose(mae, 1 - np.asarray(acc), rtol=0, atol=1e-9)
+
+
 def calibration_error(table: dict[str, np.ndarray]) -> float:
     """Expected calibration error (ECE) over pixels, in [0, 1], from a table of `reliability`.
 

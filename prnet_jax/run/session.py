@@ -35,6 +35,11 @@ def score_of(scores: Mapping[str, float]) -> float:
     return 1 / (1 + scores["loss"]) if math.isnan(scores["dsc"]) else scores["dsc"]
 
 
+def next_validation(config: ml_collections.ConfigDict, epochs: int) -> int:
+    """The epoch at whose end a validation is due, after so many; the last one if all are done."""
+    return min(epochs + config.validate_every_epochs, config.num_epochs)
+
+
 class Session:
     """Counts steps, logs them and saves checkpoints.
 
@@ -71,9 +76,8 @@ class Session:
 
     @property
     def next_validation(self) -> int:
-        """The epoch at whose end the next validation is due; the last one if all are done."""
-        every = self._config.validate_every_epochs
-        return min(self.clock["epochs"] + every, self._config.num_epochs)
+        """See the function of this name."""
+        return next_validation(self._config, self.clock["epochs"])
 
     def validation_is_due(self, steps_per_epoch: int) -> bool:
         """Whether the steps taken end the epoch `next_validation`, which is not validated yet."""

@@ -39,12 +39,18 @@ def test_the_program_that_is_counted_is_for_the_cpu(monkeypatch):
     assert asked == ["cpu"] and [device.platform for device in on] == ["cpu"]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("no backend cpu"), NotImplementedError("cudnn")])
-def test_not_known(monkeypatch, error):
-    """Without CPUs, or of what they do not have."""
-
+def fails_with(error):
     def fails(*_, **__):
         raise error
 
-    monkeypatch.setattr(jax, "local_devices", fails)
-    assert gflop(product, *SHAPES) is None
+    return fails
+
+
+def test_not_known(monkeypatch):
+    """Of what CPUs do not have, or without CPUs; an error of the function itself is no answer."""
+    assert gflop(fails_with(NotImplementedError("cudnn")), *SHAPES) is None
+    with pytest.raises(RuntimeError, match="its own"):
+        gflop(fails_with(RuntimeError("its own")), *SHAPES)
+    for error in (RuntimeError("no backend cpu"), NotImplementedError("no devices")):
+        monkeypatch.setattr(jax, "local_devices", fails_with(error))
+        assert gflop(product, *SHAPES) is None
