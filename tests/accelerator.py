@@ -15,12 +15,14 @@ gradients: transposed, grouped and dilated convolutions and their gradients agai
 excess: PR-Net's golden in bfloat16 with and without XLA's excess precision.
 determinism: PR-Net's training step with and without --xla_gpu_deterministic_ops: whether two runs
     end with the same bits, and what a step costs.
+profile: the ten operations of PR-Net's training step, 512x512, that take the device longest.
 
 Differences are max |found - expected| / max |expected|. Needs NumPy, SciPy, JAX, Flax, Optax,
 safetensors and pytest, and no network.
 """
 
 import argparse
+import collections
 import concurrent.futures
 import contextlib
 import datetime
@@ -29,19 +31,24 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 import traceback
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-PARTS = ("parity", "gradients", "excess", "determinism")
+PARTS = ("parity", "gradients", "excess", "determinism", "profile")
 WAYS = ("highest", "default", "bfloat16")
+CHILDREN = ("excess", "steps", "profile")
 EXCESS = {"as set": "", "off": "--xla_allow_excess_precision=false"}
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 STEPS = {"as set": "", "deterministic": DETERMINISTIC, "deterministic, again": DETERMINISTIC}
-TRAINED, TIMED = 10, 20  # steps
+TRAINED, TIMED, TRACED = 10, 20, 5  # steps
+# Kernels that are started together, as a CUDA graph, are traced without the operation's name.
+ONE_BY_ONE = "--xla_gpu_enable_command_buffer="
 # PR-Net's, Light U-Net's and Inf-Net's layers: class, fields, images [N, H, W, C].
 LAYERS = {
     "transposed 2x2": ("UpConv", {"features": 64, "kernel_size": 2}, (4, 64, 64, 128)),
@@ -68,8 +75,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", metavar="FILE", help="where the figures go too")
     parser.add_argument("--models", metavar="A,B", help="goldens of parity (default: all)")
     parser.add_argument("--only", metavar="A,B", default=",".join(PARTS), help="parts")
-    parser.add_argument("--size", type=int, help="side of determinism's images (256; on CPU 32)")
-    parser.add_argument("--child", choices=("excess", "step"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--size",
+        type=int,
+        help="side of the images of determinism (256) and profile (512); on CPU 32",
+    )
+    parser.add_argument("--child", choices=CHILDREN, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     # The processes share one device.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
@@ -77,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
     if (platforms := os.environ.get("JAX_PLATFORMS")) and "cpu" not in platforms:
         os.environ["JAX_PLATFORMS"] = f"{platforms},cpu"
     if options.child:
-        print(json.dumps(excess_here() if options.child == "excess" else steps_here(options.size)))
+        print(json.dumps(globals()[f"{options.child}_here"](options.size)))
         return 0
     parts = options.only.split(",")
     if unknown := set(parts) - set(PARTS):
@@ -98,6 +109,7 @@ def main(argv: list[str] | None = None) -> int:
             "gradients": gradients,
             "excess": lambda: [{"excess precision": k, **result(p)} for k, p in excess.items()],
             "determinism": lambda: determinism(options.size),
+            "profile": lambda: profile(options.size),
         }
         for part in (part for part in PARTS if part in parts):
             begin = time.perf_counter()
@@ -148,13 +160,15 @@ def goldens() -> dict[str, type]:
 
 def parity(tests: dict[str, type]) -> list[dict]:
     """A row for each golden: differences in evaluation and training, in each of `WAYS`."""
-    references = at_once({name: lambda test=test: reference(test) for name, test in tests.items()})
+    references = at_once(
+        {name: lambda test=test: reference(test) for name, test in tests.items()}, "reading"
+    )
     jobs = {
         (name, way): lambda test=test, name=name, way=way: golden(test, references[name], way)
         for way in WAYS
         for name, test in tests.items()
     }
-    found = at_once(jobs)
+    found = at_once(jobs, "parity")
     rows = []
     for name, test in tests.items():
         if error := error_in(*(found[name, way] for way in WAYS)):
@@ -229,7 +243,8 @@ def half_differences(name, fields, reference) -> dict[str, float]:
 def gradients() -> list[dict]:
     """A row for each of `LAYERS`: differences from float64 on CPU, in each of `WAYS`."""
     ways = ("float64", *WAYS)
-    found = at_once({(n, w): lambda n=n, w=w: layer(*LAYERS[n], w) for n in LAYERS for w in ways})
+    jobs = {(n, w): lambda n=n, w=w: layer(*LAYERS[n], w) for n in LAYERS for w in ways}
+    found = at_once(jobs, "gradients")
     rows = []
     for name in LAYERS:
         if error := error_in(*(found[name, way] for way in ways)):
@@ -281,31 +296,28 @@ def layer(kind: str, fields: dict, shape: tuple, way: str) -> list:
         return [np.asarray(x, np.float64) for x in jax.jit(both)(*arguments)]
 
 
-def excess_here() -> dict[str, float]:
+def excess_here(_) -> dict[str, float]:
     test = goldens()["prnet"]
     return golden(test, reference(test), "bfloat16")
 
 
 def determinism(size: int | None) -> list[dict]:
     """Compiles the step in three processes at once and runs them one after another."""
-    more = ["--size", str(size)] if size else []
     with contextlib.ExitStack() as stack:
-        started = {k: stack.enter_context(child("step", x, *more)) for k, x in STEPS.items()}
+        started = {k: stack.enter_context(child("steps", x, size)) for k, x in STEPS.items()}
         for process in started.values():
             process.stdout.readline()  # it has compiled
         return [{"flags": name, **result(process)} for name, process in started.items()]
 
 
-def steps_here(size: int | None) -> dict:
-    """Two runs of PR-Net from one state with one program; waits for a line before they begin."""
-    import jax
+def training_step(size: int):
+    """PR-Net's step for 8 images in bfloat16: program, state, batch, and seconds of compiling."""
     import numpy as np
 
     from prnet_jax import optim, sharding, steps
     from prnet_jax.benchmark.ours import settings
     from prnet_jax.benchmark.task import Task, example
 
-    size = size or (32 if jax.default_backend() == "cpu" else 256)
     task = Task("train", "prnet", batch=8, size=size, dtype="bfloat16")
     config, mesh = settings(task), sharding.make_mesh()
     model = steps.make_model(config)
@@ -317,7 +329,22 @@ def steps_here(size: int | None) -> dict:
     batch = sharding.shard_batch(mesh, {**example(task), "draw": draw})
     begin = time.perf_counter()
     program = sharding.jit_train_step(mesh, step, state).lower(state, batch).compile()
-    compile_s = time.perf_counter() - begin
+    return program, state, batch, time.perf_counter() - begin
+
+
+def side_of(size: int | None, usual: int) -> int:
+    import jax
+
+    return size or (32 if jax.default_backend() == "cpu" else usual)
+
+
+def steps_here(size: int | None) -> dict:
+    """Two runs of PR-Net from one state with one program; waits for a line before they begin."""
+    import jax
+    import numpy as np
+
+    size = side_of(size, 256)
+    program, state, batch, compile_s = training_step(size)
     start, placement = jax.tree.map(np.array, state), jax.tree.map(lambda x: x.sharding, state)
     print("compiled", flush=True)
     sys.stdin.readline()
@@ -338,7 +365,7 @@ def steps_here(size: int | None) -> dict:
     pairs = list(zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
     digest = hashlib.sha256(b"".join(x.tobytes() for x in jax.tree.leaves(first)))
     return {
-        "images": f"{task.batch} x {size}x{size}",
+        "images": f"8 x {size}x{size}",
         "same bits twice": all(a.tobytes() == b.tobytes() for a, b in pairs),
         "largest difference": max(difference(b, a) for a, b in pairs),
         "loss": f"{loss:.7f}",
@@ -349,14 +376,87 @@ def steps_here(size: int | None) -> dict:
     }
 
 
-def at_once(jobs: dict) -> dict:
+def profile(size: int | None) -> list[dict]:
+    """A row for each of the operations, then one for all that are left."""
+    with child("profile", ONE_BY_ONE, size) as process:
+        return result(process)["rows"]
+
+
+def profile_here(size: int | None) -> dict:
+    """Traces the step, from a line on; the rows have milliseconds a step."""
+    import jax
+
+    size = side_of(size, 512)
+    program, state, batch, _ = training_step(size)
+    print("compiled", flush=True)
+    sys.stdin.readline()
+    state, _ = jax.block_until_ready(program(state, batch))
+    with tempfile.TemporaryDirectory() as folder:
+        begin = time.perf_counter()
+        with jax.profiler.trace(folder):
+            for _ in range(TRACED):
+                state, metrics = program(state, batch)
+            jax.block_until_ready((state, metrics))
+        step_ms = 1e3 * (time.perf_counter() - begin) / TRACED
+        (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
+        trace = jax.profiler.ProfileData.from_file(str(path))
+    origin = dict(re.findall(r'%?([\w.-]+) = .*?metadata={op_name="([^"]*)"', program.as_text()))
+    ms, kernels = operations(trace)
+    longest = sorted(ms, key=ms.get, reverse=True)[:10]
+    images = f"8 x {size}x{size}"
+    rows = [
+        {
+            "operation": name,
+            "of": origin.get(name, ""),
+            "kernel": kernels[name],
+            "ms a step": round(ms[name], 3),
+            "share": f"{ms[name] / sum(ms.values()):.1%}",
+        }
+        for name in longest
+    ]
+    left = sum(ms.values()) - sum(ms[name] for name in longest)
+    others = {"operation": f"{len(ms) - len(longest)} others", "ms a step": round(left, 3)}
+    whole = {"operation": f"the step, {images}, while traced", "ms a step": round(step_ms, 3)}
+    return {"rows": [*rows, others, whole]}
+
+
+def operations(trace) -> tuple[dict[str, float], dict[str, str]]:
+    """Milliseconds a step of each operation on the device, and the kernel that it was mostly in."""
+    on_device = [plane for plane in trace.planes if plane.name.startswith("/device:GPU")]
+    streams = [
+        line
+        for plane in on_device or trace.planes
+        for line in plane.lines
+        if line.name.startswith("Stream") or not on_device
+    ]
+    ms: dict[str, float] = collections.defaultdict(float)
+    kernels: dict[str, dict[str, float]] = collections.defaultdict(dict)
+    for line in streams:
+        for event in line.events:
+            name = dict(event.stats).get("hlo_op")
+            if name is None and not on_device:
+                continue  # the host's own work
+            name = str(name or event.name)
+            ms[name] += event.duration_ns / 1e6 / TRACED
+            of_kernel = kernels[name]
+            of_kernel[event.name] = of_kernel.get(event.name, 0.0) + event.duration_ns
+    return dict(ms), {name: max(k, key=k.get)[:60] for name, k in kernels.items()}
+
+
+def at_once(jobs: dict, what: str) -> dict:
     """What functions return, or the error that they raise, by their keys.
 
     In threads, because JAX releases the interpreter while it compiles.
     """
+    begin = time.perf_counter()
     with concurrent.futures.ThreadPoolExecutor(min(os.cpu_count() or 1, 16)) as pool:
-        started = {key: pool.submit(job) for key, job in jobs.items()}
-    return {key: job.exception() or job.result() for key, job in started.items()}
+        started = {pool.submit(job): key for key, job in jobs.items()}
+        for done, job in enumerate(concurrent.futures.as_completed(started), 1):
+            seconds = time.perf_counter() - begin
+            key = " ".join(key) if isinstance(key := started[job], tuple) else key
+            line = f"{what} {done}/{len(jobs)}, {seconds:.0f} s: {key}"
+            print(line, job.exception() or "", file=sys.stderr, flush=True)
+    return {key: job.exception() or job.result() for job, key in started.items()}
 
 
 def error_in(*results) -> dict:
@@ -366,12 +466,13 @@ def error_in(*results) -> dict:
 
 
 @contextlib.contextmanager
-def child(what: str, flag: str, *more: str):
+def child(what: str, flag: str, size: int | None = None):
     """This file in a process of its own, with a flag added to `XLA_FLAGS`; killed at the end."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
     # A program from the cache would not be this process's own.
     env = {**os.environ, "XLA_FLAGS": flags, "JAX_ENABLE_COMPILATION_CACHE": "0"}
-    command = [sys.executable, "-m", "tests.accelerator", "--child", what, *more]
+    command = [sys.executable, "-m", "tests.accelerator", "--child", what]
+    command += ["--size", str(size)] if size else []
     pipe = subprocess.PIPE
     process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=pipe, stdout=pipe, text=True)
     try:
