@@ -21,7 +21,8 @@ Those that are not of the phantom need --config.dataset.manual_dir=FOLDER. The R
 finding_lungs, lidc_nodules and image_folder in datasets/ says what must be in it.
 """
 
-from prnet_jax.config import VARIANTS, scaled_config
+from prnet_jax.config import scaled_config
+from prnet_jax.variants import VARIANTS
 
 SMALL = (16, 32, 64, 128)
 

@@ -6,7 +6,7 @@
 #   bash launch/table1.sh --manual-dir FOLDER --networks "prnet unet" --seeds "0 1 2" --root runs/seeds
 #
 #   --manual-dir FOLDER   the data set finding_lungs, see datasets/finding_lungs/README.md; required
-#   --variant NAME        the protocol: table1 or table1_small, see prnet_jax/config.py; default: table1
+#   --variant NAME        the protocol: table1 or table1_small, see prnet_jax/variants.py; default: table1
 #   --networks LIST       in the order they are trained; default: prnet unet, then the other six
 #   --seeds LIST          default: 0
 #   --folds LIST          default: 1/5 2/5 3/5 4/5 5/5

@@ -2,7 +2,7 @@
 # Trains on a Cloud TPU VM: creates or reuses it, copies this checkout, installs it and runs main on all workers.
 # A TPU VM COSTS MONEY FROM CREATION TO DELETION, even while idle: https://cloud.google.com/tpu/pricing
 #   bash launch/tpu_vm.sh --name prnet -- --config configs/prnet.py
-#   bash launch/tpu_vm.sh --name pod --type v5litepod-16 --nfs 10.0.0.2:/share -- --config configs/prnet.py --config.batch_size=64
+#   bash launch/tpu_vm.sh --name pod --type v5litepod-16 --nfs 10.0.0.2:/share -- --config configs/prnet.py --config.batch_size=128
 #   bash launch/tpu_vm.sh --name prnet --stop      the run saves and ends; the VM stays, and still costs money
 #   bash launch/tpu_vm.sh --name prnet --delete    deletes the VM and its disk
 #

@@ -5,11 +5,12 @@ import runpy
 
 import pytest
 
-from prnet_jax.config import VARIANTS, check_config
+from prnet_jax.config import check_config
 from prnet_jax.models import list_models
 from prnet_jax.run.directory import BEFORE_THE_FIELD
 from prnet_jax.run.files import flat
 from prnet_jax.steps import check_shapes, make_model
+from prnet_jax.variants import VARIANTS
 
 
 @pytest.mark.parametrize("network", list_models())
