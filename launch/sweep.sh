@@ -10,6 +10,7 @@
 #   --folds LIST      FOLDS      of a cross-validation, such as "1/5 2/5 3/5 4/5 5/5"; default: the data set's own split
 #   --variant NAME    VARIANT    of every config, as after the colon: quick, lungs, nodules_small, ...; default: none
 #   --root FOLDER     ROOT       for the run directories ROOT/NETWORK_SEED, with folds ROOT/NETWORK_SEED_fold1of5, and logs ROOT/....log; default: runs/sweep
+#   --list FILE                  where the run directories that are finished are written to, a line each
 #   -- ARGUMENTS                 passed to main, for every run
 #                     PYTHON     an interpreter with the project installed; default: .venv is made
 #
@@ -28,10 +29,11 @@ seeds=${SEEDS:-0 1 2}
 folds=${FOLDS:-}
 variant=${VARIANT:-}
 root=${ROOT:-runs/sweep}
+list=''
 while [ $# -gt 0 ]; do
   case $1 in
     --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" && exit 0 ;;
-    --networks | --seeds | --folds | --variant | --root)
+    --networks | --seeds | --folds | --variant | --root | --list)
       [ $# -gt 1 ] || fail "$1 needs a value, see bash launch/sweep.sh --help"
       printf -v "${1#--}" %s "$2"
       shift 2
@@ -47,6 +49,7 @@ for argument; do
   esac
 done
 [[ $root = /* ]] || root=$PWD/$root
+[ -z "$list" ] || [[ $list = /* ]] || list=$PWD/$list
 cd "$(dirname "$0")/.."
 read -ra networks <<<"${networks//,/ }"
 read -ra seeds <<<"${seeds//,/ }"
@@ -135,6 +138,7 @@ for seed in "${seeds[@]}"; do
     done
   done
 done
+[ -z "$list" ] || printf '%s\n' ${finished[@]+"${finished[@]}"} >"$list"
 echo "${#finished[@]} finished, ${#failed[@]} failed, $(((SECONDS - started) / 60)) minutes."
 if [ ${#finished[@]} -gt 1 ]; then
   # Names each run: ROOT may hold failed runs and those of other sweeps.

@@ -10,7 +10,7 @@
 #   --networks LIST       in the order they are trained; default: prnet unet, then the other six
 #   --seeds LIST          default: 0
 #   --folds LIST          default: 1/5 2/5 3/5 4/5 5/5
-#   --root FOLDER         for the run directories; default: runs/table1
+#   --root FOLDER         for the run directories; default: runs/ and the name of the variant
 #   --results FOLDER      where config, provenance, summary and scores of each finished fold are copied to as small text files
 #   --with LIST           folders of evaluations of all images that are to stand in the table too, see threshold.py and nnunet.py
 #   -- ARGUMENTS          passed to main, for every run; another protocol needs another --root
@@ -25,7 +25,7 @@ fail() {
 }
 
 manual_dir='' variant=table1 networks='prnet unet attention_unet unetpp anamnet awsnet lightunet infnet'
-seeds=0 folds='1/5 2/5 3/5 4/5 5/5' root=runs/table1 results='' with=''
+seeds=0 folds='1/5 2/5 3/5 4/5 5/5' root='' results='' with=''
 while [ $# -gt 0 ]; do
   case $1 in
     --help) sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$0" && exit 0 ;;
@@ -41,7 +41,7 @@ while [ $# -gt 0 ]; do
 done
 [ -n "$manual_dir" ] || fail "no data: give --manual-dir, the folder of the data set, see datasets/finding_lungs/README.md"
 [ -d "$manual_dir" ] || fail "--manual-dir $manual_dir is not a folder: see datasets/finding_lungs/README.md"
-manual_dir=$(realpath "$manual_dir") root=$(realpath -m "$root") results=${results:+$(realpath -m "$results")}
+manual_dir=$(realpath "$manual_dir") root=$(realpath -m "${root:-runs/$variant}") results=${results:+$(realpath -m "$results")}
 beside=()
 for folder in ${with//,/ }; do
   [ -e "$folder/summary.json" ] || fail "--with $folder has no summary.json: name a folder that python -m prnet_jax.evaluate wrote"
@@ -58,7 +58,7 @@ export_python
 score() {
   local run=$1 to=$results/${1##*/} file
   if [ ! -e "$run/test_native/summary.json" ]; then
-    "$PYTHON" -m prnet_jax.evaluate --workdir "$run" --resolution native --keep-masks >"$run.evaluation.log" 2>&1 ||
+    "$PYTHON" -m prnet_jax.evaluate --workdir "$run" --resolution native --keep-masks </dev/null >"$run.evaluation.log" 2>&1 ||
       { tail -n 3 "$run.evaluation.log" >&2 && return 1; }
   fi
   [ -n "$results" ] || return 0
@@ -76,18 +76,17 @@ done
 
 scored=()
 failed=''
+finished=$(mktemp)
+trap 'rm -f "$finished"' EXIT
 for network in ${networks//,/ }; do
-  run_and_forward bash launch/sweep.sh --networks "$network" --seeds "$seeds" --folds "$folds" --variant "$variant" --root "$root" -- \
-    --config.dataset.manual_dir="$manual_dir" "$@" > >(grep -v '^Compare them')
+  run_and_forward bash launch/sweep.sh --networks "$network" --seeds "$seeds" --folds "$folds" --variant "$variant" --root "$root" \
+    --list "$finished" -- --config.dataset.manual_dir="$manual_dir" "$@" > >(grep -v '^Compare them')
   [ "$code" -le 1 ] || exit "$code"
   [ "$code" -eq 0 ] || failed=yes
-  for seed in ${seeds//,/ }; do
-    for fold in ${folds//,/ }; do
-      run=$root/${network}_${seed}_fold${fold/\//of}
-      [ -e "$run/test/summary.json" ] || continue
-      if score "$run"; then scored+=("$run/test_native"); else failed=yes; fi
-    done
-  done
+  # Not whatever is there: a run of another protocol is refused, and must not be scored as one of this.
+  while read -r run; do
+    if score "$run"; then scored+=("$run/test_native"); else failed=yes; fi
+  done < <(grep . "$finished")
 done
 [ ${#scored[@]} -gt 0 ] || fail "no fold is finished, see the logs in $root"
 rm -rf "$root/comparison"

@@ -1,6 +1,7 @@
 """Runs as rows of a table: a row is a network with one set of settings, over all its seeds."""
 
 import dataclasses
+import functools
 import json
 import math
 import pathlib
@@ -12,6 +13,7 @@ import numpy as np
 from prnet_jax.compare.evaluation import Run
 from prnet_jax.errors import InputError
 from prnet_jax.metrics import mean_of_scored
+from prnet_jax.metrics.statistics import bootstrap_intervals
 from prnet_jax.paper import TABLE_1
 
 
@@ -55,6 +57,13 @@ class Row:
         numbers = ((len(self.runs[0].parts), "folds"), (len(self.runs), "seeds"))
         several = [f"{number} {what}" for number, what in numbers if number > 1]
         return f"{self.label} ({', '.join(several)})" if several else self.label
+
+    @functools.cached_property
+    def ci95(self) -> dict[str, tuple[float, float]]:
+        """{metric: 95 % bootstrap interval of the mean of `scores`, drawing patients}."""
+        columns = np.stack(list(self.scores.values()), axis=1)
+        low, high = bootstrap_intervals(columns, self.runs[0].patients)
+        return dict(zip(self.scores, zip(low.tolist(), high.tolist(), strict=True), strict=True))
 
     @property
     def tta(self) -> str:

@@ -15,6 +15,7 @@ from prnet_jax.run.files import csv_text
 
 BEST, SECOND = "best", "second"
 _PAPER_FAMILIES = ("iou", "hd", "dsc", "mae", "acc", "spe")
+_WITH_INTERVAL = ("iou", "dsc")  # the others' are in table.csv
 _FEW_IMAGES = 50  # below it a table says how little it shows
 _COUNTS = {"missed": "missed", "false_alarm": "false alarms", "both_empty": "both empty"}
 
@@ -108,23 +109,26 @@ def main_table(rows: Sequence[Row], found: Sequence[Difference], paper: bool) ->
     body, marked = [], []
     columns = [marks(rows, metric) for metric in metrics]
     for index, row in enumerate(rows):
-        cells = [_cell(row, metric) for metric in metrics]
         after = [images, *(f"{row.counts[name]:g}" for name in _COUNTS)]
-        before = [row.title, *(cells[index] for _, cells in how)]
-        body.append([*before, *cells, *after])
-        of_metrics = [column[index] for column in columns]
-        marked.append([*([""] * len(before)), *of_metrics, *([""] * len(after))])
-    header = ["network", *(name for name, _ in how), *(metric.label for metric in metrics)]
+        cells = [row.title, *(cells[index] for _, cells in how)]
+        signs = [""] * len(cells)
+        for metric, column in zip(metrics, columns, strict=True):
+            of_metric = [_cell(row, metric), *_interval(row, metric)]
+            cells += of_metric
+            signs += [column[index], *([""] * (len(of_metric) - 1))]
+        body.append([*cells, *after])
+        marked.append([*signs, *([""] * len(after))])
+    header = ["network", *(name for name, _ in how)]
+    for metric in metrics:
+        header += [metric.label, *(["95 %"] if metric.name in _WITH_INTERVAL else [])]
     header += ["images", *_COUNTS.values()]
-    paper_body = [
-        [
-            f"paper: {row['method']}",
-            *("-" for _ in how),
-            *(metric.text(row.get(metric.name)) for metric in metrics),
-            *(str(TEST_IMAGES), "-", "-", "-"),
-        ]
-        for row in (paper_rows(rows) if paper else [])
-    ]
+    paper_body = []
+    for row in paper_rows(rows) if paper else []:
+        cells = [f"paper: {row['method']}", *("-" for _ in how)]
+        for metric in metrics:
+            cells += [metric.text(row.get(metric.name))]
+            cells += ["-"] if metric.name in _WITH_INTERVAL else []
+        paper_body.append([*cells, str(TEST_IMAGES), *("-" for _ in _COUNTS)])
     return Table(
         subject=f"{summary['split']} split of {summary['dataset']} (mask {summary['mask']!r}) "
         f"{scored_at(summary)}, {images} images",
@@ -143,10 +147,21 @@ def _cell(row: Row, metric: Metric) -> str:
     return mean if sd == "-" else f"{mean} ± {sd}"
 
 
+def _interval(row: Row, metric: Metric) -> list[str]:
+    """The cell of the interval, or nothing for a metric without that column."""
+    if metric.name not in _WITH_INTERVAL:
+        return []
+    low, high = row.ci95.get(metric.name, (math.nan, math.nan))
+    return ["-" if math.isnan(low) else f"{metric.text(low)} to {metric.text(high)}"]
+
+
 def _notes(rows: Sequence[Row], summary: Mapping) -> list[str]:
     notes = [
         "Values are means over the images. Best in bold, second best underlined, by the values "
-        "before rounding."
+        "before rounding.",
+        "95 %: bootstrap interval of the mean before it, drawing patients: what other images would "
+        "change, not another training. Networks score the same images, so their difference has a "
+        "narrower one.",
     ]
     if any(len(row.runs) > 1 for row in rows):
         notes.append(
@@ -293,6 +308,8 @@ def table_csv(rows: Sequence[Row], metrics: Sequence[Metric], paper: bool) -> st
             line[f"{name}_mean"] = row.mean.get(name, math.nan)
             line[f"{name}_sd_over_seeds"] = row.sd_seeds.get(name, math.nan)
             line[f"{name}_sd_over_images"] = row.sd_images.get(name, math.nan)
+            low, high = row.ci95.get(name, (math.nan, math.nan))
+            line[f"{name}_ci95_low"], line[f"{name}_ci95_high"] = low, high
             line[f"{name}_n"] = n_scored(row, name)
         lines.append(line)
     columns = list(lines[0])

@@ -18,6 +18,7 @@ from prnet_jax.compare.runs import read_runs
 from prnet_jax.compare.statistics import compare_to
 from prnet_jax.compare.tables import marks
 from prnet_jax.metrics.names import METRIC_NAMED
+from prnet_jax.metrics.statistics import bootstrap_interval
 from tests.compare.folders import masks, probs, write_run
 
 HOSTILE = "</script><img src=x onerror=alert(1)>|$&_%{}\\^~#[`*"
@@ -88,7 +89,7 @@ def test_markdown(folders, compared):
     sd = abs(means[0] - means[1]) / math.sqrt(2)
     assert f"**{100 * np.mean(means):.2f} ± {100 * sd:.2f}**" in prnet
     assert "<ins>" in lines[4] and "**" not in lines[4].replace("\\*", "")
-    assert "<img" not in text and len(re.findall(r"(?<!\\)\|", lines[4])) == 14
+    assert "<img" not in text and len(re.findall(r"(?<!\\)\|", lines[4])) == 16
     # The paper's rows are better, but not ranked.
     assert re.match(r"\| paper: UNet +\|.* 97.16 \|.* 5.62 \|", lines[5])
     assert re.match(r"\| paper: PR-Net +\|.* 97.71 \|.* 5.07 \|", lines[6])
@@ -111,6 +112,12 @@ def test_csv(folders, compared):
     spread = np.std(np.mean(scores, axis=0), ddof=1)
     assert float(prnet["dsc_sd_over_images"]) == pytest.approx(spread, abs=1e-12)
     assert lines[0]["dsc_sd_over_seeds"] == ""
+    patients = [line["patient_id"] for line in read_csv(folders[0] / "test/per_image.csv")]
+    interval = bootstrap_interval(np.mean(scores, axis=0), patients)
+    ends = [float(prnet[f"dsc_ci95_{end}"]) for end in ("low", "high")]
+    assert ends == pytest.approx(interval, abs=1e-12) and ends[0] < ends[1]
+    low, high = (f"{100 * end:.2f}" for end in ends)
+    assert f"| {low} to {high} |" in (compared / "table.md").read_text()
     assert "hd_mm_n" not in prnet and lines[4]["hd_mm_mean"] == "5.07"
 
 

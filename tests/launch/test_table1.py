@@ -1,6 +1,7 @@
 """table1.sh with a stand-in for main, and evaluations that are there already."""
 
 import json
+import shutil
 
 from tests.compare.folders import IMAGES, masks, probs, write_run
 from tests.launch.scripts import PYTHON, launch
@@ -76,12 +77,19 @@ def test_other_rows_stand_beside_the_networks(root, fake, tmp_path):
 
 
 def test_a_failed_training_does_not_end_the_others(root, fake, tmp_path):
-    for fold in (1, 2, 3):
-        evaluated(tmp_path, "unet", fold)
-    done = table1(root, fake, tmp_path, FAKE_FAILS="prnet")
+    """Such as one that main refuses, because the folder has a run of another protocol."""
+    for network in NETWORKS:
+        for fold in (1, 2, 3):
+            evaluated(tmp_path, network, fold)
+    for run in (tmp_path / "t 1").glob("prnet_*"):
+        shutil.copytree(run / "test_native", run / "test")
+    results = tmp_path / "results"
+    done = table1(root, fake, tmp_path, "--results", results, FAKE_FAILS="prnet")
     assert done.returncode == 1
     assert "FAILED" in done.stdout
-    assert "UNet (3 folds)" in (tmp_path / "t 1/comparison/table.md").read_text()
+    table = (tmp_path / "t 1/comparison/table.md").read_text()
+    assert "UNet (3 folds)" in table and "PR-Net (" not in table
+    assert {path.name.partition("_")[0] for path in results.iterdir()} == {"unet"}
 
 
 def test_data_are_asked_for(root, fake, tmp_path):
