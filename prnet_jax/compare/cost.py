@@ -15,28 +15,34 @@ from prnet_jax.metrics.names import METRIC_NAMED
 from prnet_jax.report import markdown_table, markdown_text
 from prnet_jax.run.files import csv_text
 
-NOTE = (
-    "GFLOP: operations of one image at the network's size, a multiply-add as two. Minutes and "
-    "memory are those of one training, the mean and the largest over the trainings of a row; on "
-    "CPUs memory is that of the process. Seconds a slice: the network alone, in full batches. "
-    "Times and memory depend on the machine and on what else it does. A dash: not recorded."
-)
-
 
 class Column(NamedTuple):
-    """A cost: its name in summary.json, the head of its column, and how it is printed."""
+    """A cost: its name in summary.json, the head of its column, how it is printed and read."""
 
     name: str
     label: str
     form: str
+    meaning: str
 
 
 COLUMNS = (
-    Column("parameters", "parameters", ",.0f"),
-    Column("gflop", "GFLOP / image", ".2f"),
-    Column("train_minutes", "training min", ".1f"),
-    Column("peak_mib", "memory MiB", ",.0f"),
-    Column("seconds_per_slice", "s / slice", ".3f"),
+    Column("parameters", "parameters", ",.0f", ""),
+    Column(
+        *("gflop", "GFLOP / image", ".2f"),
+        "GFLOP: operations of one image at the network's size, a multiply-add as two.",
+    ),
+    Column(
+        *("train_minutes", "training min", ".1f"),
+        "Minutes are those of one training, the mean over the trainings of a row.",
+    ),
+    Column(
+        *("peak_mib", "memory MiB", ",.0f"),
+        "Memory is that of training, the largest over a row; on CPUs that of the process.",
+    ),
+    Column(
+        *("seconds_per_slice", "s / slice", ".3f"),
+        "Seconds a slice: the network alone, in full batches.",
+    ),
 )
 
 
@@ -79,6 +85,15 @@ def cost_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return ["network", dsc.label, *(column.label for column in shown)], body
 
 
+def cost_note(header: Sequence[str]) -> str:
+    """How a table with this header, of `cost_table`, is to be read."""
+    meanings = [c.meaning for c in COLUMNS if c.label in header and c.meaning]
+    always = (
+        "Times and memory depend on the machine and on what else it does. A dash: not recorded."
+    )
+    return " ".join([*meanings, always])
+
+
 def _text(value: float, form: str) -> str:
     return "-" if math.isnan(value) else format(value, form)
 
@@ -89,7 +104,7 @@ def cost_markdown(rows: Sequence[Row]) -> str:
     if not body:
         return ""
     cells = [[markdown_text(cell) for cell in line] for line in body]
-    return "\n".join([*markdown_table(header, cells), "", NOTE]) + "\n"
+    return "\n".join([*markdown_table(header, cells), "", cost_note(header)]) + "\n"
 
 
 def cost_csv(rows: Sequence[Row]) -> str:

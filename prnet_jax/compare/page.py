@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from prnet_jax.compare.cost import NOTE, cost_table
+from prnet_jax.compare.cost import cost_note, cost_table
 from prnet_jax.compare.differences import HEADING
 from prnet_jax.compare.rows import Row
 from prnet_jax.compare.statistics import STATISTICS_NOTE, p_text, signed
@@ -219,7 +219,7 @@ def _cost(rows: Sequence[Row], picture: bytes | None) -> str:
         drawn = f'<p><img class="cost" src="{source}" alt="Mean DSC against GFLOP an image"></p>'
     return (
         f'<section id="cost"><h2>Cost</h2>{_sortable("table-cost", header, lines)}{drawn}'
-        f'<div class="notes"><p>{html.escape(NOTE)}</p></div></section>'
+        f'<div class="notes"><p>{html.escape(cost_note(header))}</p></div></section>'
     )
 
 
