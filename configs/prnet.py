@@ -8,8 +8,8 @@ quick          phantom, 64x64, 8-16-32-64          2 cores: about two minutes
 release        phantom, 128x128, 16-32-64-128      2 cores: an hour; part 1 of the package's weights
 release_fine   the same, 192x192, init_from=RUN    2 cores: a quarter of an hour; part 2 of them
 lungs          264 CT slices, 256x256, as (none)   for an accelerator
-lungs_small    264 CT slices, 128x128, 16-...-128  2 cores: about a quarter of an hour
-best           264 CT slices, 256x256, 16-...-128  2 cores: ten minutes, from `lungs`; PR-Net alone
+lungs_small    264 CT slices, 128x128, 16-...-128  a core: 11 minutes
+best           264 CT slices, 256x256, 16-...-128  a core: 12 minutes, from `lungs`; PR-Net alone
 table1         five folds: launch/table1.sh        for an accelerator
 table1_small   as table1, 96x96, 16-32-64-128      2 cores: hours for all eight networks
 nodules        nodule crops, 64x64, as (none)      for an accelerator

@@ -10,7 +10,7 @@
 #   --folds LIST      FOLDS      of a cross-validation, such as "1/5 2/5 3/5 4/5 5/5"; default: the data set's own split
 #   --variant NAME    VARIANT    of every config, as after the colon: quick, lungs, nodules_small, ...; default: none
 #   --root FOLDER     ROOT       for the run directories ROOT/NETWORK_SEED, with folds ROOT/NETWORK_SEED_fold1of5, and logs ROOT/....log; default: runs/sweep
-#   --list FILE                  where the run directories that are finished are written to, a line each
+#   --list FILE                  a file that gets the finished run directories, one a line
 #   -- ARGUMENTS                 passed to main, for every run
 #                     PYTHON     an interpreter with the project installed; default: .venv is made
 #
@@ -65,6 +65,8 @@ done
 for fold in "${folds[@]}"; do
   [[ $fold =~ ^([0-9]+/[0-9]+)?$ ]] || fail "--folds must be like 2/5, found '$fold'"
 done
+# What an earlier sweep wrote must not be taken for this one's.
+[ -z "$list" ] || { : >"$list"; } 2>/dev/null || fail "--list $list cannot be written: name a file in a folder that exists"
 # shellcheck source=launch/forward.sh
 . launch/forward.sh
 if [ -n "${PYTHON:-}" ]; then
@@ -138,7 +140,7 @@ for seed in "${seeds[@]}"; do
     done
   done
 done
-[ -z "$list" ] || printf '%s\n' ${finished[@]+"${finished[@]}"} >"$list"
+[ -z "$list" ] || [ ${#finished[@]} -eq 0 ] || printf '%s\n' "${finished[@]}" >"$list"
 echo "${#finished[@]} finished, ${#failed[@]} failed, $(((SECONDS - started) / 60)) minutes."
 if [ ${#finished[@]} -gt 1 ]; then
   # Names each run: ROOT may hold failed runs and those of other sweeps.

@@ -6,7 +6,7 @@
 #   bash launch/table1.sh --manual-dir FOLDER --networks "prnet unet" --seeds "0 1 2" --root runs/seeds
 #
 #   --manual-dir FOLDER   the data set finding_lungs, see datasets/finding_lungs/README.md; required
-#   --variant NAME        the protocol: table1 or table1_small, see prnet_jax/variants.py; default: table1
+#   --variant NAME        the protocol: table1, table1_small or another variant of the configs; default: table1
 #   --networks LIST       in the order they are trained; default: prnet unet, then the other six
 #   --seeds LIST          default: 0
 #   --folds LIST          default: 1/5 2/5 3/5 4/5 5/5
@@ -79,6 +79,7 @@ failed=''
 finished=$(mktemp)
 trap 'rm -f "$finished"' EXIT
 for network in ${networks//,/ }; do
+  : >"$finished"
   run_and_forward bash launch/sweep.sh --networks "$network" --seeds "$seeds" --folds "$folds" --variant "$variant" --root "$root" \
     --list "$finished" -- --config.dataset.manual_dir="$manual_dir" "$@" > >(grep -v '^Compare them')
   [ "$code" -le 1 ] || exit "$code"
@@ -86,7 +87,7 @@ for network in ${networks//,/ }; do
   # Not whatever is there: a run of another protocol is refused, and must not be scored as one of this.
   while read -r run; do
     if score "$run"; then scored+=("$run/test_native"); else failed=yes; fi
-  done < <(grep . "$finished")
+  done <"$finished"
 done
 [ ${#scored[@]} -gt 0 ] || fail "no fold is finished, see the logs in $root"
 rm -rf "$root/comparison"

@@ -22,48 +22,29 @@ safetensors and pytest, and no network.
 """
 
 import argparse
-import collections
 import concurrent.futures
 import contextlib
 import datetime
-import hashlib
 import importlib
 import json
 import os
 import pathlib
-import re
-import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
+
+from tests.accelerator_layers import LAYERS, layer
+from tests.accelerator_steps import difference, profile_here, steps_here
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 PARTS = ("parity", "gradients", "excess", "determinism", "profile")
 WAYS = ("highest", "default", "bfloat16")
-CHILDREN = ("excess", "steps", "profile")
 EXCESS = {"as set": "", "off": "--xla_allow_excess_precision=false"}
 DETERMINISTIC = "--xla_gpu_deterministic_ops=true"
 STEPS = {"as set": "", "deterministic": DETERMINISTIC, "deterministic, again": DETERMINISTIC}
-TRAINED, TIMED, TRACED = 10, 20, 5  # steps
 # Kernels that are started together, as a CUDA graph, are traced without the operation's name.
 ONE_BY_ONE = "--xla_gpu_enable_command_buffer="
-# PR-Net's, Light U-Net's and Inf-Net's layers: class, fields, images [N, H, W, C].
-LAYERS = {
-    "transposed 2x2": ("UpConv", {"features": 64, "kernel_size": 2}, (4, 64, 64, 128)),
-    "transposed 4x4": ("UpConv", {"features": 64, "kernel_size": 4}, (4, 64, 64, 64)),
-    "transposed 4x4, deep": ("UpConv", {"features": 256, "kernel_size": 4}, (4, 16, 16, 512)),
-    "grouped, 2 x 128": ("Conv", {"features": 256, "groups": 2}, (4, 32, 32, 256)),
-    "grouped, 8 x 128": ("Conv", {"features": 1024, "groups": 8}, (4, 16, 16, 1024)),
-    "grouped, 16 x 4": ("Conv", {"features": 64, "groups": 16}, (4, 64, 64, 64)),
-    "depthwise": ("Conv", {"features": 64, "groups": 64}, (4, 64, 64, 64)),
-    "depthwise, deep": ("Conv", {"features": 512, "groups": 512}, (4, 16, 16, 512)),
-    "dilated by 2": ("Conv", {"features": 512, "dilation": 2}, (4, 16, 16, 512)),
-    "dilated by 3": ("Conv", {"features": 512, "dilation": 3}, (4, 16, 16, 512)),
-    "dilated by 7": ("Conv", {"features": 32, "dilation": 7}, (4, 32, 32, 32)),
-    "plain": ("Conv", {"features": 64}, (4, 64, 64, 64)),
-}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -88,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     if (platforms := os.environ.get("JAX_PLATFORMS")) and "cpu" not in platforms:
         os.environ["JAX_PLATFORMS"] = f"{platforms},cpu"
     if options.child:
-        print(json.dumps(globals()[f"{options.child}_here"](options.size)))
+        print(json.dumps(CHILDREN[options.child](options.size)))
         return 0
     parts = options.only.split(",")
     if unknown := set(parts) - set(PARTS):
@@ -259,43 +240,6 @@ def gradients() -> list[dict]:
     return rows
 
 
-def layer(kind: str, fields: dict, shape: tuple, way: str) -> list:
-    """A layer's value, and the gradients of its input and kernel, from float32 noise."""
-    import jax
-    import jax.numpy as jnp
-    import numpy as np
-
-    from prnet_jax.models import layers
-    from tests.model_tester import enable_x64
-
-    double = way == "float64"
-    module = getattr(layers, kind)(**fields, dtype=jnp.bfloat16 if way == "bfloat16" else None)
-    with contextlib.ExitStack() as stack:
-        precision = "highest" if way == "highest" else None
-        stack.enter_context(jax.default_matmul_precision(precision))
-        rng = np.random.default_rng(0)
-        image = rng.standard_normal(shape).astype(np.float32)
-        shapes = jax.eval_shape(lambda: module.init(jax.random.key(0), image))
-        size = np.sqrt(np.prod(shapes["params"]["kernel"].shape[:3]))
-        params = jax.tree.map(
-            lambda x: (rng.standard_normal(x.shape) / size).astype(np.float32), shapes["params"]
-        )
-        value = jax.eval_shape(lambda: module.apply({"params": params}, image))
-        cotangent = rng.standard_normal(value.shape).astype(np.float32)
-
-        def both(image, params, cotangent):
-            value, pull = jax.vjp(lambda x, p: module.apply({"params": p}, x), image, params)
-            to_image, to_params = pull(cotangent.astype(value.dtype))
-            return value, to_image, to_params["kernel"]
-
-        arguments = (image, params, cotangent)
-        if double:
-            stack.enter_context(enable_x64(True))
-            stack.enter_context(jax.default_device(jax.devices("cpu")[0]))
-            arguments = jax.tree.map(lambda x: x.astype(np.float64), arguments)
-        return [np.asarray(x, np.float64) for x in jax.jit(both)(*arguments)]
-
-
 def excess_here(_) -> dict[str, float]:
     test = goldens()["prnet"]
     return golden(test, reference(test), "bfloat16")
@@ -310,137 +254,11 @@ def determinism(size: int | None) -> list[dict]:
         return [{"flags": name, **result(process)} for name, process in started.items()]
 
 
-def training_step(size: int):
-    """PR-Net's step for 8 images in bfloat16: program, state, batch, and seconds of compiling."""
-    import numpy as np
-
-    from prnet_jax import optim, sharding, steps
-    from prnet_jax.benchmark.ours import settings
-    from prnet_jax.benchmark.task import Task, example
-
-    task = Task("train", "prnet", batch=8, size=size, dtype="bfloat16")
-    config, mesh = settings(task), sharding.make_mesh()
-    model = steps.make_model(config)
-    schedule = optim.make_schedule(config, steps_per_epoch=100_000)
-    optimizer = optim.make_optimizer(config, schedule)
-    state = sharding.make_state(mesh, lambda: steps.init_state(config, model, optimizer))
-    step = steps.make_train_step(config, model, optimizer, schedule)
-    draw = np.arange(task.batch, dtype=np.int32)
-    batch = sharding.shard_batch(mesh, {**example(task), "draw": draw})
-    begin = time.perf_counter()
-    program = sharding.jit_train_step(mesh, step, state).lower(state, batch).compile()
-    return program, state, batch, time.perf_counter() - begin
-
-
-def side_of(size: int | None, usual: int) -> int:
-    import jax
-
-    return size or (32 if jax.default_backend() == "cpu" else usual)
-
-
-def steps_here(size: int | None) -> dict:
-    """Two runs of PR-Net from one state with one program; waits for a line before they begin."""
-    import jax
-    import numpy as np
-
-    size = side_of(size, 256)
-    program, state, batch, compile_s = training_step(size)
-    start, placement = jax.tree.map(np.array, state), jax.tree.map(lambda x: x.sharding, state)
-    print("compiled", flush=True)
-    sys.stdin.readline()
-
-    runs = []
-    for _ in range(2):
-        state = jax.device_put(start, placement)
-        for _ in range(TRAINED):
-            state, metrics = program(state, batch)
-        runs.append((jax.tree.map(np.array, state.params), float(metrics["loss"])))
-    times = []
-    for _ in range(TIMED if jax.default_backend() != "cpu" else 3):
-        begin = time.perf_counter()
-        state, metrics = jax.block_until_ready(program(state, batch))
-        times.append(1e3 * (time.perf_counter() - begin))
-
-    (first, loss), (second, second_loss) = runs
-    pairs = list(zip(jax.tree.leaves(first), jax.tree.leaves(second), strict=True))
-    digest = hashlib.sha256(b"".join(x.tobytes() for x in jax.tree.leaves(first)))
-    return {
-        "images": f"8 x {size}x{size}",
-        "same bits twice": all(a.tobytes() == b.tobytes() for a, b in pairs),
-        "largest difference": max(difference(b, a) for a, b in pairs),
-        "loss": f"{loss:.7f}",
-        "loss, second run": f"{second_loss:.7f}",
-        "step, ms": round(statistics.median(times), 2),
-        "compiled in, s": round(compile_s, 1),
-        "sha256 of the parameters": digest.hexdigest(),
-    }
-
-
 def profile(size: int | None) -> list[dict]:
     """A row for each of the operations, then one for all that are left."""
     with child("profile", ONE_BY_ONE, size) as process:
-        return result(process)["rows"]
-
-
-def profile_here(size: int | None) -> dict:
-    """Traces the step, from a line on; the rows have milliseconds a step."""
-    import jax
-
-    size = side_of(size, 512)
-    program, state, batch, _ = training_step(size)
-    print("compiled", flush=True)
-    sys.stdin.readline()
-    state, _ = jax.block_until_ready(program(state, batch))
-    with tempfile.TemporaryDirectory() as folder:
-        begin = time.perf_counter()
-        with jax.profiler.trace(folder):
-            for _ in range(TRACED):
-                state, metrics = program(state, batch)
-            jax.block_until_ready((state, metrics))
-        step_ms = 1e3 * (time.perf_counter() - begin) / TRACED
-        (path,) = pathlib.Path(folder).rglob("*.xplane.pb")
-        trace = jax.profiler.ProfileData.from_file(str(path))
-    origin = dict(re.findall(r'%?([\w.-]+) = .*?metadata={op_name="([^"]*)"', program.as_text()))
-    ms, kernels = operations(trace)
-    longest = sorted(ms, key=ms.get, reverse=True)[:10]
-    images = f"8 x {size}x{size}"
-    rows = [
-        {
-            "operation": name,
-            "of": origin.get(name, ""),
-            "kernel": kernels[name],
-            "ms a step": round(ms[name], 3),
-            "share": f"{ms[name] / sum(ms.values()):.1%}",
-        }
-        for name in longest
-    ]
-    left = sum(ms.values()) - sum(ms[name] for name in longest)
-    others = {"operation": f"{len(ms) - len(longest)} others", "ms a step": round(left, 3)}
-    whole = {"operation": f"the step, {images}, while traced", "ms a step": round(step_ms, 3)}
-    return {"rows": [*rows, others, whole]}
-
-
-def operations(trace) -> tuple[dict[str, float], dict[str, str]]:
-    """Milliseconds a step of each operation on the device, and the kernel that it was mostly in."""
-    on_device = [plane for plane in trace.planes if plane.name.startswith("/device:GPU")]
-    streams = [
-        line
-        for plane in on_device or trace.planes
-        for line in plane.lines
-        if line.name.startswith("Stream") or not on_device
-    ]
-    ms: dict[str, float] = collections.defaultdict(float)
-    kernels: dict[str, dict[str, float]] = collections.defaultdict(dict)
-    for line in streams:
-        for event in line.events:
-            name = dict(event.stats).get("hlo_op")
-            if name is None and not on_device:
-                continue  # the host's own work
-            name = str(name or event.name)
-            ms[name] += event.duration_ns / 1e6 / TRACED
-            of_kernel = kernels[name]
-            of_kernel[event.name] = of_kernel.get(event.name, 0.0) + event.duration_ns
-    return dict(ms), {name: max(k, key=k.get)[:60] for name, k in kernels.items()}
+        found = result(process)
+    return found.get("rows", [found])
 
 
 def at_once(jobs: dict, what: str) -> dict:
@@ -453,8 +271,7 @@ def at_once(jobs: dict, what: str) -> dict:
         started = {pool.submit(job): key for key, job in jobs.items()}
         for done, job in enumerate(concurrent.futures.as_completed(started), 1):
             seconds = time.perf_counter() - begin
-            key = " ".join(key) if isinstance(key := started[job], tuple) else key
-            line = f"{what} {done}/{len(jobs)}, {seconds:.0f} s: {key}"
+            line = f"{what} {done}/{len(jobs)}, {seconds:.0f} s: {started[job]}"
             print(line, job.exception() or "", file=sys.stderr, flush=True)
     return {key: job.exception() or job.result() for job, key in started.items()}
 
@@ -490,12 +307,6 @@ def result(process: subprocess.Popen) -> dict:
     return json.loads(out.splitlines()[-1])
 
 
-def difference(found, expected) -> float:
-    import numpy as np
-
-    return float(np.abs(found - expected).max() / np.abs(expected).max())
-
-
 def table(rows: list[dict]) -> str:
     """Markdown; a row may lack columns."""
     names = list(dict.fromkeys(name for row in rows for name in row))
@@ -507,6 +318,8 @@ def table(rows: list[dict]) -> str:
 def cell(value) -> str:
     return f"{value:.2g}" if isinstance(value, float) and abs(value) < 1 else str(value)
 
+
+CHILDREN = {"excess": excess_here, "steps": steps_here, "profile": profile_here}
 
 if __name__ == "__main__":
     sys.exit(main())

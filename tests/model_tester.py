@@ -33,7 +33,6 @@ enable_x64 = jax.enable_x64 if hasattr(jax, "enable_x64") else jax.experimental.
 _QUICK = jax.config.read("jax_disable_most_optimizations")
 QUICK_COMPILE = {"xla_backend_optimization_level": 0} if _QUICK else {}
 QUICK_COMPILE_DOUBLE = {"xla_backend_optimization_level": 1} if _QUICK else {}
-SMALL_COMPILE = {"xla_backend_optimization_level": 0}  # of networks that no golden is compared with
 
 
 class GoldenTester:
@@ -140,7 +139,7 @@ class ModelTester(GoldenTester):
         model, variables, image = narrow
         half = model.clone(dtype=jnp.bfloat16)
 
-        @functools.partial(jax.jit, compiler_options=SMALL_COMPILE)
+        @functools.partial(jax.jit, compiler_options=QUICK_COMPILE)
         def run(variables, image):
             return (
                 model.apply(variables, image, train=False),
@@ -193,7 +192,7 @@ class ModelTester(GoldenTester):
         model, variables, image = narrow
         traces = []
 
-        @functools.partial(jax.jit, compiler_options=SMALL_COMPILE)
+        @functools.partial(jax.jit, compiler_options=QUICK_COMPILE)
         def step(variables, image):
             traces.append(image.shape)
 

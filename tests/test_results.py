@@ -194,7 +194,7 @@ def test_the_readmes_say_what_the_results_say(name):
         for name in (*names, "hd_px")
     ]
     paper = [METRIC_NAMED[name].text(TABLE_1["prnet"][name]) for name in (*names, "hd_mm")]
-    assert f" | {' | '.join(ours)} px |" in text
+    assert f" | {' | '.join(ours)} px " in text.replace("（", " ")
     folds = []
     for path in (written.ROOT / "docs" / "results" / "lungs_256").glob("prnet-best_0_fold?of5"):
         with (path / "test_native" / "per_image.csv").open(newline="") as file:
@@ -208,7 +208,7 @@ def test_the_readmes_say_what_the_results_say(name):
             METRIC_NAMED[name].text(np.std(scores, ddof=1)),
         )
         cells.append(" ± ".join(of))
-    assert f" | {' | '.join(cells)} px |" in text
+    assert f" | {' | '.join(cells)} px " in text.replace("（", " ")
     assert f" | {' | '.join(paper)} mm |" in text
     dsc = collections.defaultdict(list)
     for path in (written.ROOT / "docs" / "results" / "table1_small").glob("*_fold?of5"):

@@ -136,7 +136,7 @@ def test_validations_of_every_second_epoch(tiny_config, tmp_path):
     lines = []
     for name in ("straight", "stopped"):
         workdir = tmp_path / name
-        for step in (1, 2) if name == "stopped" else ():
+        for step in (1, 2, 3) if name == "stopped" else ():
             with pytest.raises(Stopped, match=f"Stopped after step {step} of 6, saved"):
                 train.train_and_evaluate(tiny_config, workdir, stop=lambda: True)
         summary = train.train_and_evaluate(tiny_config, workdir)

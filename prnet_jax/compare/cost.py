@@ -28,22 +28,31 @@ class Column(NamedTuple):
 COLUMNS = (
     Column("parameters", "parameters", ",.0f", ""),
     Column(
-        *("gflop", "GFLOP / image", ".2f"),
+        "gflop",
+        "GFLOP / image",
+        ".2f",
         "GFLOP: operations of one image at the network's size, a multiply-add as two.",
     ),
     Column(
-        *("train_minutes", "training min", ".1f"),
+        "train_minutes",
+        "training min",
+        ".1f",
         "Minutes are those of one training, the mean over the trainings of a row.",
     ),
     Column(
-        *("peak_mib", "memory MiB", ",.0f"),
+        "peak_mib",
+        "memory MiB",
+        ",.0f",
         "Memory is that of training, the largest over a row; on CPUs that of the process.",
     ),
     Column(
-        *("seconds_per_slice", "s / slice", ".3f"),
+        "seconds_per_slice",
+        "s / slice",
+        ".3f",
         "Seconds a slice: the network alone, in full batches.",
     ),
 )
+_OF_THE_MACHINE = ("train_minutes", "peak_mib", "seconds_per_slice")
 
 
 def cost_of(row: Row) -> dict[str, float]:
@@ -85,13 +94,15 @@ def cost_table(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return ["network", dsc.label, *(column.label for column in shown)], body
 
 
-def cost_note(header: Sequence[str]) -> str:
-    """How a table with this header, of `cost_table`, is to be read."""
-    meanings = [c.meaning for c in COLUMNS if c.label in header and c.meaning]
-    always = (
-        "Times and memory depend on the machine and on what else it does. A dash: not recorded."
-    )
-    return " ".join([*meanings, always])
+def cost_note(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    """How a table of `cost_table` is to be read."""
+    shown = [column for column in COLUMNS if column.label in header]
+    notes = [column.meaning for column in shown if column.meaning]
+    if any(column.name in _OF_THE_MACHINE for column in shown):
+        notes.append("Times and memory depend on the machine and on what else it does.")
+    if any("-" in cells[2:] for cells in body):
+        notes.append("A dash: not recorded.")
+    return " ".join(notes)
 
 
 def _text(value: float, form: str) -> str:
@@ -104,7 +115,7 @@ def cost_markdown(rows: Sequence[Row]) -> str:
     if not body:
         return ""
     cells = [[markdown_text(cell) for cell in line] for line in body]
-    return "\n".join([*markdown_table(header, cells), "", cost_note(header)]) + "\n"
+    return "\n".join([*markdown_table(header, cells), "", cost_note(header, body)]).rstrip() + "\n"
 
 
 def cost_csv(rows: Sequence[Row]) -> str:
@@ -124,10 +135,9 @@ def cost_csv(rows: Sequence[Row]) -> str:
 def draw_cost(rows: Sequence[Row]) -> bytes | None:
     """Mean DSC against GFLOP an image, a point a row, as a PNG of 1200 x 675 pixels.
 
-    The bar is the 95 % interval of the mean over the images, by the normal approximation. A row
-    that has no parameters, such as a threshold, is a line. Other rows whose operations are not
-    known are left out. The legend has the highest mean first. None where fewer than two rows have
-    operations.
+    The bar is the 95 % interval of the mean, drawing patients. A row that has no parameters, such
+    as a threshold, is a line. Other rows whose operations are not known are left out. The legend
+    has the highest mean first. None where fewer than two rows have operations.
     """
     metric = METRIC_NAMED["dsc"]
     scored = [(row, cost_of(row), row.mean.get("dsc", math.nan)) for row in rows]
@@ -143,11 +153,18 @@ def draw_cost(rows: Sequence[Row]) -> bytes | None:
         if cost["parameters"] == 0:
             axes.axhline(metric.factor * dsc, color="0.5", linestyle="--", linewidth=1, label=label)
         elif cost["gflop"] > 0:
-            half = 1.96 * row.sd_images["dsc"] / math.sqrt(len(row.scores["dsc"]))
-            place = (cost["gflop"], metric.factor * dsc, metric.factor * half)
+            low, high = (metric.factor * abs(dsc - end) for end in row.ci95.get("dsc", (dsc, dsc)))
             marker, colour = next(styles)
             axes.errorbar(
-                *place, fmt=marker, color=colour, label=label, markersize=5, capsize=3, linewidth=1
+                cost["gflop"],
+                metric.factor * dsc,
+                [[low], [high]],
+                fmt=marker,
+                color=colour,
+                label=label,
+                markersize=5,
+                capsize=3,
+                linewidth=1,
             )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

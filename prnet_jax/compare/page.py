@@ -19,7 +19,7 @@ from prnet_jax.compare.cost import cost_note, cost_table
 from prnet_jax.compare.differences import HEADING
 from prnet_jax.compare.rows import Row
 from prnet_jax.compare.statistics import STATISTICS_NOTE, p_text, signed
-from prnet_jax.compare.tables import BEST, SECOND, Table, n_scored
+from prnet_jax.compare.tables import BEST, SECOND, Table, interval, n_scored
 from prnet_jax.figures import slices
 from prnet_jax.figures.pages import facts_table, fill_page, photo_uri, png_uri
 from prnet_jax.metrics.names import Metric
@@ -165,12 +165,16 @@ def _table(table: Table) -> str:
 
 
 def _every_metric(rows: Sequence[Row], metrics: Sequence[Metric]) -> str:
-    header = ["metric", "network", "mean", "sd over seeds", "sd over images", "images scored"]
+    header = ["metric", "network", "mean", "95 % interval", "sd over seeds", "sd over images"]
+    header += ["images scored"]
     body = []
     for metric in metrics:
         for row in rows:
-            spreads = (row.mean, row.sd_seeds, row.sd_images)
-            cells = [row.title, *(metric.text(values.get(metric.name)) for values in spreads)]
+            mean, *spreads = (
+                metric.text(values.get(metric.name))
+                for values in (row.mean, row.sd_seeds, row.sd_images)
+            )
+            cells = [row.title, mean, interval(row, metric), *spreads]
             body.append(_line(metric, cells + [str(n_scored(row, metric.name))]))
     return _sortable("table-every", header, "".join(body))
 
@@ -219,7 +223,7 @@ def _cost(rows: Sequence[Row], picture: bytes | None) -> str:
         drawn = f'<p><img class="cost" src="{source}" alt="Mean DSC against GFLOP an image"></p>'
     return (
         f'<section id="cost"><h2>Cost</h2>{_sortable("table-cost", header, lines)}{drawn}'
-        f'<div class="notes"><p>{html.escape(cost_note(header))}</p></div></section>'
+        f'<div class="notes"><p>{html.escape(cost_note(header, body))}</p></div></section>'
     )
 
 

@@ -60,10 +60,20 @@ class Row:
 
     @functools.cached_property
     def ci95(self) -> dict[str, tuple[float, float]]:
-        """{metric: 95 % bootstrap interval of the mean of `scores`, drawing patients}."""
-        columns = np.stack(list(self.scores.values()), axis=1)
-        low, high = bootstrap_intervals(columns, self.runs[0].patients)
-        return dict(zip(self.scores, zip(low.tolist(), high.tolist(), strict=True), strict=True))
+        """{metric: 95 % bootstrap interval of `mean`, drawing patients}.
+
+        Without metrics that have infinite scores, or of which the seeds scored different images.
+        """
+        columns = {}
+        for name, scores in self.scores.items():
+            unscored = np.stack([np.isnan(run.scores[name]) for run in self.runs])
+            if not np.isinf(scores).any() and (unscored == unscored[0]).all():
+                columns[name] = scores
+        if not columns:
+            return {}
+        stacked = np.stack(list(columns.values()), axis=1)
+        low, high = bootstrap_intervals(stacked, self.runs[0].patients)
+        return dict(zip(columns, zip(low.tolist(), high.tolist(), strict=True), strict=True))
 
     @property
     def tta(self) -> str:

@@ -15,7 +15,7 @@ from prnet_jax.run.files import csv_text
 
 BEST, SECOND = "best", "second"
 _PAPER_FAMILIES = ("iou", "hd", "dsc", "mae", "acc", "spe")
-_WITH_INTERVAL = ("iou", "dsc")  # the others' are in table.csv
+_WITH_INTERVAL = {"iou": "IoU 95 %", "dsc": "DSC 95 %"}  # metrics, and the heads of the columns
 _FEW_IMAGES = 50  # below it a table says how little it shows
 _COUNTS = {"missed": "missed", "false_alarm": "false alarms", "both_empty": "both empty"}
 
@@ -120,7 +120,7 @@ def main_table(rows: Sequence[Row], found: Sequence[Difference], paper: bool) ->
         marked.append([*signs, *([""] * len(after))])
     header = ["network", *(name for name, _ in how)]
     for metric in metrics:
-        header += [metric.label, *(["95 %"] if metric.name in _WITH_INTERVAL else [])]
+        header += [metric.label, *filter(None, [_WITH_INTERVAL.get(metric.name)])]
     header += ["images", *_COUNTS.values()]
     paper_body = []
     for row in paper_rows(rows) if paper else []:
@@ -149,20 +149,26 @@ def _cell(row: Row, metric: Metric) -> str:
 
 def _interval(row: Row, metric: Metric) -> list[str]:
     """The cell of the interval, or nothing for a metric without that column."""
-    if metric.name not in _WITH_INTERVAL:
-        return []
+    return [interval(row, metric)] if metric.name in _WITH_INTERVAL else []
+
+
+def interval(row: Row, metric: Metric) -> str:
+    """The 95 % interval of a row's mean as printed, "-" where it has none."""
     low, high = row.ci95.get(metric.name, (math.nan, math.nan))
-    return ["-" if math.isnan(low) else f"{metric.text(low)} to {metric.text(high)}"]
+    return "-" if math.isnan(low) else f"{metric.text(low)} to {metric.text(high)}"
 
 
 def _notes(rows: Sequence[Row], summary: Mapping) -> list[str]:
     notes = [
         "Values are means over the images. Best in bold, second best underlined, by the values "
-        "before rounding.",
-        "95 %: bootstrap interval of the mean before it, drawing patients: what other images would "
-        "change, not another training. Networks score the same images, so their difference has a "
-        "narrower one.",
+        "before rounding."
     ]
+    if any(row.ci95.keys() & _WITH_INTERVAL for row in rows):
+        notes.append(
+            "95 %: bootstrap interval of the mean, drawing patients: what other images would "
+            "change, not another training. Those of the other metrics are in table.csv. Whether "
+            "two networks differ is read from their paired difference, not from these."
+        )
     if any(len(row.runs) > 1 for row in rows):
         notes.append(
             "With several seeds: mean of the seeds' means ± their standard deviation, which is the "
@@ -289,7 +295,7 @@ def _latex_text(text: str) -> str:
 
 
 def table_csv(rows: Sequence[Row], metrics: Sequence[Metric], paper: bool) -> str:
-    """One line for each row: every metric with its spreads, shares as fractions, unrounded."""
+    """One line for each row: every metric with spreads and interval, as fractions, unrounded."""
     lines = []
     for row in rows:
         line: dict[str, Any] = {

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import html.parser
 import json
 import math
@@ -6,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -31,6 +33,25 @@ def row(label, **mean):
 def read_csv(path):
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def test_intervals_that_there_are_not():
+    """Of no scores, of infinite ones, and where seeds scored different images."""
+    patients = np.array(["a", "b", "c"])
+    seeds = [
+        {"dsc": np.array([0.9, 0.8, 0.7]), "hd_px": np.array([1.0, np.inf, 2.0])},
+        {"dsc": np.array([0.8, np.nan, 0.6]), "hd_px": np.array([1.0, np.inf, 2.0])},
+    ]
+
+    def made(*chosen):
+        runs = [types.SimpleNamespace(scores=scores, patients=patients) for scores in chosen]
+        scores = {k: np.mean([s[k] for s in chosen], axis=0) for k in chosen[0]}
+        return dataclasses.replace(row("a"), runs=runs, scores=scores)
+
+    assert made({}).ci95 == {} and made(*seeds).ci95 == {}
+    low, high = made(seeds[0]).ci95["dsc"]
+    assert (low, high) == bootstrap_interval(seeds[0]["dsc"], patients)
+    assert made(seeds[0]).ci95.keys() == {"dsc"}
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +96,8 @@ def test_markdown(folders, compared):
     lines = text.splitlines()
     heads = [cell.strip() for cell in lines[0].strip("|").split("|")]
     assert heads == [
-        *("network", "IoU %", "HD px", "HD mm", "DSC %", "MAE", "MAE binary", "ACC %", "SPE %"),
+        *("network", "IoU %", "IoU 95 %", "HD px", "HD mm", "DSC %", "DSC 95 %"),
+        *("MAE", "MAE binary", "ACC %", "SPE %"),
         *("images", "missed", "false alarms", "both empty"),
     ]
     unet, prnet = lines[2], lines[3]
@@ -288,7 +310,7 @@ def test_latex_compiles(compared, tmp_path):
     body = text[text.index(r"\begin{tabular}") : text.index(r"\end{tabular}")]
     for line in body.splitlines():
         if "&" in line:
-            assert len(re.findall(r"(?<!\\)&", line)) == 12
+            assert len(re.findall(r"(?<!\\)&", line)) == 14
     if shutil.which("pdflatex") is None:
         pytest.skip("no LaTeX here")
     (tmp_path / "t.tex").write_text(

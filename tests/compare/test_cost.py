@@ -5,6 +5,8 @@ import io
 import math
 
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from PIL import Image
 
 from prnet_jax.compare.__main__ import main
@@ -61,6 +63,28 @@ def test_the_table(folders):
 def test_a_name_cannot_leave_its_cell(tmp_path):
     run = write_run(tmp_path / "a", "<b>x|y</b>", 0, overlays=False, parameters=7)
     assert "| &lt;b&gt;x\\|y&lt;/b&gt; |" in cost_markdown(rows_of(run))
+
+
+def test_the_note_is_of_the_columns_that_there_are(folders, tmp_path):
+    every = cost_markdown(rows_of(*folders))
+    assert "GFLOP: operations" in every and "on the machine" in every and "A dash" in every
+    for name in ("d", "e"):
+        write_run(tmp_path / name, name, overlays=False, parameters=7)
+    alone = cost_markdown(rows_of(tmp_path / "d", tmp_path / "e"))
+    assert "| 7 " in alone.replace("|          7", "| 7") and alone.rstrip().endswith("|")
+
+
+def test_the_bar_is_the_interval_of_the_table(folders, monkeypatch):
+    """Also where there is none, because the seeds scored different images."""
+    drawn = []
+    monkeypatch.setattr(Axes, "errorbar", lambda *args, **_: drawn.append(args[1:]))
+    monkeypatch.setattr(Figure, "legend", lambda *_, **__: None)
+    unet, prnet = rows_of(*folders)
+    prnet.ci95.pop("dsc")
+    draw_cost([unet, prnet])
+    place = {x: (y, float(y - low[0]), float(y + high[0])) for x, y, (low, high) in drawn}
+    assert place[9][1:] == pytest.approx([100 * end for end in unet.ci95["dsc"]])
+    assert place[3.25] == pytest.approx([100 * prnet.mean["dsc"]] * 3)
 
 
 def test_nothing_where_nothing_is_known(tmp_path):

@@ -22,18 +22,20 @@ def test_means_spread_best_and_the_papers_rows(tmp_path, capsys):
     ]
     lines = printed(capsys, tmp_path / "out", *runs).splitlines()
     table = (tmp_path / "out/table.md").read_text(encoding="utf-8").splitlines()
-    unet, prnet = (re.sub(r"[*|]|</?ins>", " ", line).split() for line in table[2:4])
+    heads, unet, prnet = (
+        [re.sub(r"[*]|</?ins>", "", cell).strip() for cell in line.strip("|").split("|")]
+        for line in (table[0], *table[2:4])
+    )
+    shown = "network, IoU %, HD px, HD mm, DSC %, MAE binary, ACC %, SPE %".split(", ")
+    unet, prnet = ([cells[heads.index(head)] for head in shown] for cells in (unet, prnet))
     assert lines[0] == "Test split of finding_lungs (mask 'mask') at 32x32, 12 images"
-    assert lines[2].split() == "network IoU % HD px HD mm DSC % MAE binary ACC % SPE %".split()
-    assert lines[3].split() == unet[:5] + unet[6:9]  # all but MAE
+    assert lines[2].split() == " ".join(shown).split()
+    assert lines[3].split() == unet
     # "PR-Net (2 seeds)", then "mean ± sd" of each metric, "-" where there is no spacing.
-    means = [cell for i, cell in enumerate(prnet[3:]) if prnet[2 + i] != "±" and cell != "±"][:8]
-    del means[4]  # MAE
+    means, spreads = zip(*(cell.partition(" ± ")[::2] for cell in prnet[1:]), strict=True)
     assert [cell.rstrip("*") for cell in lines[4].split()] == ["PR-Net", *means]
     assert lines[4].count("*") == 6 and "*" not in lines[3]
-    spreads = [cell for i, cell in enumerate(prnet) if prnet[i - 1] == "±"]
-    del spreads[3]  # likewise; there is none of HD in mm
-    assert lines[5].split() == ["2", "seeds", *(f"±{spread}" for spread in spreads)]
+    assert lines[5].split() == ["2", "seeds", *(f"±{spread}" for spread in spreads if spread)]
     assert lines[6].split() == "paper: UNet 97.16 - 5.62 98.55 0.0061 99.38 99.71".split()
     assert lines[8] == "* best, ± standard deviation over the seeds"
     assert lines[10].startswith("DSC % minus that of PR-Net (95 % interval, p by Holm")

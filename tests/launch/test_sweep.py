@@ -17,9 +17,13 @@ def sweep(root, fake, tmp_path, *arguments, **more):
 
 
 def test_sweep_continues_after_a_failure_and_skips_what_is_finished(root, fake, tmp_path):
-    extra = ("--variant", "quick", "--", "--config.note=a b")
+    finished = tmp_path / "finished runs"
+    finished.write_text("of an earlier sweep\n")
+    extra = ("--variant", "quick", "--list", finished, "--", "--config.note=a b")
     first = sweep(root, fake, tmp_path, *extra, FAKE_FAILS="prnet")
     assert first.returncode == 1
+    runs = [str(tmp_path / "my sweep" / f"unet_{seed}") for seed in (0, 1)]
+    assert finished.read_text().splitlines() == runs
     lines = first.stdout.splitlines()
     good = r"unet            seed {}   DSC  90\.00 %  IoU  81\.23 %  {}"
     assert re.fullmatch(good.format(0, r"\d+\.\d min"), lines[0])
@@ -43,6 +47,12 @@ def test_sweep_continues_after_a_failure_and_skips_what_is_finished(root, fake, 
     assert words[1:4] == ["-m", "prnet_jax.compare", str(tmp_path / "my sweep" / "unet_0")]
     assert words[-2:] == ["--out", str(tmp_path / "my sweep_comparison")]
     assert all(pathlib.Path(word, "test").is_dir() for word in words[3:-2]) and len(words) == 9
+
+
+def test_a_list_that_cannot_be_written_is_said_at_once(root, fake, tmp_path):
+    done = sweep(root, fake, tmp_path, "--list", tmp_path / "missing" / "list")
+    assert done.returncode == 2 and "missing/list cannot be written" in done.stderr
+    assert not (fake / "mains").exists()
 
 
 def test_sweep_over_folds(root, fake, tmp_path):
