@@ -79,7 +79,6 @@ failed=''
 finished=$(mktemp)
 trap 'rm -f "$finished"' EXIT
 for network in ${networks//,/ }; do
-  : >"$finished"
   run_and_forward bash launch/sweep.sh --networks "$network" --seeds "$seeds" --folds "$folds" --variant "$variant" --root "$root" \
     --list "$finished" -- --config.dataset.manual_dir="$manual_dir" "$@" > >(grep -v '^Compare them')
   [ "$code" -le 1 ] || exit "$code"

@@ -19,23 +19,12 @@ TRAINED, TIMED, TRACED = 10, 20, 5  # steps
 
 def training_step(size: int):
     """PR-Net's step for 8 images in bfloat16: program, state, batch, and seconds of compiling."""
-    import numpy as np
+    from prnet_jax.benchmark.ours import training
+    from prnet_jax.benchmark.task import Task
 
-    from prnet_jax import optim, sharding, steps
-    from prnet_jax.benchmark.ours import settings
-    from prnet_jax.benchmark.task import Task, example
-
-    task = Task("train", "prnet", batch=8, size=size, dtype="bfloat16")
-    config, mesh = settings(task), sharding.make_mesh()
-    model = steps.make_model(config)
-    schedule = optim.make_schedule(config, steps_per_epoch=100_000)
-    optimizer = optim.make_optimizer(config, schedule)
-    state = sharding.make_state(mesh, lambda: steps.init_state(config, model, optimizer))
-    step = steps.make_train_step(config, model, optimizer, schedule)
-    draw = np.arange(task.batch, dtype=np.int32)
-    batch = sharding.shard_batch(mesh, {**example(task), "draw": draw})
+    step, state, batch = training(Task("train", "prnet", batch=8, size=size, dtype="bfloat16"))
     begin = time.perf_counter()
-    program = sharding.jit_train_step(mesh, step, state).lower(state, batch).compile()
+    program = step.lower(state, batch).compile()
     return program, state, batch, time.perf_counter() - begin
 
 

@@ -183,8 +183,10 @@ def test_the_documents_say_what_the_results_say(tables):
     assert marked
 
 
-@pytest.mark.parametrize("name", ["README.md", "README.zh.md"])
-def test_the_readmes_say_what_the_results_say(name):
+@pytest.mark.parametrize(
+    "name, of_pixels", [("README.md", " of {}"), ("README.zh.md", "（{} 像素图像）")]
+)
+def test_the_readmes_say_what_the_results_say(name, of_pixels):
     text = (written.ROOT / name).read_text(encoding="utf-8")
     path = written.ROOT / "docs" / "results" / "lungs_small" / "summary.json"
     metrics = json.loads(path.read_text(encoding="utf-8"))["metrics"]
@@ -194,7 +196,7 @@ def test_the_readmes_say_what_the_results_say(name):
         for name in (*names, "hd_px")
     ]
     paper = [METRIC_NAMED[name].text(TABLE_1["prnet"][name]) for name in (*names, "hd_mm")]
-    assert f" | {' | '.join(ours)} px " in text.replace("（", " ")
+    assert f" | {' | '.join(ours)} px{of_pixels.format(128)} |" in text
     folds = []
     for path in (written.ROOT / "docs" / "results" / "lungs_256").glob("prnet-best_0_fold?of5"):
         with (path / "test_native" / "per_image.csv").open(newline="") as file:
@@ -208,7 +210,7 @@ def test_the_readmes_say_what_the_results_say(name):
             METRIC_NAMED[name].text(np.std(scores, ddof=1)),
         )
         cells.append(" ± ".join(of))
-    assert f" | {' | '.join(cells)} px " in text.replace("（", " ")
+    assert f" | {' | '.join(cells)} px{of_pixels.format(512)} |" in text
     assert f" | {' | '.join(paper)} mm |" in text
     dsc = collections.defaultdict(list)
     for path in (written.ROOT / "docs" / "results" / "table1_small").glob("*_fold?of5"):

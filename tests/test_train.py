@@ -134,17 +134,17 @@ def test_validations_of_every_second_epoch(tiny_config, tmp_path):
     """Between them nothing is saved unless the run is stopped; the last epoch has one."""
     tiny_config.num_epochs, tiny_config.validate_every_epochs = 3, 2
     lines = []
-    for name in ("straight", "stopped"):
+    for name, stopped_after in {"straight": (), "stopped": (1, 2, 3)}.items():
         workdir = tmp_path / name
-        for step in (1, 2, 3) if name == "stopped" else ():
+        for step in stopped_after:
             with pytest.raises(Stopped, match=f"Stopped after step {step} of 6, saved"):
                 train.train_and_evaluate(tiny_config, workdir, stop=lambda: True)
         summary = train.train_and_evaluate(tiny_config, workdir)
+        assert train.train_and_evaluate(tiny_config, workdir) == summary
         assert sorted(int(path.name) for path in (workdir / "checkpoints").glob("[0-9]*")) == [4, 6]
         lines.append(metrics_lines(workdir))
     assert [line["epoch"] for line in lines[0] if "val/dsc" in line] == [2, 3]
     assert lines[1] == lines[0]
-    assert train.train_and_evaluate(tiny_config, workdir) == summary  # once more, when it is done
 
 
 def test_a_stop_is_asked_for_only_when_there_is_something_to_save(straight, tiny, tmp_path):

@@ -15,10 +15,10 @@ import numpy as np
 from PIL import Image
 
 from prnet_jax.data.preprocess import resize_image, resize_prob
+from prnet_jax.datasets.finding_lungs.finding_lungs_dataset_builder import LEAKING
 from prnet_jax.metrics import overlap
 
 SIZES = (96, 128, 192, 256, 512)
-LEFT_OUT = ("ID_0052_Z_0108", "ID_0134_Z_0137", "ID_0254_Z_0075")  # the data set leaves them out
 THRESHOLD = pathlib.Path(__file__).resolve().parents[2] / "launch" / "threshold.py"
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=pathlib.Path)
     folder = parser.parse_args().folder
-    paths = [p for p in sorted((folder / "2d_masks").glob("*.tif")) if p.stem not in LEFT_OUT]
+    paths = [p for p in sorted((folder / "2d_masks").glob("*.tif")) if p.stem not in LEAKING]
     lungs_of = runpy.run_path(str(THRESHOLD))["lungs_of"]
     for size in SIZES:
         scores: dict[str, list] = {"share of lung": [], "zeros and ones": [], "HU threshold": []}

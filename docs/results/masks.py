@@ -7,13 +7,13 @@ FOLDER holds its `2d_images` and `2d_masks`.
 
 import argparse
 import pathlib
-import runpy
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-LEFT_OUT = runpy.run_path(str(pathlib.Path(__file__).parent / "ceiling.py"))["LEFT_OUT"]
+from prnet_jax.datasets.finding_lungs.finding_lungs_dataset_builder import LEAKING
+
 AIR_HU, REGION_PX = -500, 100
 
 
@@ -21,7 +21,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=pathlib.Path)
     folder = parser.parse_args().folder
-    paths = [p for p in sorted((folder / "2d_masks").glob("*.tif")) if p.stem not in LEFT_OUT]
+    paths = [p for p in sorted((folder / "2d_masks").glob("*.tif")) if p.stem not in LEAKING]
     dense, tissue, parts, holes, air = [], [], [], [], []
     for path in paths:
         mask = np.array(Image.open(path)) > 0
@@ -50,8 +50,7 @@ def _enclosed(air: np.ndarray) -> int:
     regions, number = ndimage.label(air)
     edge = np.concatenate([regions[0], regions[-1], regions[:, 0], regions[:, -1]])
     sizes = np.bincount(regions.ravel(), minlength=number + 1)
-    sizes[np.unique(edge)] = 0
-    sizes[0] = 0
+    sizes[[0, *np.unique(edge)]] = 0
     return int(np.count_nonzero(sizes >= REGION_PX))
 
 

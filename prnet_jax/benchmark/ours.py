@@ -107,7 +107,8 @@ def compiled_and_counted(function: Any, *arguments: Any) -> tuple[Callable, dict
     return program, facts
 
 
-def _train(task: Task) -> tuple[Run, dict[str, Any]]:
+def training(task: Task) -> tuple[Callable, Any, dict[str, jax.Array]]:
+    """The jitted training step of a task, its state and its batch, on the devices."""
     config = settings(task)
     mesh = sharding.make_mesh()
     sharding.check_batch_size("batch_size", task.batch, mesh)
@@ -119,7 +120,11 @@ def _train(task: Task) -> tuple[Run, dict[str, Any]]:
         mesh, steps.make_train_step(config, model, optimizer, schedule), state
     )
     draw = jnp.arange(task.batch, dtype=jnp.int32)
-    batch = sharding.shard_batch(mesh, {**example(task), "draw": draw})
+    return step, state, sharding.shard_batch(mesh, {**example(task), "draw": draw})
+
+
+def _train(task: Task) -> tuple[Run, dict[str, Any]]:
+    step, state, batch = training(task)
     program, facts = compiled_and_counted(step, state, batch)
 
     def run(calls):

@@ -106,34 +106,36 @@ def main_table(rows: Sequence[Row], found: Sequence[Difference], paper: bool) ->
     ]
     summary = rows[0].runs[0].summary
     images = str(len(rows[0].runs[0].ids))
-    body, marked = [], []
-    columns = [marks(rows, metric) for metric in metrics]
-    for index, row in enumerate(rows):
-        after = [images, *(f"{row.counts[name]:g}" for name in _COUNTS)]
-        cells = [row.title, *(cells[index] for _, cells in how)]
-        signs = [""] * len(cells)
-        for metric, column in zip(metrics, columns, strict=True):
-            of_metric = [_cell(row, metric), *_interval(row, metric)]
-            cells += of_metric
-            signs += [column[index], *([""] * (len(of_metric) - 1))]
-        body.append([*cells, *after])
-        marked.append([*signs, *([""] * len(after))])
-    header = ["network", *(name for name, _ in how)]
+    printed = paper_rows(rows) if paper else []
+    unmarked, dashes = [""] * len(rows), ["-"] * len(printed)
+    # Of each column: its head, the rows' cells, their marks, and the paper's cells.
+    columns = [
+        (
+            "network",
+            [row.title for row in rows],
+            unmarked,
+            [f"paper: {row['method']}" for row in printed],
+        )
+    ]
+    columns += [(name, cells, unmarked, dashes) for name, cells in how]
     for metric in metrics:
-        header += [metric.label, *filter(None, [_WITH_INTERVAL.get(metric.name)])]
-    header += ["images", *_COUNTS.values()]
-    paper_body = []
-    for row in paper_rows(rows) if paper else []:
-        cells = [f"paper: {row['method']}", *("-" for _ in how)]
-        for metric in metrics:
-            cells += [metric.text(row.get(metric.name))]
-            cells += ["-"] if metric.name in _WITH_INTERVAL else []
-        paper_body.append([*cells, str(TEST_IMAGES), *("-" for _ in _COUNTS)])
+        means = [_cell(row, metric) for row in rows]
+        theirs = [metric.text(row.get(metric.name)) for row in printed]
+        columns.append((metric.label, means, marks(rows, metric), theirs))
+        if head := _WITH_INTERVAL.get(metric.name):
+            columns.append((head, [interval(row, metric) for row in rows], unmarked, dashes))
+    columns.append(("images", [images] * len(rows), unmarked, [str(TEST_IMAGES)] * len(printed)))
+    columns += [
+        (head, [f"{row.counts[name]:g}" for row in rows], unmarked, dashes)
+        for name, head in _COUNTS.items()
+    ]
+    header, *cells = zip(*columns, strict=True)
+    body, marked, paper_body = (list(map(list, zip(*part, strict=True))) for part in cells)
     return Table(
         subject=f"{summary['split']} split of {summary['dataset']} (mask {summary['mask']!r}) "
         f"{scored_at(summary)}, {images} images",
         differences=[str(difference) for difference in found],
-        header=header,
+        header=list(header),
         body=body,
         marks=marked,
         paper=paper_body,
@@ -145,11 +147,6 @@ def main_table(rows: Sequence[Row], found: Sequence[Difference], paper: bool) ->
 def _cell(row: Row, metric: Metric) -> str:
     mean, sd = (metric.text(d.get(metric.name)) for d in (row.mean, row.sd_seeds))
     return mean if sd == "-" else f"{mean} ± {sd}"
-
-
-def _interval(row: Row, metric: Metric) -> list[str]:
-    """The cell of the interval, or nothing for a metric without that column."""
-    return [interval(row, metric)] if metric.name in _WITH_INTERVAL else []
 
 
 def interval(row: Row, metric: Metric) -> str:
