@@ -144,18 +144,22 @@ for name, images, dilation, *rest in [WAYS[0], WAYS[2], WAYS[4], WAYS[6], WAYS[7
     moved = re.findall(r" (all-\\S+|collective-permute)\\(", program.as_text())
     together = program(*map(jax.device_put, arrays, placed["in_shardings"]))
     apart = [np.abs(np.subtract(*two)).max() for two in zip(alone, together, strict=True)]
-    print(name, *moved, *apart[:2], bool(apart[2] < 1e-5 * np.abs(alone[2]).max()))
+    near = [bool(a < 1e-5 * np.abs(value).max()) for a, value in zip(apart, alone, strict=True)]
+    print(name, *moved, *near)
 """
 
 
 @pytest.mark.slow
 def test_four_devices_compute_what_one_does(root):
-    """Images stay where they are, with the same bits; the kernel's gradient is a sum over all."""
+    """Images stay where they are; the kernel's gradient is a sum over all.
+
+    Within rounding: a product's long sums are split by its shape and the processor's caches.
+    """
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "4", "PYTHONPATH": str(root)}
     command = [sys.executable, "-c", _ON_FOUR_DEVICES]
     printed = subprocess.check_output(command, cwd=root, env=environment, text=True)
     names = ["product", "strips", "winograd", "winograd", "side by side"]
-    assert printed.splitlines() == [f"{name} all-reduce 0.0 0.0 True" for name in names]
+    assert printed.splitlines() == [f"{name} all-reduce True True True" for name in names]
 
 
 @pytest.mark.parametrize(("size", "dilation"), [(1, 1), (3, 1), (3, 2)])
