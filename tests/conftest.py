@@ -60,6 +60,16 @@ def _marked() -> dict[int, str]:
     return found
 
 
+@pytest.fixture(scope="session", autouse=True)
+def float32_on_accelerators():
+    """There float32 is by default multiplied as TF32 or bfloat16, which the tests do not allow."""
+    import jax
+
+    if jax.default_backend() != "cpu":
+        os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"  # of processes that tests start
+        jax.config.update("jax_default_matmul_precision", "highest")
+
+
 @pytest.fixture(scope="session")
 def root():
     return ROOT
