@@ -18,6 +18,8 @@ ROOT = programs.ROOT
 # JAX reads these variables once, when it is imported; processes that tests start inherit them.
 assert "jax" not in sys.modules
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # arrays of different rank meet only on purpose
+# GPUs and TPUs multiply float32 as TF32 or bfloat16 by default; the stored outputs allow neither.
+os.environ.setdefault("JAX_DEFAULT_MATMUL_PRECISION", "highest")
 # Many tests, some in processes of their own, compile the same tiny network: each program once for
 # all. The processes of pytest-xdist inherit the variable.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
@@ -58,16 +60,6 @@ def _marked() -> dict[int, str]:
         except OSError:
             continue  # ended meanwhile, or another user's
     return found
-
-
-@pytest.fixture(scope="session", autouse=True)
-def float32_on_accelerators():
-    """There float32 is by default multiplied as TF32 or bfloat16, which the tests do not allow."""
-    import jax
-
-    if jax.default_backend() != "cpu":
-        os.environ["JAX_DEFAULT_MATMUL_PRECISION"] = "highest"  # of processes that tests start
-        jax.config.update("jax_default_matmul_precision", "highest")
 
 
 @pytest.fixture(scope="session")
