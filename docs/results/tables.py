@@ -204,9 +204,9 @@ def _scores(paths: Sequence[pathlib.Path], brief: bool) -> str:
             body.append([*cells, f"{low} to {high}", p_text(result["p_holm"]), seen])
         note = (
             "Paired over patients: bootstrap interval of the mean, Wilcoxon's test of the ranks "
-            "with Holm's correction; one image can move the mean, and the two then disagree. Smallest "
-            "seen: the difference that one test at 5 %, without Holm's correction, would show on "
-            "these images with 80 % power."
+            "with Holm's correction; one image can move the mean, and the two then disagree. "
+            "Smallest seen: the difference that one test at 5 %, without Holm's correction, would "
+            "show on these images with 80 % power."
         )
         parts.append("\n".join([*markdown_table(header, body), "", note]))
     if costs := cost.cost_markdown(rows):
