@@ -52,21 +52,27 @@ COLUMNS = (
         "Seconds a slice: the network alone, in full batches.",
     ),
 )
+_AXES = {"gflop": "GFLOP an image, at the network's size", "parameters": "parameters"}
 _OF_THE_MACHINE = ("train_minutes", "peak_mib", "seconds_per_slice")
 
 
 def cost_of(row: Row) -> dict[str, float]:
     """The costs of a row by name: the mean over its trainings, of memory the largest; else NaN.
 
-    A cost that is not known of each training is not known of the row.
+    Parameters and operations are the same for all trainings of a row (JAX's versions count within
+    1 %), so one that recorded them is enough. Another cost must be known of each training.
     """
     found = {}
     for column in COLUMNS:
         values = [_value(run, column.name) for run in row.trainings]
-        known = not any(math.isnan(value) for value in values)
+        known = [value for value in values if not math.isnan(value)]
+        if column.name in _OF_THE_MACHINE:
+            right = len(known) == len(values)
+        else:
+            right = bool(known) and max(known) <= 1.01 * min(known)
         largest = column.name == "peak_mib"
-        total = max(values) if largest else sum(values) / len(values)
-        found[column.name] = total if known else math.nan
+        total = max(values) if largest else sum(known) / max(len(known), 1)
+        found[column.name] = total if right else math.nan
     return found
 
 
@@ -135,15 +141,18 @@ def cost_csv(rows: Sequence[Row]) -> str:
 def draw_cost(rows: Sequence[Row]) -> bytes | None:
     """Mean DSC against GFLOP an image, a point a row, as a PNG of 1200 x 675 pixels.
 
-    The bar is the 95 % interval of the mean, drawing patients. A row that has no parameters, such
-    as a threshold, is a line. Other rows whose operations are not known are left out. The legend
-    has the highest mean first. None where fewer than two rows have operations.
+    Against the number of parameters instead, where more rows have that. The bar is the 95 %
+    interval of the mean, drawing patients. A row that has no parameters, such as a threshold, is a
+    line; others whose cost is not known are named as left out. The legend has the highest mean
+    first. None where fewer than two rows would be points.
     """
     metric = METRIC_NAMED["dsc"]
     scored = [(row, cost_of(row), row.mean.get("dsc", math.nan)) for row in rows]
     scored = [part for part in scored if not math.isnan(part[2])]
     scored.sort(key=lambda part: -part[2])
-    if sum(cost["gflop"] > 0 for _, cost, _ in scored) < 2:
+    known = {name: sum(cost[name] > 0 for _, cost, _ in scored) for name in _AXES}
+    across = max(_AXES, key=known.__getitem__)  # of equals the first
+    if known[across] < 2:
         return None
     figure = new_figure(8, 4.5)
     axes = figure.subplots()
@@ -152,11 +161,11 @@ def draw_cost(rows: Sequence[Row]) -> bytes | None:
         label = f"{metric.text(dsc)}  {_plain(row.label)}"
         if cost["parameters"] == 0:
             axes.axhline(metric.factor * dsc, color="0.5", linestyle="--", linewidth=1, label=label)
-        elif cost["gflop"] > 0:
+        elif cost[across] > 0:
             low, high = (metric.factor * abs(dsc - end) for end in row.ci95.get("dsc", (dsc, dsc)))
             marker, colour = next(styles)
             axes.errorbar(
-                cost["gflop"],
+                cost[across],
                 metric.factor * dsc,
                 [[low], [high]],
                 fmt=marker,
@@ -166,12 +175,14 @@ def draw_cost(rows: Sequence[Row]) -> bytes | None:
                 capsize=3,
                 linewidth=1,
             )
+        else:
+            axes.plot([], [], " ", label=f"{label} (left out)")
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_formatter("{x:,.10g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.15)
-    axes.set_xlabel("GFLOP an image, at the network's size")
+    axes.set_xlabel(_AXES[across])
     axes.set_ylabel(f"mean {metric.label}")
     axes.grid(alpha=0.3, linewidth=0.5)
     figure.legend(loc="outside right upper", fontsize=8, frameon=False)

@@ -49,7 +49,16 @@ def test_a_cost_that_one_training_lacks_is_not_known(tmp_path):
         write_run(tmp_path / "b", seed=1, overlays=False, cost={"gflop": "many", "peak_mib": -1}),
     ]
     (row,) = rows_of(*folders)
-    assert all(math.isnan(value) for value in cost_of(row).values())
+    cost = cost_of(row)
+    assert cost.pop("gflop") == 3.25  # of the network
+    assert all(math.isnan(value) for value in cost.values())
+
+
+def test_operations_that_trainings_disagree_on_are_not_known(tmp_path):
+    for name, gflop in (("a", 3.25), ("b", 3.5)):
+        write_run(tmp_path / name, seed=ord(name), overlays=False, cost={"gflop": gflop})
+    (row,) = rows_of(tmp_path / "a", tmp_path / "b")
+    assert math.isnan(cost_of(row)["gflop"])
 
 
 def test_the_table(folders):
@@ -86,6 +95,33 @@ def test_the_bar_is_the_interval_of_the_table(folders, monkeypatch):
     place = {x: (y, float(y - low[0]), float(y + high[0])) for x, y, (low, high) in drawn}
     assert place[9][1:] == pytest.approx([100 * end for end in unet.ci95["dsc"]])
     assert place[3.25] == pytest.approx([100 * prnet.mean["dsc"]] * 3)
+
+
+def test_the_picture_is_of_what_most_rows_have(folders, tmp_path, monkeypatch):
+    """And names the others."""
+    places, labels = [], []
+    real = Axes.errorbar
+
+    def errorbar(axes, x, *args, **fields):
+        places.append(x)
+        return real(axes, x, *args, **fields)
+
+    def legend(figure, **_):
+        labels.extend(figure.axes[0].get_legend_handles_labels()[1])
+
+    monkeypatch.setattr(Axes, "errorbar", errorbar)
+    monkeypatch.setattr(Figure, "legend", legend)
+    unknown = write_run(tmp_path / "d", "awsnet", 0, 0.7, overlays=False)
+    assert draw_cost(rows_of(*folders, unknown))
+    assert sorted(places) == [3.25, 9]
+    assert [label.endswith("AwsNet (left out)") for label in labels].count(True) == 1
+    places.clear()
+    more = [
+        write_run(tmp_path / name, name, 0, overlays=False, parameters=10 + i)
+        for i, name in enumerate(("unetpp", "anamnet"))
+    ]
+    assert draw_cost(rows_of(*folders, *more))
+    assert sorted(places) == [7, 10, 11, 2_500_000]
 
 
 def test_nothing_where_nothing_is_known(tmp_path):
