@@ -165,6 +165,7 @@ def text_of(cell):
 
 
 @pytest.mark.slow
+@pytest.mark.notebook
 def test_all_of_it_runs(book, tmp_path, records_dir, monkeypatch):
     environment = {"PRNET_SHORT": "1", "PRNET_SOURCE": str(ROOT), "JAX_NUM_CPU_DEVICES": "8"}
     for name, value in (environment | {"TFDS_DATA_DIR": str(records_dir)}).items():
