@@ -197,7 +197,9 @@ def is_in(phase, process, workdir) -> bool:
         ("training", signal.SIGTERM),
         pytest.param("training", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("validation", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("validation", signal.SIGINT, marks=pytest.mark.slow),
         pytest.param("test", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("test", signal.SIGINT, marks=pytest.mark.slow),
     ],
 )
 def test_a_stopped_run_resumes_as_if_it_had_not_been(

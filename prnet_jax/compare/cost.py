@@ -59,8 +59,8 @@ _OF_THE_MACHINE = ("train_minutes", "peak_mib", "seconds_per_slice")
 def cost_of(row: Row) -> dict[str, float]:
     """The costs of a row by name: the mean over its trainings, of memory the largest; else NaN.
 
-    Parameters and operations are the same for all trainings of a row (JAX's versions count within
-    1 %), so one that recorded them is enough. Another cost must be known of each training.
+    Parameters and operations are the network's, so one training that recorded them is enough; those
+    of several must agree within 1 %. Another cost must be known of each training.
     """
     found = {}
     for column in COLUMNS:
@@ -70,9 +70,12 @@ def cost_of(row: Row) -> dict[str, float]:
             right = len(known) == len(values)
         else:
             right = bool(known) and max(known) <= 1.01 * min(known)
-        largest = column.name == "peak_mib"
-        total = max(values) if largest else sum(known) / max(len(known), 1)
-        found[column.name] = total if right else math.nan
+        if not right:
+            found[column.name] = math.nan
+        elif column.name == "peak_mib":
+            found[column.name] = max(known)
+        else:
+            found[column.name] = sum(known) / len(known)
     return found
 
 

@@ -145,21 +145,23 @@ for name, images, dilation, *rest in [WAYS[0], WAYS[2], WAYS[4], WAYS[6], WAYS[7
     together = program(*map(jax.device_put, arrays, placed["in_shardings"]))
     apart = [np.abs(np.subtract(*two)).max() for two in zip(alone, together, strict=True)]
     near = [bool(a < 1e-5 * np.abs(value).max()) for a, value in zip(apart, alone, strict=True)]
-    print(name, *moved, *near)
+    long = name == "side by side"  # 9 x 128 terms in a sum
+    print(name, *moved, *(near[:2] if long else apart[:2]), near[2])
 """
 
 
 @pytest.mark.slow
 def test_four_devices_compute_what_one_does(root):
-    """Images stay where they are; the kernel's gradient is a sum over all.
+    """Images stay where they are, with the same bits; the kernel's gradient is a sum over all.
 
-    Within rounding: a product's long sums are split by its shape and the processor's caches.
+    Long sums have other bits: a product splits them by its shape and the processor's caches.
     """
     environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "4", "PYTHONPATH": str(root)}
     command = [sys.executable, "-c", _ON_FOUR_DEVICES]
     printed = subprocess.check_output(command, cwd=root, env=environment, text=True)
-    names = ["product", "strips", "winograd", "winograd", "side by side"]
-    assert printed.splitlines() == [f"{name} all-reduce True True True" for name in names]
+    names = ["product", "strips", "winograd", "winograd"]
+    expected = [f"{name} all-reduce 0.0 0.0 True" for name in names]
+    assert printed.splitlines() == [*expected, "side by side all-reduce True True True"]
 
 
 @pytest.mark.parametrize(("size", "dilation"), [(1, 1), (3, 1), (3, 2)])
