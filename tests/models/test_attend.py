@@ -194,6 +194,7 @@ def test_nothing_in_the_program_is_of_one_platform(implementation):
 _SHARDED = """
 import json
 import jax
+jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", 8)
 import numpy as np
 from prnet_jax import sharding

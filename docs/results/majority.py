@@ -1,0 +1,56 @@
+"""What networks have in common: the masks that most of them give, and the pixels all have wrong.
+
+    python docs/results/majority.py FOLDER runs/table1/{unetpp,awsnet}_0_fold?of5/test_native
+
+FOLDER holds `2d_masks` of finding_lungs. The evaluations are at native resolution and kept their
+masks (`--keep-masks`, as `launch/table1.sh` does); those of a network's folds are joined. Only
+images that all of the networks have count.
+"""
+
+import argparse
+import collections
+import json
+import pathlib
+
+import numpy as np
+from PIL import Image
+
+from prnet_jax.evaluate.masks import FILE, KeptMasks
+from prnet_jax.metrics import overlap
+from prnet_jax.run.files import SUMMARY
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("folder", type=pathlib.Path)
+    parser.add_argument("evaluations", type=pathlib.Path, nargs="+")
+    arguments = parser.parse_args()
+    kept: dict[str, list[KeptMasks]] = collections.defaultdict(list)
+    for evaluation in arguments.evaluations:
+        network = json.loads((evaluation / SUMMARY).read_text(encoding="utf-8"))["network"]
+        kept[network].append(KeptMasks(evaluation / FILE))
+    scores: dict[str, list] = collections.defaultdict(list)
+    wrong_in_one, wrong_in_all = 0.0, 0
+    for path in sorted((arguments.folder / "2d_masks").glob("*.tif")):
+        found_in = [[fold for fold in folds if path.stem in fold] for folds in kept.values()]
+        if not all(found_in):
+            continue
+        target = np.array(Image.open(path)) > 0
+        of_networks = np.stack([fold[path.stem] for fold, *_ in found_in])
+        majority = 2 * of_networks.sum(axis=0) > len(kept)
+        for name, mask in zip((*kept, "majority"), (*of_networks, majority), strict=True):
+            found = overlap(mask, target)
+            scores[name].append((100 * found["dsc"], 100 * found["iou"]))
+        scores["best for each image"].append(max(scores[name][-1] for name in kept))
+        wrong = of_networks != target
+        wrong_in_one += wrong.sum() / len(kept)
+        wrong_in_all += wrong.all(axis=0).sum()
+    for name, values in scores.items():
+        dsc, iou = np.mean(values, axis=0)
+        print(f"{name}: DSC {dsc:.2f} %, IoU {iou:.2f} % of {len(values)}")
+    share = 100 * wrong_in_all / wrong_in_one
+    print(f"of the pixels that a network has wrong, {share:.0f} % are wrong in all {len(kept)}")
+
+
+if __name__ == "__main__":
+    main()
