@@ -39,11 +39,15 @@ def check_batch_size(field: str, size: int, mesh: Mesh, parts: int = 1) -> None:
         )
 
 
+def split(mesh: Mesh) -> NamedSharding:
+    """Axis 0 split over the devices: for batches."""
+    return NamedSharding(mesh, PartitionSpec(_DATA))
+
+
 def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """Global arrays, split over the devices along axis 0, of this process's part of a batch."""
-    sharding = NamedSharding(mesh, PartitionSpec(_DATA))
     return {
-        name: jax.make_array_from_process_local_data(sharding, array)
+        name: jax.make_array_from_process_local_data(split(mesh), array)
         for name, array in batch.items()
     }
 
@@ -96,7 +100,7 @@ def jit_train_step(mesh: Mesh, step: Callable, state: Any) -> Callable:
 
     compiled = jax.jit(
         gathered if is_split else step,
-        in_shardings=(placement, NamedSharding(mesh, PartitionSpec(_DATA))),
+        in_shardings=(placement, split(mesh)),
         out_shardings=(placement, replicated(mesh)),
         donate_argnums=0,
     )
@@ -111,7 +115,7 @@ def jit_eval_step(mesh: Mesh, step: Callable) -> Callable:
     """
     compiled = jax.jit(
         step,
-        in_shardings=(replicated(mesh), NamedSharding(mesh, PartitionSpec(_DATA))),
+        in_shardings=(replicated(mesh), split(mesh)),
         out_shardings=replicated(mesh),
     )
     compiled = processes.compile_together(compiled)

@@ -19,7 +19,6 @@ from prnet_jax.errors import InputError, Stopped
 from prnet_jax.evaluate.run import about_test
 from prnet_jax.evaluate.scores import validate
 from prnet_jax.evaluate.split import score_split
-from prnet_jax.figures import training
 from prnet_jax.predictor import make_predictor
 from prnet_jax.progress import progress
 from prnet_jax.run import directory, files
@@ -95,7 +94,7 @@ def train_and_evaluate(
         if start:
             print(f"Resuming after step {start} of {total_steps}.", flush=True)
         elif jax.default_backend() == "cpu":
-            _warn_if_long(config, train_step, state, total_steps)
+            _warn_if_long(config, mesh, train_step, state, total_steps)
 
         # ---- the loop: step; after an epoch that is due validate, save, then draw the next batch
         batches = training_batches(workdir, config, slices["train"], start)
@@ -224,11 +223,17 @@ def _steps_per_epoch(config: ml_collections.ConfigDict, slices: Mapping[str, Sli
 
 @working("estimating the time")
 def _warn_if_long(
-    config: ml_collections.ConfigDict, train_step, state: steps.TrainState, total_steps: int
+    config: ml_collections.ConfigDict,
+    mesh: Mesh,
+    train_step: Callable,
+    state: steps.TrainState,
+    total_steps: int,
 ) -> None:
     n, size = config.batch_size, config.dataset.image_size
-    image = jax.ShapeDtypeStruct((n, size, size, 1), jnp.float32)
-    batch = {"image": image, "mask": image, "draw": jax.ShapeDtypeStruct((n,), jnp.int32)}
+    # Placed as batches are, so that the first step need not be traced again.
+    image = jax.ShapeDtypeStruct((n, size, size, 1), jnp.float32, sharding=sharding.split(mesh))
+    draw = jax.ShapeDtypeStruct((n,), jnp.int32, sharding=sharding.split(mesh))
+    batch = {"image": image, "mask": image, "draw": draw}
     hours = estimate.cpu_hours(train_step, (state, batch), total_steps)
     if hours > _LONG_HOURS:
         print(
@@ -244,7 +249,9 @@ def _curves_and_summary(workdir: pathlib.Path, best_step: int) -> dict[str, Any]
 
     A summary of an older version of this program, which knew fewer metrics, does not count.
     """
-    training.draw_training(read_metrics(workdir / files.METRICS), workdir / files.CURVES)
+    from prnet_jax.figures.training import draw_training  # matplotlib takes long to import
+
+    draw_training(read_metrics(workdir / files.METRICS), workdir / files.CURVES)
     path = workdir / files.TEST / files.SUMMARY
     if not path.exists():
         return None

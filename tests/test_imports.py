@@ -130,6 +130,16 @@ def test_importing_the_package_needs_no_jax(root):
     assert not HEAVY & set(imported)
 
 
+def test_training_starts_without_what_it_does_not_need_yet(root):
+    """Half a second to a second each: SciPy's parts for scores, and what draws curves."""
+    wanted = "'scipy.stats', 'scipy.ndimage', 'matplotlib.figure'"
+    code = (
+        "import sys, prnet_jax.main, prnet_jax.train, prnet_jax.evaluate.run\n"
+        f"print([m for m in ({wanted}) if m in sys.modules])"
+    )
+    assert run(code, root) == "[]"
+
+
 # ---- what stays out
 
 

@@ -33,11 +33,23 @@ def tiny(records_dir):
 
 @pytest.fixture(scope="module")
 def straight(tiny, tmp_path_factory):
-    """An undisturbed run: its folder, what it returned and what it printed."""
+    """An undisturbed run: its folder, what it returned and what it printed.
+
+    It counts as long; its step is traced once, for the estimate and for the training.
+    """
     workdir = tmp_path_factory.mktemp("straight") / "run"
     printed = io.StringIO()
-    with contextlib.redirect_stdout(printed):
+    traced = []
+
+    def counted(*arguments, make=train.steps.make_train_step):
+        step = make(*arguments)
+        return lambda state, batch: (traced.append("step"), step(state, batch))[1]
+
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(printed):
+        patch.setattr(train, "_LONG_HOURS", 0.0)
+        patch.setattr(train.steps, "make_train_step", counted)
         summary = train.train_and_evaluate(tiny, workdir)
+    assert traced == ["step"]
     return workdir, summary, printed.getvalue()
 
 
@@ -85,7 +97,14 @@ def test_a_run_leaves_what_it_should(straight, tiny, capsys):
     assert validated == [(2, 1), (4, 2)]
     assert summary["metrics"]["dsc"]["n"] == 3
     assert summary["checkpoint_step"] in (2, 4)
-    for text in ("1 x cpu", "8 train, 4 validation, 3 test", "not comparable", "\nTrained for "):
+    long = "No accelerator was found: this will take about 0 hours. "
+    for text in (
+        long,
+        "1 x cpu",
+        "8 train, 4 validation, 3 test",
+        "not comparable",
+        "\nTrained for ",
+    ):
         assert text in printed
     assert "finished" not in printed
 

@@ -35,7 +35,7 @@ import itertools
 from collections.abc import Iterable, Mapping
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from prnet_jax.data.preprocess import resize_image
 from prnet_jax.errors import InputError
@@ -182,7 +182,7 @@ def feature(pixels: np.ndarray) -> np.ndarray:
 
     The product of two is their pictures' rank correlation. All 0 for a uniform picture.
     """
-    ranks = stats.rankdata(resize_image(pixels, SIDE).ravel()).astype(np.float32)
+    ranks = scipy.stats.rankdata(resize_image(pixels, SIDE).ravel()).astype(np.float32)
     ranks -= ranks.mean()
     length = np.linalg.norm(ranks)
     return (ranks / length if length else ranks).astype(np.float16)

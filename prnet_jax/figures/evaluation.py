@@ -2,12 +2,15 @@
 
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from prnet_jax.figures.png import new_figure, save_figure
 from prnet_jax.metrics.names import METRIC_NAMED
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 def draw_calibration(
@@ -73,5 +76,5 @@ def draw_thresholds(
     save_figure(figure, path)
 
 
-def _mark(axes: Axes, at: float, colour: str, style: str, label: str) -> None:
+def _mark(axes: "Axes", at: float, colour: str, style: str, label: str) -> None:
     axes.axvline(at, color=colour, linestyle=style, linewidth=1, label=label)

@@ -5,8 +5,8 @@ import os
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+import scipy
 from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
-from scipy import ndimage
 
 from prnet_jax.errors import InputError
 from prnet_jax.metrics.names import METRIC_NAMED
@@ -104,7 +104,7 @@ def draw_legend(draw: ImageDraw.ImageDraw, font: ImageFont.FreeTypeFont, x: int,
 def inner_contour(mask: np.ndarray, width: int) -> np.ndarray:
     """The pixels of a mask, bool [H, W], that lie within `width` pixels of its border."""
     block = np.ones((2 * width + 1, 2 * width + 1), bool)
-    return mask & ~ndimage.binary_erosion(mask, block)
+    return mask & ~scipy.ndimage.binary_erosion(mask, block)
 
 
 def caption(row: Mapping) -> str:
@@ -181,6 +181,6 @@ def _mark(
         marked[only] = np.round(_TINT * np.array(colour) + (1 - _TINT) * marked[only])
     width = 1 if zoom == 1 else 2
     block = np.ones((2 * width + 1, 2 * width + 1), bool)
-    marked[ndimage.binary_dilation(target, block) & ~target] = TARGET_COLOUR
+    marked[scipy.ndimage.binary_dilation(target, block) & ~target] = TARGET_COLOUR
     marked[inner_contour(pred, width)] = PRED_COLOUR
     return marked

@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import stats
 
 EXACT_UNTIL = 50  # SciPy's own limit for the exact distribution of the signed-rank statistic
 ROUND_TO = 12  # decimals: 0.7 - 0.6 and 0.4 - 0.3 are a tie
@@ -215,11 +215,11 @@ def _signed_rank(averages: np.ndarray) -> tuple[float, float]:
     if not nonzero.size:
         return 1.0, 0.0
     size = np.abs(nonzero)
-    ranks = stats.rankdata(size)
+    ranks = scipy.stats.rankdata(size)
     effect_size = float(np.sum(ranks * np.sign(nonzero)) / ranks.sum())
     if nonzero.size <= EXACT_UNTIL and np.unique(size).size < size.size:
         return _exact_p_with_ties(ranks, nonzero > 0), effect_size
-    return float(stats.wilcoxon(nonzero, zero_method="wilcox").pvalue), effect_size
+    return float(scipy.stats.wilcoxon(nonzero, zero_method="wilcox").pvalue), effect_size
 
 
 def _exact_p_with_ties(ranks: np.ndarray, positive: np.ndarray) -> float:

@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike
-from scipy import ndimage
 
 from prnet_jax.metrics.overlap import as_mask, mask_pair
 
@@ -204,7 +204,7 @@ def _distances_to(goal: np.ndarray, start: np.ndarray, spacing: Sequence[float])
     The transform finds the nearest pixel everywhere, but only the distances of `start` are
     computed: a full map of distances would take a quarter longer.
     """
-    nearest = ndimage.distance_transform_edt(
+    nearest = scipy.ndimage.distance_transform_edt(
         ~goal, sampling=spacing, return_distances=False, return_indices=True
     )
     pixels = np.nonzero(start)

@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from prnet_jax.data.scan import Scan
 
@@ -26,7 +26,7 @@ def keep_largest(mask: np.ndarray, number: int) -> np.ndarray:
 def fill_holes(mask: np.ndarray) -> np.ndarray:
     """Background that the mask encloses within a slice becomes foreground; shapes as above."""
     if mask.ndim == 2:
-        return ndimage.binary_fill_holes(mask)
+        return scipy.ndimage.binary_fill_holes(mask)
     return np.stack([fill_holes(mask[..., z]) for z in range(mask.shape[2])], -1)
 
 
@@ -63,7 +63,7 @@ def measure(scan: Scan, mask: np.ndarray) -> dict[str, Any]:
 
 def _components(mask: np.ndarray) -> tuple[np.ndarray, int]:
     """Labels of the components within `_box`, and their number."""
-    return ndimage.label(mask[_box(mask)])
+    return scipy.ndimage.label(mask[_box(mask)])
 
 
 def _box(mask: np.ndarray) -> tuple[slice, ...]:
