@@ -1,4 +1,4 @@
-"""PR-Net at the paper's width.
+"""PR-Net at full width.
 
     python -m prnet_jax.main --config configs/prnet.py[:variant]
 

@@ -130,7 +130,7 @@ def test_importing_the_package_needs_no_jax(root):
     assert not HEAVY & set(imported)
 
 
-def test_training_starts_without_what_it_does_not_need_yet(root):
+def test_training_is_imported_without_what_it_does_not_need_yet(root):
     """Half a second to a second each: SciPy's parts for scores, and what draws curves."""
     wanted = "'scipy.stats', 'scipy.ndimage', 'matplotlib.figure'"
     code = (

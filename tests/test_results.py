@@ -224,7 +224,8 @@ def test_the_readmes_say_what_the_results_say(name, of_pixels):
         assert len(means) == number
         distance = max(means.values()) - min(means.values())
         assert f"{math.ceil(100 * distance) / 100:.2f} %" in text
-    assert max(means, key=means.get) == "unetpp" and min(means, key=means.get) == "prnet"
+    assert {*sorted(means, key=means.get)[-2:]} == {"unetpp", "awsnet"}
+    assert {*sorted(means, key=means.get)[:2]} == {"prnet", "anamnet"}
 
 
 # ---- the card of the weights
@@ -431,28 +432,50 @@ def test_the_nodules_table(tables, nodules, tmp_path):
 
 
 def test_majority_by_hand(tmp_path, monkeypatch, capsys):
-    """Four pixels, of which each network has one wrong that the others have right."""
+    """Each network has one pixel wrong that the others have right, and one that all have wrong."""
     target = np.array([[True, True, False, False]])
     (tmp_path / "2d_masks").mkdir()
-    Image.fromarray(target.astype(np.uint8)).save(tmp_path / "2d_masks" / "ID_0.tif")
-    Image.fromarray(target.astype(np.uint8)).save(tmp_path / "2d_masks" / "not_scored.tif")
-    wrong = {"a": (0, 3), "b": (2, 3), "c": (1, 3)}  # the last pixel is wrong in all
-    for network, places in wrong.items():
-        (tmp_path / network).mkdir()
-        (tmp_path / network / "summary.json").write_text(json.dumps({"network": network}))
-        mask = target.copy()
-        mask[0, list(places)] ^= True
+    for id in ("ID_0", "ID_1", "not_scored"):
+        Image.fromarray(target.astype(np.uint8)).save(tmp_path / "2d_masks" / f"{id}.tif")
+
+    def evaluation(name, network, **wrong):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "summary.json").write_text(json.dumps({"network": network}))
         kept = MaskWriter()
-        kept.add("ID_0", mask)
-        kept.write(tmp_path / network / "masks.npz")
-    arguments = [str(tmp_path), *(str(tmp_path / network) for network in wrong)]
-    monkeypatch.setattr("sys.argv", ["majority.py", *arguments])
-    runpy.run_path(str(written.ROOT / "docs/results/majority.py"))["main"]()
-    assert capsys.readouterr().out.splitlines() == [
+        for id, places in wrong.items():
+            mask = target.copy()
+            mask[0, places] ^= True
+            kept.add(id, mask)
+        kept.write(tmp_path / name / "masks.npz")
+        return str(tmp_path / name)
+
+    folders = [
+        evaluation("a_1", "a", ID_0=[0, 3]),
+        evaluation("a_2", "a", ID_1=[]),  # another fold
+        evaluation("b", "b", ID_0=[2, 3], ID_1=[]),
+        evaluation("c", "c", ID_0=[1, 3], ID_1=[]),
+    ]
+    main = runpy.run_path(str(written.ROOT / "docs/results/majority.py"))["main"]
+
+    def lines(*arguments):
+        monkeypatch.setattr("sys.argv", ["majority.py", str(tmp_path), *folders, *arguments])
+        main()
+        return capsys.readouterr().out.splitlines()
+
+    alone = lines("--without", "ID_1")
+    assert alone == [
         "a: DSC 50.00 %, IoU 33.33 % of 1",  # of pixels 1 and 3
         "b: DSC 66.67 %, IoU 50.00 % of 1",  # of all four
         "c: DSC 50.00 %, IoU 33.33 % of 1",
         "majority: DSC 80.00 %, IoU 66.67 % of 1",  # of pixels 0, 1 and 3
         "best for each image: DSC 66.67 %, IoU 50.00 % of 1",
-        "of the pixels that a network has wrong, 50 % are wrong in all 3",
+        "of the pixels that a network has wrong, all 3 have 50 % wrong",
     ]
+    both = lines()
+    assert both[0] == "a: DSC 75.00 %, IoU 66.67 % of 2"  # half and all
+    assert both[3] == "majority: DSC 90.00 %, IoU 83.33 % of 2" and both[-1] == alone[-1]
+
+    folders.append(evaluation("again", "c", ID_0=[]))
+    with pytest.raises(SystemExit):
+        lines()
+    assert "ID_0 is in two evaluations of a network" in capsys.readouterr().err

@@ -46,7 +46,7 @@ def test_which_arrays_are_split_along_which_axis():
 
 
 def test_prnet_needs_a_quarter_of_the_memory_on_four_devices():
-    """Counts parameters and AdamW's state at the paper's width, from their shapes."""
+    """Counts parameters and AdamW's state at full width, from their shapes."""
     config = make_config("prnet")
     model = make_model(config)
     optimizer = optim.make_optimizer(config, optim.make_schedule(config, 10))
@@ -96,6 +96,7 @@ _TRAIN = """
 import json, sys
 import jax
 devices, processes, process, port, folder = (int(x) if x.isdigit() else x for x in sys.argv[1:])
+jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", devices)
 if processes > 1:
     jax.config.update("jax_cpu_collectives_implementation", "gloo")

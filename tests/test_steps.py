@@ -168,6 +168,7 @@ def test_eval_step_by_hand(tiny_config):
 _RUN_ON_DEVICES = """
 import json, sys
 import jax
+jax.config.update("jax_platforms", "cpu")
 jax.config.update("jax_num_cpu_devices", int(sys.argv[1]))
 import numpy as np
 from flax import linen as nn

@@ -32,14 +32,16 @@ def tiny(records_dir):
 
 
 @pytest.fixture(scope="module")
-def straight(tiny, tmp_path_factory):
-    """An undisturbed run: its folder, what it returned and what it printed.
+def traced():
+    """An entry for each time that the step of `straight` was traced."""
+    return []
 
-    It counts as long; its step is traced once, for the estimate and for the training.
-    """
+
+@pytest.fixture(scope="module")
+def straight(tiny, traced, tmp_path_factory):
+    """An undisturbed run, which counts as long: its folder, what it returned and printed."""
     workdir = tmp_path_factory.mktemp("straight") / "run"
     printed = io.StringIO()
-    traced = []
 
     def counted(*arguments, make=train.steps.make_train_step):
         step = make(*arguments)
@@ -49,7 +51,6 @@ def straight(tiny, tmp_path_factory):
         patch.setattr(train, "_LONG_HOURS", 0.0)
         patch.setattr(train.steps, "make_train_step", counted)
         summary = train.train_and_evaluate(tiny, workdir)
-    assert traced == ["step"]
     return workdir, summary, printed.getvalue()
 
 
@@ -57,6 +58,10 @@ def straight(tiny, tmp_path_factory):
 def no_estimate(monkeypatch):
     """`straight` estimates how long it will take; the other runs need not."""
     monkeypatch.setattr(train.estimate, "cpu_hours", lambda *_: 0.0)
+
+
+def test_the_step_is_traced_once_for_estimate_and_training(straight, traced):
+    assert traced == ["step"]
 
 
 def test_a_run_leaves_what_it_should(straight, tiny, capsys):

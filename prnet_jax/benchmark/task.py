@@ -13,7 +13,7 @@ LEARNING_RATE = 1e-3
 WEIGHT_DECAY = 1e-4
 CLIP_NORM = 1.0
 
-HEADS, HEAD_WIDTH = 8, 64  # of the attention that is measured: PR-Net's at paper width
+HEADS, HEAD_WIDTH = 8, 64  # of the attention that is measured: PR-Net's at full width
 
 
 @dataclasses.dataclass(frozen=True)

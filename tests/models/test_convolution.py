@@ -157,7 +157,8 @@ def test_four_devices_compute_what_one_does(root):
 
     Long sums have other bits: a product splits them by its shape and the processor's caches.
     """
-    environment = {**os.environ, "JAX_NUM_CPU_DEVICES": "4", "PYTHONPATH": str(root)}
+    cpus = {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "4"}
+    environment = {**os.environ, **cpus, "PYTHONPATH": str(root)}
     command = [sys.executable, "-c", _ON_FOUR_DEVICES]
     printed = subprocess.check_output(command, cwd=root, env=environment, text=True)
     names = ["product", "strips", "winograd", "winograd"]
