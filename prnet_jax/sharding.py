@@ -46,8 +46,9 @@ def split(mesh: Mesh) -> NamedSharding:
 
 def shard_batch(mesh: Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """Global arrays, split over the devices along axis 0, of this process's part of a batch."""
+    placement = split(mesh)
     return {
-        name: jax.make_array_from_process_local_data(split(mesh), array)
+        name: jax.make_array_from_process_local_data(placement, array)
         for name, array in batch.items()
     }
 
