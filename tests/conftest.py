@@ -81,9 +81,9 @@ def tiny_config(records_dir):
 
 @pytest.fixture(scope="session")
 def finished_run(records_dir, tmp_path_factory):
-    """A finished tiny run. Tests copy it before they change anything in it."""
+    """A finished tiny run, which has learnt. Tests copy it before they change anything in it."""
     from prnet_jax.train import train_and_evaluate
 
     workdir = tmp_path_factory.mktemp("finished") / "run"
-    train_and_evaluate(runs.tiny_config(records_dir), workdir)
+    train_and_evaluate(runs.trained_config(records_dir), workdir)
     return workdir

@@ -63,7 +63,7 @@ def test_a_run_its_repetition_and_another_config(tmp_path, records_dir):
     tiny = tiny_flags(tmp_path / "run", records_dir, num_epochs=1)
     first = main(*tiny)
     assert first.returncode == 0, first.stderr
-    for text in ("| IoU %", "PR-Net in its Table 1, on other images", "curves.png", "worst first"):
+    for text in ("| IoU %", "UNet in its Table 1, on other images", "curves.png", "worst first"):
         assert text in first.stdout
     again = main(*tiny)
     assert again.returncode == 0

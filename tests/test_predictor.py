@@ -222,8 +222,8 @@ def test_a_loaded_run_predicts_as_it_was_trained(finished_run, tiny_config):
     stored = next(test.stored())[2]
     result = loaded.predict(stored)
     assert result.prob.shape == (64, 64) and result.warnings == []
-    small = preprocess.resize_image(result.prob, 32)
-    np.testing.assert_allclose(small, expected[0], atol=0.05)
+    whole = preprocess.resize_prob(expected[0], (64, 64))
+    np.testing.assert_allclose(result.prob, whole, atol=1e-6, rtol=0)
 
 
 def test_the_unit_of_an_older_run_follows_from_its_window(finished_run, tmp_path):

@@ -21,12 +21,11 @@ from tests.programs import TWO_DEVICES, Starter, free_port, printed_by_us
 from tests.runs import long_fields, long_flags, metrics_lines, newest_step
 
 # Rounding depends on the number of devices, on the versions and on the processor. Where it pushes
-# an activation over the edge of a ReLU, gradients jump; at 32x32 it does so in 2 of 26 seeds with
-# XLA's own convolutions and in 2 of 30 with ours. So the image is small and the seed one whose
+# an activation over the edge of a ReLU, gradients jump. So the image is small and the seed one whose
 # activations stay off the edges, which a test below makes sure of. AdamW makes a full step of a
 # gradient that rounding moves across 0: steps are short.
 FIELDS = {"batch_size": 4, "num_epochs": 2, "log_every_steps": 1, "save_every_steps": 3}
-FIELDS |= {"learning_rate": 1e-4, "dataset.image_size": 16, "seed": 33}
+FIELDS |= {"learning_rate": 1e-4, "dataset.image_size": 16, "seed": 23}
 EDGE = 2e-5  # ten times as far as rounding moves activations near 0
 STEPS = 4
 TOLERANCE = 1e-6
@@ -159,8 +158,7 @@ def test_the_same_figures_on_every_topology(one_device, four_devices, two_proces
 def test_no_activation_of_this_run_is_near_the_edge_of_a_relu(records_dir, monkeypatch):
     """The premise of comparing runs to 1e-6, whatever computes them; if it fails, change the seed.
 
-    At 32x32 and seed 0 an activation of the fourth step lies 6e-7 from 0. On its other side, the
-    norm of the gradient is 5.7e-5 larger.
+    With seed 26 an activation lies 5e-7 from 0; of the seeds below 30 three have none nearer than 4e-5.
     """
     nearest, relu = [], nn.relu
 
@@ -169,7 +167,7 @@ def test_no_activation_of_this_run_is_near_the_edge_of_a_relu(records_dir, monke
         return relu(x)
 
     monkeypatch.setattr(nn, "relu", watched)
-    config = make_config("prnet", "quick")
+    config = make_config("unet", "quick")
     config.update_from_flattened_dict(long_fields(records_dir, **FIELDS))
     data = config.dataset
     builder = prepare(data.name, data.data_dir, data.manual_dir, **data.options)
@@ -183,7 +181,7 @@ def test_no_activation_of_this_run_is_near_the_edge_of_a_relu(records_dir, monke
         state, _ = step(state, step_arrays(next(batches)))
     jax.effects_barrier()
     print(f"\nthe nearest of {len(nearest)} inputs of ReLUs: {min(nearest):.2g}")
-    assert len(nearest) >= 15 * STEPS and min(nearest) > EDGE
+    assert len(nearest) == 6 * STEPS and min(nearest) > EDGE
 
 
 @pytest.mark.slow

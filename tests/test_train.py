@@ -223,7 +223,7 @@ def test_bfloat16_and_accumulation_run(tiny_config, tmp_path):
         ("batch_size", 0, "config.batch_size must be a positive multiple of 1"),
         ("batch_size", 9, "the train split has only 8 images"),
         ("accumulate_steps", 3, "1 devices x 3 accumulate_steps = 3, found 4"),
-        ("dataset.image_size", 36, "sides divisible by 8, found 36x36"),
+        ("dataset.image_size", 1, "sides of 2 or more, found 1x1"),
         ("dataset.mask", "lungs", "no mask 'lungs'"),
         ("dataset.name", "lung_fantom", "no data set 'lung_fantom'"),
         ("model.name", "resnet", "unknown network 'resnet'"),

@@ -48,7 +48,7 @@ def test_the_test_split_again_gives_the_same(run, capsys):
     assert after == before
     assert (run / "test" / "per_image.csv").read_bytes() == rows
     printed = capsys.readouterr().out
-    assert "Test split of lung_phantom (mask 'mask') at 32x32, prnet of epoch" in printed
+    assert "Test split of lung_phantom (mask 'mask') at 32x32, unet of epoch" in printed
 
 
 def test_other_choices_lie_beside(run):
@@ -72,7 +72,7 @@ def test_an_evaluation_elsewhere_can_be_compared(run, tmp_path):
         assert (tmp_path / "mine" / name).read_bytes() == (run / "test" / name).read_bytes()
     assert (tmp_path / "mine/config.json").read_bytes() == (run / "config.json").read_bytes()
     of_run, elsewhere = (read_runs([folder])[0] for folder in (run, tmp_path / "mine"))
-    assert of_run.epochs == elsewhere.epochs == 2
+    assert of_run.epochs == elsewhere.epochs == 12
     assert of_run.trained_on == elsewhere.trained_on and of_run.trained_on.startswith(
         "lung_phantom/"
     )
@@ -252,7 +252,7 @@ def test_a_summary_says_what_it_is_of(run):
     assert found["split_manifest_sha256"] == about["split_manifest_sha256"]
     size = sum(x.size for x in jax.tree.leaves(load_variables(run)["params"]))
     assert found["parameters"] == size
-    assert (found["network"], found["seed"], found["split"]) == ("prnet", 0, "test")
+    assert (found["network"], found["seed"], found["split"]) == ("unet", 0, "test")
 
 
 def spoilt_config(run):

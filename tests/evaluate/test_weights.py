@@ -12,7 +12,7 @@ from prnet_jax.torch_weights.__main__ import main as torch_weights
 
 # As in the run, whose rounding depends on the size of a batch.
 DATA = ("--option", "size=64", "--option", "num_slices=8,4,3", "--batch-size", "4")
-FIELDS = ("--field", "widths=(4,8,16)", "--field", "heads=2")
+FIELDS = ("--field", "widths=(4,8)")
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +37,9 @@ def test_a_file_scores_like_its_run(exported, evaluate, finished_run, tmp_path, 
     assert evaluate(exported / "w.safetensors") == 0
     printed = capsys.readouterr().out
     assert "leakage    not known: imported weights" in printed and "assumed" not in printed
-    said = f"at 32x32, prnet of {exported / 'w.safetensors'}, threshold 0.5"
+    said = f"at 32x32, unet of {exported / 'w.safetensors'}, threshold 0.5"
     assert said in " ".join(printed.split())
-    bare = (exported / "w.npz", "--model", "prnet", *FIELDS, "--image-size", "32")
+    bare = (exported / "w.npz", "--model", "unet", *FIELDS, "--image-size", "32")
     assert evaluate(*bare, out="bare") == 0
     expected = (finished_run / "test" / "per_image.csv").read_bytes()
     for out in ("out", "bare"):
@@ -67,7 +67,7 @@ def test_a_folder_of_imported_weights_is_a_row_of_a_comparison(
     folders = [str(finished_run), str(tmp_path / "a"), str(tmp_path / "b")]
     assert compare([*folders, "--out", str(tmp_path / "compared")]) == 0
     table = (tmp_path / "compared" / "table.md").read_text()
-    for label in ("PR-Net ", "PR-Net (imported) ", "PR-Net (released) "):
+    for label in ("UNet ", "UNet (imported) ", "UNet (released) "):
         assert f"| {label}" in table
 
 
@@ -85,8 +85,8 @@ def test_from_python(exported, records_dir, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--model", "unet"), "holds prnet, not unet"),
-        (("--image-size", "30"), "needs sides divisible by"),
+        (("--model", "prnet"), "holds unet, not prnet"),
+        (("--image-size", "1"), "needs sides of 2 or more"),
         (("--split", "all", "--threshold", "auto-on-validation"), "tuned on images that it scores"),
         (("--mask", "lung"), "has no mask 'lung'"),
         (("--entry", "ema"), "no weights under 'ema'"),

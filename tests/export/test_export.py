@@ -14,6 +14,7 @@ from jax._src.export._export import _CUSTOM_CALL_TARGETS_GUARANTEED_STABLE as ST
 
 import prnet_jax
 from prnet_jax import steps
+from prnet_jax.config import make_config
 from prnet_jax.errors import InputError
 from prnet_jax.export import folder, program
 from prnet_jax.export.__main__ import main
@@ -56,7 +57,7 @@ def hu(shape, dtype=np.int16):
 @pytest.mark.parametrize("shape", SIZES)
 def test_equals_the_checkpoint(checkpoint, loaded, shape):
     expected, found = (network.predict(hu(shape)) for network in (checkpoint, loaded))
-    assert np.ptp(expected.prob) > 0.05  # the tiny run has learnt little
+    assert np.ptp(expected.prob) > 0.05
     np.testing.assert_allclose(found.prob, expected.prob, atol=1e-6, rtol=0)
     assert found.mask.dtype == bool and found.prob.dtype == np.float32
     assert found.warnings == expected.warnings
@@ -166,10 +167,12 @@ def test_every_custom_call_is_stable(exported):
     assert set(re.findall(r"custom_call @([\w.]+)", module)) <= STABLE
 
 
-def test_cudnns_attention_is_replaced(tiny_config):
+def test_cudnns_attention_is_replaced():
     """It is for half precision; here there is no GPU, so that the network would refuse it."""
-    tiny_config.dtype, tiny_config.model.attention = "bfloat16", "cudnn"
-    model = steps.make_model(tiny_config)
+    config = make_config("prnet", "quick")
+    config.model.widths, config.model.heads = (4, 8), 2
+    config.dtype, config.model.attention = "bfloat16", "cudnn"
+    model = steps.make_model(config)
     with pytest.raises(InputError, match="attention 'cudnn' needs"):
         jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 32, 32, 1)), train=False))
     model = model.clone(attention="dense")
@@ -177,7 +180,7 @@ def test_cudnns_attention_is_replaced(tiny_config):
         lambda: model.init(jax.random.key(0), np.zeros((1, 32, 32, 1), np.float32), train=False)
     )
     weights = program.flat_weights(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), variables))
-    assert program.export_program(tiny_config, weights).platforms == ("cpu", "cuda", "tpu")
+    assert program.export_program(config, weights).platforms == ("cpu", "cuda", "tpu")
 
 
 def test_what_no_other_jax_may_read_is_refused(tiny_config, monkeypatch):

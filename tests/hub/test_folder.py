@@ -54,7 +54,7 @@ def test_what_is_in_it(saved):
     run, folder = saved
     assert {path.name for path in folder.iterdir()} == {MODEL, CONFIG, CARD}
     state_dict = read_state_dict(folder / MODEL)
-    expected = to_torch("prnet", load_variables(run), widths=(4, 8, 16), heads=2)
+    expected = to_torch("unet", load_variables(run), widths=(4, 8))
     assert {x.dtype for x in state_dict.values()} == {np.dtype("float32"), np.dtype("int64")}
     np.testing.assert_equal(state_dict, expected)
     content = (folder / MODEL).read_bytes()
@@ -64,8 +64,8 @@ def test_what_is_in_it(saved):
     summary = json.loads((run / "test" / "summary.json").read_text())
     assert config["metrics"]["metrics"] == summary["metrics"]
     assert config["provenance"]["records"] == summary["records"]
-    assert config["training"]["num_epochs"] == 2
-    assert config["image_size"] == 32 and config["fields"]["widths"] == [4, 8, 16]
+    assert config["training"]["num_epochs"] == 12
+    assert config["image_size"] == 32 and config["fields"]["widths"] == [4, 8]
 
 
 def test_no_path_of_the_machine_is_published(saved, tmp_path):
@@ -103,7 +103,7 @@ def test_the_card(saved):
     # JSON values, so that YAML reads them too
     metadata = {k: json.loads(v) for k, v in (line.split(": ", 1) for line in front.splitlines())}
     assert metadata["license"] == "cc-by-4.0" and metadata["library_name"] == "prnet_jax"
-    assert {"prnet", "jax", "ct"} <= set(metadata["tags"])
+    assert {"unet", "jax", "ct"} <= set(metadata["tags"])
     summary = json.loads((run / "test" / "summary.json").read_text())
     dsc = summary["metrics"]["dsc"]
     row = f"| DSC % | {100 * dsc['mean']:.2f} ± {100 * dsc['sd']:.2f}, {dsc['n']} |"
@@ -122,9 +122,9 @@ def test_the_card_is_read_by_the_hub(saved):
 def test_imported_weights(saved, tmp_path):
     run, _ = saved
     imported, folder = tmp_path / "imported", tmp_path / "theirs"
-    fields = {"widths": (4, 8, 16), "heads": 2}
+    fields = {"widths": (4, 8)}
     images = {"image_size": 32, "window_hu": (0.0, 255.0), "resize": "pad", "unit": "grey"}
-    save_variables(imported, "prnet", fields, load_variables(run), images)
+    save_variables(imported, "unet", fields, load_variables(run), images)
     prnet_jax.save_pretrained(imported, folder, license="mit")
     loaded = prnet_jax.from_pretrained(folder)
     assert (loaded.unit, loaded.config.dataset.image_size) == ("grey", 32)

@@ -164,7 +164,7 @@ def test_the_real_client(finished_run, tmp_path, monkeypatch):
         sent = served.repos[REPO][commit]
         assert set(sent) == {CONFIG, MODEL, CARD}
         config = json.loads(sent[CONFIG])  # ours, not one of huggingface_hub's own
-        assert config["network"] == "prnet" and config["file"]["bytes"] == len(sent[MODEL])
+        assert config["network"] == "unet" and config["file"]["bytes"] == len(sent[MODEL])
 
         loaded = prnet_jax.from_pretrained(REPO)
         assert loaded.published == f"{REPO}@{commit}"

@@ -25,7 +25,7 @@ def test_every_array_of_a_network_or_of_a_run(printed, finished_run):
     summary = json.loads((finished_run / "test" / "summary.json").read_text())
     code, said = printed(finished_run)
     assert code == 0 and f"Total: {summary['parameters']:,} -- " in said.out
-    assert "| head/bias " in said.out and "| head/kernel " in said.out
+    assert "| outc.conv/bias " in said.out and "| outc.conv/kernel " in said.out
 
 
 def test_neither_a_network_nor_a_run(printed, tmp_path):

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from prnet_jax.config import make_config
 from prnet_jax.errors import InputError
 from prnet_jax.run import directory, files
 from prnet_jax.steps import make_model
@@ -47,15 +48,15 @@ def test_fields_that_an_older_run_lacks_have_their_old_meaning(tiny_config, tmp_
     assert directory.open_run(run, tiny_config, ABOUT) == ABOUT
 
 
-def test_a_run_resumes_whatever_computes_its_attention(tiny_config, tmp_path):
+def test_a_run_resumes_whatever_computes_its_attention(tmp_path):
     """Also one that was begun before this could be chosen."""
-    run = tmp_path / "run"
-    directory.open_run(run, tiny_config, ABOUT)
+    run, prnet = tmp_path / "run", make_config("prnet", "quick")
+    directory.open_run(run, prnet, ABOUT)
     config = json.loads((run / "config.json").read_text())
     del config["model"]["attention"]
     (run / "config.json").write_text(json.dumps(config))
-    tiny_config.model.attention = "blockwise"
-    assert directory.open_run(run, tiny_config, ABOUT) == ABOUT
+    prnet.model.attention = "blockwise"
+    assert directory.open_run(run, prnet, ABOUT) == ABOUT
     assert make_model(directory.read_run(run)[0]).attention == "auto"
 
 

@@ -75,9 +75,9 @@ def test_a_folder_tells_its_file_and_the_file_its_network(tmp_path, small, descr
 
 def test_a_run_tells_its_file_how_it_saw_images(run):
     metadata = metadata_of(run)
-    expected = {"network": "prnet", "image_size": "32", "window_hu": "[-1000.0, 400.0]"}
+    expected = {"network": "unet", "image_size": "32", "window_hu": "[-1000.0, 400.0]"}
     assert metadata.items() >= (expected | {"unit": "grey", "resize": "pad"}).items()
-    assert json.loads(metadata["fields"])["widths"] == [4, 8, 16]
+    assert json.loads(metadata["fields"])["widths"] == [4, 8]
     config = json.loads((run / "config.json").read_text())
     del config["dataset"]["resize"]
     (run / "config.json").write_text(json.dumps(config))
