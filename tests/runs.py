@@ -13,8 +13,8 @@ import numpy as np
 _VARYING = ("time", "train/images_per_s")
 
 
-# U-Net, which is traced and compiled soonest, of width 4 and 8 on 8 + 4 + 3 phantom slices at 32x32,
-# two steps an epoch.
+# U-Net, which is traced and compiled soonest, of width 4 and 8 on 8 + 4 + 3 phantom slices at
+# 32x32, two steps an epoch.
 _TINY = {
     "model.widths": (4, 8),
     "dataset.options.size": 64,

@@ -21,9 +21,9 @@ from tests.programs import TWO_DEVICES, Starter, free_port, printed_by_us
 from tests.runs import long_fields, long_flags, metrics_lines, newest_step
 
 # Rounding depends on the number of devices, on the versions and on the processor. Where it pushes
-# an activation over the edge of a ReLU, gradients jump. So the image is small and the seed one whose
-# activations stay off the edges, which a test below makes sure of. AdamW makes a full step of a
-# gradient that rounding moves across 0: steps are short.
+# an activation over the edge of a ReLU, gradients jump. So the image is small and the seed one
+# whose activations stay off the edges, which a test below makes sure of. AdamW makes a full step
+# of a gradient that rounding moves across 0: steps are short.
 FIELDS = {"batch_size": 4, "num_epochs": 2, "log_every_steps": 1, "save_every_steps": 3}
 FIELDS |= {"learning_rate": 1e-4, "dataset.image_size": 16, "seed": 23}
 EDGE = 2e-5  # ten times as far as rounding moves activations near 0
@@ -158,7 +158,8 @@ def test_the_same_figures_on_every_topology(one_device, four_devices, two_proces
 def test_no_activation_of_this_run_is_near_the_edge_of_a_relu(records_dir, monkeypatch):
     """The premise of comparing runs to 1e-6, whatever computes them; if it fails, change the seed.
 
-    With seed 26 an activation lies 5e-7 from 0; of the seeds below 30 three have none nearer than 4e-5.
+    With seed 26 an activation lies 5e-7 from 0; three of the seeds below 30 have none
+    nearer than 4e-5.
     """
     nearest, relu = [], nn.relu
 
