@@ -25,7 +25,7 @@ quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization
 
 SMALL = {
     "prnet": {"widths": (4, 8), "heads": 2},
-    "unet": {"widths": (4, 4, 8, 8, 8)},
+    "unet": {"widths": (4, 8)},
     "lightunet": {"widths": (4, 4, 4, 4, 4)},  # has dropout
 }
 
