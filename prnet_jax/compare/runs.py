@@ -25,7 +25,7 @@ def read_runs(paths: Sequence[pathlib.Path]) -> list[Run]:
 
     Raises:
         InputError: a folder is named twice, a file is missing or damaged, or two runs cannot be
-            compared.
+            compared or, being folds, joined.
     """
     runs, seen = [], {}
     for path in paths:
@@ -40,19 +40,27 @@ def read_runs(paths: Sequence[pathlib.Path]) -> list[Run]:
             for run, settings in zip(runs, every, strict=True)
         ]
     )
+    for run in runs:
+        for fold in run.parts[1:]:
+            _check_stated(run.parts[0], fold, folds=True)
     for run in runs[1:]:
         _check_comparable(runs[0], run)
     return runs
 
 
-def _check_comparable(first: Run, other: Run) -> None:
+def _check_stated(first: Run, other: Run, folds: bool = False) -> None:
+    """Refuses two runs, or two folds of one, that were not scored alike on the same data."""
     for name in SAME:
-        a, b = _stated(first, name), _stated(other, name)
+        a, b = (_stated(run, name, folds) for run in (first, other))
         if a != b:
             raise InputError(
-                f"{first.folder} and {other.folder} cannot be compared: {name} is {a!r} and "
-                f"{b!r}: compare runs in which it is the same"
+                f"{first.folder} and {other.folder} cannot be {'joined' if folds else 'compared'}: "
+                f"{name} is {a!r} and {b!r}: compare runs in which it is the same"
             )
+
+
+def _check_comparable(first: Run, other: Run) -> None:
+    _check_stated(first, other)
     for what, a, b in (
         ("images", set(first.ids), set(other.ids)),
         ("patients", _patient_of(first), _patient_of(other)),
@@ -65,10 +73,10 @@ def _check_comparable(first: Run, other: Run) -> None:
             )
 
 
-def _stated(run: Run, name: str) -> Any:
+def _stated(run: Run, name: str, fold: bool = False) -> Any:
     if name == "resolution":  # older evaluations know no other
         return run.summary.get(name, "network")
-    if run.summary["split"] == "all":  # how the images are split does not matter then
+    if fold or run.summary["split"] == "all":  # how the images are split does not matter then
         if name == "records":
             return records_without_split(run.summary.get(name))
         if name == "split_manifest_sha256":

@@ -19,18 +19,18 @@ K = 3
 def fold(tmp_path):
     """Writes fold `number` of K, with a third of 12 images."""
 
-    def make(number, network="prnet", seed=0, name="", quality=0.8, **summary):
+    def make(number, network="prnet", seed=0, name="", data="1a2b3c4d", **summary):
         part = slice((number - 1) * IMAGES // K, number * IMAGES // K)
         return write_run(
             tmp_path / (name or f"{network}_{seed}_{number}"),
             network,
             seed,
-            prob=probs(quality, seed)[part],
+            prob=probs(0.8, seed)[part],
             target=masks()[part],
             ids=[f"slice_{i:02d}" for i in range(IMAGES)][part],
             patients=[f"patient_{i // 2}" for i in range(IMAGES)][part],
             config={"dataset": {"name": "finding_lungs", "options": {"fold": f"{number}/{K}"}}},
-            records=f"finding_lungs/fold{number}of{K}-1a2b3c4d/1.1.0",
+            records=f"finding_lungs/fold{number}of{K}-{data}/1.1.0",
             split_manifest_sha256=f"{number}" * 64,
             **summary,
         )
@@ -113,6 +113,20 @@ def test_what_cannot_be_joined_is_refused(fold):
     table.write_text(table.read_text().replace("slice_04", "slice_00"))
     with pytest.raises(InputError, match="test the image 'slice_00' twice"):
         read_runs([first, twice])
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        ({"resolution": "native"}, "resolution is 'network' and 'native'"),
+        ({"empty_policy": "skip_empty"}, "empty_policy is 'penalise' and 'skip_empty'"),
+        ({"image_size": 64}, "image_size is 32 and 64"),
+        ({"data": "99999999"}, "records is .*-1a2b3c4d.* and .*-99999999"),
+    ],
+)
+def test_folds_that_were_not_scored_alike_are_not_joined(fold, other, message):
+    with pytest.raises(InputError, match=f"cannot be joined: {message}"):
+        read_runs([fold(1), fold(2, **other), fold(3)])
 
 
 @pytest.mark.parametrize(
