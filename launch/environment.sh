@@ -3,6 +3,7 @@
 #   make_environment FOLDER [EXTRA]     afterwards $python is its interpreter
 #   export_python                       PYTHON is set and exported: as it was, or .venv's, which is made
 #   find_python VERSION...              prints the first of these interpreters that runs
+#   run_tests [ARGUMENT...]             pytest with these arguments and $python, two processes at a time
 #   show_progress LOG COMMAND...        runs it, and says every few seconds how far it is
 # PYTHON names the interpreter to make an environment with. Where it is not set, an environment that runs is kept, and a new
 # one is made with the newest Python that is tested, or else with any other from 3.11 on.
@@ -56,6 +57,11 @@ find_python() {
     )
   done
   return 1
+}
+
+run_tests() {
+  # A process of the tests that crashes ends them: pytest-xdist 3.8 may wait forever for the one in its place (its issue 1327).
+  "$python" -m pytest -q -n 2 --dist loadfile --max-worker-restart 0 "$@"
 }
 
 # Whether it is that Python, 3.11 or newer, and can make environments: Debian's needs one more package for that.

@@ -24,8 +24,7 @@ unset PYTHON # other scripts, which the tests start, take it for an interpreter 
 chosen=(-m "not slow")
 [ -z "$all" ] || chosen=()
 code=0
-# A process of the tests that crashes ends them: pytest-xdist 3.8 may wait forever for the one in its place (its issue 1327).
-"$python" -m pytest -q -n 2 --dist loadfile --max-worker-restart 0 ${chosen[@]+"${chosen[@]}"} ${arguments[@]+"${arguments[@]}"} || code=$?
+run_tests ${chosen[@]+"${chosen[@]}"} ${arguments[@]+"${arguments[@]}"} || code=$?
 if [ -z "$all" ]; then
   echo "Left out: the tests marked slow."
   [ ${#arguments[@]} -gt 0 ] || grep -rl --include='*.py' 'mark\.slow' tests | sort | sed 's/^/  some of /'
