@@ -24,7 +24,8 @@ def load(
         batch_size: slices computed at a time, over all devices, which divide it evenly after
             rounding up; None: the run's `eval_batch_size`.
         weights: only for imported weights, where they do not say it themselves: arguments of
-            `prnet_jax.torch_weights.network.load_weights` such as `name` and `image_size`.
+            `prnet_jax.torch_weights.network.load_weights` such as `name` and `image_size`. What is
+            taken for granted is a Python warning, or goes to `tell`.
 
     Raises:
         InputError: none of these, or a run without a complete checkpoint.

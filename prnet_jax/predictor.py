@@ -12,6 +12,7 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
+from warnings import warn
 
 import jax
 import ml_collections
@@ -20,7 +21,7 @@ from jax.sharding import Mesh
 
 from prnet_jax import compiler, processes, sharding, steps
 from prnet_jax.data import appearance, preprocess
-from prnet_jax.data.arrays import as_volume, check_spacing
+from prnet_jax.data.arrays import as_volume, check_spacing, other_axes
 from prnet_jax.data.folders import files_below
 from prnet_jax.data.pipeline import Slices, eval_batches, step_arrays
 from prnet_jax.data.volumes import read_as_trained
@@ -166,7 +167,9 @@ class Predictor:
         in_plane = None
         if spacing_mm is not None:
             in_plane = spacing_mm[:2] if axes == "HWD" else spacing_mm[-2:]
-        return self._prediction(prob, self.doubts(volume, in_plane))
+        turned = other_axes(np.shape(array), axes)
+        doubts = self.doubts(volume, in_plane)
+        return self._prediction(prob, [turned, *doubts] if turned else doubts)
 
     def predict_file(self, file: str | os.PathLike, axes: str | None = None) -> Prediction:
         """The mask of a file, in the order of its own pixels.
@@ -331,7 +334,7 @@ def load(
     compiler.self_check()
     path = find_weights(path)
     if path.is_file() or (path / files.NETWORK).is_file():
-        config, variables, unit = load_weights(path, **weights)
+        config, variables, unit = load_weights(path, **{"tell": warn} | weights)
         seen: Mapping[str, Any] = images_of(path)
     elif weights:
         raise InputError(f"{path} is no file of weights, so {', '.join(weights)} cannot be chosen")

@@ -180,6 +180,21 @@ def test_a_volume_is_its_slices_in_either_order_of_axes(tiny_config, depth):
         np.testing.assert_array_equal(network.predict(pixels).prob, prob)
 
 
+def test_a_volume_whose_axes_seem_to_be_in_the_other_order_is_a_warning(tiny_config):
+    volume = np.random.default_rng(1).integers(-1000, 400, (3, 40, 40))
+    network = predictor(tiny_config, as_seen)
+    last = np.moveaxis(volume, 0, -1)
+    assert network.predict(last).warnings == [
+        "the array is 40x40x3, read as 40 slices of 40x3 (axes='DHW'): if its slices are square, "
+        "give axes='HWD'"
+    ]
+    assert (
+        "3x40x40, read as 40 slices of 3x40 (axes='HWD')"
+        in (network.predict(volume, axes="HWD").warnings[0])
+    )
+    assert network.predict(volume).warnings == network.predict(last, axes="HWD").warnings == []
+
+
 @pytest.mark.parametrize(
     ("array", "options", "message"),
     [

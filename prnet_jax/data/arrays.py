@@ -28,6 +28,26 @@ def as_volume(array: np.ndarray, axes: str) -> np.ndarray:
     return array if axes == "DHW" else np.moveaxis(array, -1, 0)
 
 
+def other_axes(shape: tuple[int, ...], axes: str) -> str | None:
+    """A one-line warning where the axes of a volume seem to be in the other order, or None.
+
+    Slices of CT are mostly square: [128, 128, 20] hardly is 128 slices of 128x20 pixels.
+    """
+    if len(shape) != 3:
+        return None
+    first, second, third = shape
+    if axes == "DHW":
+        number, sides, square, others = first, f"{second}x{third}", first == second != third, "HWD"
+    else:
+        number, sides, square, others = third, f"{first}x{second}", second == third != first, "DHW"
+    if not square:
+        return None
+    return (
+        f"the array is {first}x{second}x{third}, read as {number} slices of {sides} "
+        f"(axes={axes!r}): if its slices are square, give axes={others!r}"
+    )
+
+
 def check_spacing(spacing_mm: Sequence[float] | None, ndim: int) -> None:
     """Refuses anything but one positive number of mm for each axis, or None.
 

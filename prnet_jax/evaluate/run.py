@@ -149,6 +149,11 @@ def _evaluate(
         trained_on: the run's provenance; empty for imported weights.
     """
     processes.check_same("the images or splits", f"{source.records} {source.manifest}")
+    if choices.window is None and predictor.unit != source.slices.unit:
+        raise InputError(
+            f"the network was trained on images in {predictor.unit}, and {source.records} holds "
+            f"{source.slices.unit}: to score it all the same, give the window by --window LOW HIGH"
+        )
     print(f"leakage    {source.leaks}", flush=True)
 
     # ---- the threshold, where the validation split is to choose it

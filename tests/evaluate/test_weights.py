@@ -9,6 +9,7 @@ from prnet_jax.errors import InputError
 from prnet_jax.evaluate import Choices, evaluate_weights
 from prnet_jax.evaluate.__main__ import main
 from prnet_jax.torch_weights.__main__ import main as torch_weights
+from prnet_jax.torch_weights.files import read_metadata, read_state_dict, write_state_dict
 
 # As in the run, whose rounding depends on the size of a batch.
 DATA = ("--option", "size=64", "--option", "num_slices=8,4,3", "--batch-size", "4")
@@ -99,6 +100,17 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and message in error
     assert not (tmp_path / "out").exists()
+
+
+def test_data_in_another_unit_are_refused(exported, evaluate, tmp_path, capsys):
+    grey = tmp_path / "grey.safetensors"
+    about = read_metadata(exported / "w.safetensors") | {"unit": "grey", "window_hu": "[0, 255]"}
+    write_state_dict(grey, read_state_dict(exported / "w.safetensors"), about)
+    assert evaluate(grey) == 2
+    error = capsys.readouterr().err
+    assert "was trained on images in grey, and lung_phantom/" in error
+    assert "holds HU: to score it all the same, give the window by --window LOW HIGH" in error
+    assert evaluate(grey, "--window", "-1000", "400") == 0
 
 
 def test_a_run_takes_no_options_of_weights(finished_run, capsys):

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 
+import prnet_jax
 from prnet_jax.errors import InputError
 from prnet_jax.models import create_model, model_fields
 from prnet_jax.run.variables import image_settings_of, save_variables, unit_of
@@ -162,3 +163,9 @@ def test_what_contradicts_is_refused(tmp_path, small, described, run):
         which_network(tmp_path / "imported", "prnet", SMALL)
     with pytest.raises(InputError, match="a run is evaluated by --workdir"):
         which_network(run)
+
+
+def test_what_python_takes_for_granted_is_a_warning(small, tmp_path):
+    write_state_dict(tmp_path / "w.npz", to_torch("prnet", small, **SMALL))
+    with pytest.warns(UserWarning, match="images     assumed to be 256x256"):
+        prnet_jax.load(tmp_path / "w.npz", name="prnet", fields=SMALL)
