@@ -8,15 +8,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 
 from prnet_jax import report
 from prnet_jax.commands import check_new_folder
 from prnet_jax.config import default_config
 from prnet_jax.data.folders import files_below
+from prnet_jax.data.integrity import listed_values
+from prnet_jax.data.mixture import names_of
 from prnet_jax.data.pipeline import Slices
+from prnet_jax.data.prepare import MANUAL_DIR_VARIABLE
 from prnet_jax.data.scan import Scan, distance_mm
 from prnet_jax.data.volumes import format_of, read_scan
+from prnet_jax.datasets.image_folder import geometry, labels, pairs
 from prnet_jax.errors import InputError
 from prnet_jax.evaluate import cost
 from prnet_jax.evaluate.choices import AUTO, Choices
@@ -26,8 +31,10 @@ from prnet_jax.evaluate.split import score
 from prnet_jax.metrics.volumes import volume_and_number
 from prnet_jax.progress import progress
 from prnet_jax.run.provenance import provenance
+from prnet_jax.working import working
 
 _ENDS = ("", "_mask", "_seg", "_segmentation", "_pred", "_prediction", "_label")
+_MOST_LABELS = 128  # TotalSegmentator has 117; grey levels of 8 bits are up to 256
 
 
 def evaluate_predictions(
@@ -41,7 +48,8 @@ def evaluate_predictions(
     Args:
         folder: holds a file for every image, at any depth, under the image's name or id; one file
             for a volume. Floats from 0 to 1 are probabilities; in all others, everything above 0
-            is the mask. A `cost.json` in it is read, see `prnet_jax.evaluate.cost`.
+            is the mask, or the labels of the data set's option `label` where the files hold
+            several. A `cost.json` in it is read, see `prnet_jax.evaluate.cost`.
         choices: what is scored, and the threshold of probabilities (0.5 by default).
         name: of the program, for tables; the folder's name by default.
 
@@ -49,8 +57,8 @@ def evaluate_predictions(
         The content of summary.json.
 
     Raises:
-        InputError: an option, a missing or unreadable file, or one of another size than its image;
-            nothing was overwritten.
+        InputError: an option, a missing or unreadable file, or one of another size or place than
+            its image; nothing was overwritten.
     """
     folder = pathlib.Path(folder)
     choices.check()
@@ -67,7 +75,7 @@ def evaluate_predictions(
     data = chosen_data(default_config("prnet").dataset, choices)
     data.cache = False
     source = open_for_others(data, choices, "predictions of another program")
-    found = PredictedFiles(folder, source.slices, data.options.get("axes"))
+    found = PredictedFiles(folder, source.slices, data.options, _images_of(data))
     parameters, costs = cost.of_predictions(folder)
     threshold = 0.5 if choices.threshold is None else float(choices.threshold)
     about = {
@@ -109,36 +117,50 @@ class PredictedFiles:
     Args:
         folder: of the files.
         slices: the split.
-        axes: which axis of a NumPy volume counts its slices, as for `read_scan`.
+        options: of the data set: `axes` of NumPy volumes, and `label`. Chosen labels count alone
+            where the files hold several; files are read twice until that is known.
+        images: the files of pictures by id, whose orientation is compared where they are here.
 
     Raises:
-        InputError: the folder holds none, or not one for every image.
+        InputError: the folder holds none, not one for every image, one for two images, or several
+            labels of which none is chosen.
     """
 
-    def __init__(self, folder: pathlib.Path, slices: Slices, axes: str | None = None):
+    def __init__(
+        self,
+        folder: pathlib.Path,
+        slices: Slices,
+        options: Mapping[str, Any] | None = None,
+        images: Mapping[str, pairs.Source] | None = None,
+    ):
         by_stem: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
-        by_name: dict[str, list[pathlib.Path]] = collections.defaultdict(list)
+        by_name: dict[str, list[str]] = collections.defaultdict(list)
         for file in files_below(folder):
             known = format_of(file)
             if known is not None:
-                by_stem[file.relative_to(folder).with_name(known[0]).as_posix()].append(file)
-                by_name[known[0]].append(file)
+                stem = file.relative_to(folder).with_name(known[0]).as_posix()
+                by_stem[stem].append(file)
+                by_name[known[0]].append(stem)
         if not by_stem:
             raise InputError(f"{folder} holds no masks: name the folder that a program wrote")
-        self._slices, self._axes = slices, axes
-        self._file_of: dict[str, tuple[pathlib.Path, int | None]] = {}
-        missing = []
-        for id in slices.ids:
-            file = _find(id, by_stem, by_name)
-            if file is None:
-                missing.append(id)
-            else:
-                self._file_of[id] = file
-        if missing:
+        options = options or {}
+        self._slices, self._axes, self._images = slices, options.get("axes"), images or {}
+        found = {id: _find(id, by_stem, by_name) for id in slices.ids}
+        self._file_of = {id: file for id, file in found.items() if file is not None}
+        if missing := [id for id in slices.ids if found[id] is None]:
             raise InputError(
                 f"{folder} has no prediction for {len(missing)} of {len(slices.ids)} images, such "
                 f"as {missing[0]}: a missing mask is no empty one, so write it, or score less data"
             )
+        served: dict[tuple[pathlib.Path, int | None], str] = {}
+        for id, file in self._file_of.items():
+            if (other := served.setdefault(file, id)) != id:
+                raise InputError(
+                    f"{file[0]} could be the prediction for both {other} and {id}: put predictions "
+                    "into folders as the images lie"
+                )
+        with working("reading labels"):
+            self._label = self._chosen(labels.checked_label(options.get("label")))
         self._opened: tuple[pathlib.Path, Scan, np.ndarray] | None = None
 
     def probabilities(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -167,6 +189,8 @@ class PredictedFiles:
                     )
                 if z is not None:
                     self._check_place(file, scan, volume_and_number(ids[index])[0])
+                else:
+                    self._check_turned(file, scan, ids[index])
                 yield index, prob.astype(np.float32)
                 bar.update(1)
 
@@ -174,13 +198,44 @@ class PredictedFiles:
         """Sorts slices by volume, then from the lowest on."""
         return volume_and_number(id) or (id, 0)
 
+    def _chosen(self, label: labels.Label) -> tuple[int, ...] | None:
+        """The chosen labels if the files hold several; None where all above 0 counts."""
+        if not isinstance(label, tuple):
+            return None
+        found, chosen = set[float](), False
+        for file in dict.fromkeys(file for file, _ in self._file_of.values()):
+            pixels = read_scan([file], mask=True, axes=self._axes).pixels
+            if _is_probability(pixels, whole=False):
+                continue
+            here = _labels_in(labels.as_labels(pixels, str(file)), str(file))
+            found.update(here)
+            chosen |= not set(labels.with_equals(label, [here])).isdisjoint(here)
+            if chosen and not labels.is_one_label(found):
+                return label
+        if labels.is_one_label(found):
+            return None
+        raise InputError(
+            f"the predictions hold the labels {listed_values([0, *sorted(found)])}; expected "
+            f"{', '.join(map(str, label))}, the option label: number them like the data's masks"
+        )
+
     def _read(self, file: pathlib.Path) -> tuple[Scan, np.ndarray]:
         """A file and its values as probabilities; a volume is kept for its next slice."""
         if self._opened is None or self._opened[0] != file:
             self._opened = None  # frees the last one first
             scan = read_scan([file], mask=True, axes=self._axes)
-            self._opened = file, scan, as_probability(scan.pixels, str(file))
+            self._opened = file, scan, as_probability(scan.pixels, str(file), self._label)
         return self._opened[1:]
+
+    def _check_turned(self, file: pathlib.Path, scan: Scan, id: str) -> None:
+        """Refuses a picture if only it or its image states an orientation that turned it."""
+        image = self._images.get(id)
+        if image is None or (scan.affine is None and image.format not in ("NIfTI", "DICOM")):
+            return
+        own = read_scan(image.files, image.name, axes=self._axes, rescale_required=False)
+        half = (own.affine is None) != (scan.affine is None)
+        if half and (problem := geometry.misfit(image.name, own, str(file), scan)):
+            raise InputError(problem)
 
     def _check_place(self, file: pathlib.Path, scan: Scan, volume: str) -> None:
         """Refuses a volume that lies elsewhere in the patient, as far as records and file say."""
@@ -207,27 +262,62 @@ class PredictedFiles:
             )
 
 
-def as_probability(pixels: np.ndarray, name: str) -> np.ndarray:
+def as_probability(
+    pixels: np.ndarray, name: str, label: tuple[int, ...] | None = None
+) -> np.ndarray:
     """Floats from 0 to 1 as they are, and of all other values whether they are above 0.
 
+    What exceeds 1 by rounding is 1. With `label` the file is a label map, in which 0.0 and 1.0 are
+    labels too, and its values other than fractions become whether they are chosen.
+
     Raises:
-        InputError: negative values or values that are not finite.
+        InputError: negative values, values that are not finite, or too many for labels.
     """
     if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
         raise InputError(f"{name} holds NaN or infinities; expected a mask or probabilities")
     if pixels.min() < 0:
         raise InputError(f"{name} holds {pixels.min()}; expected values from 0 on")
-    if pixels.dtype.kind == "f" and pixels.max() <= 1:
-        return pixels
-    return pixels > 0
+    if _is_probability(pixels, whole=label is None):
+        return pixels if pixels.max() <= 1 else np.minimum(pixels, 1)
+    if label is None:
+        _labels_in(pixels, name)
+        return pixels > 0
+    pixels = labels.as_labels(pixels, name)
+    return labels.foreground(pixels, labels.with_equals(label, [_labels_in(pixels, name)]))
+
+
+def _is_probability(pixels: np.ndarray, whole: bool) -> bool:
+    """Whether all are floats up to 1 or its rounding, and, unless `whole`, some are fractions."""
+    up_to_1 = pixels.dtype.kind == "f" and pixels.max() <= 1 + labels.NEAR
+    return up_to_1 and (whole or np.abs(pixels - np.rint(pixels)).max() > labels.NEAR)
+
+
+def _labels_in(pixels: np.ndarray, name: str) -> list[float]:
+    """The values other than 0, sorted; more than labels can be are refused."""
+    found = labels.labels_in(pixels)
+    if len(found) > _MOST_LABELS:
+        raise InputError(
+            f"{name} holds {len(found)} values from {found[0]:g} to {found[-1]:g}, as grey levels "
+            "or probabilities in whole numbers do; expected a mask: write 0 and 1, labels, or "
+            "probabilities as floats from 0 to 1 (NumPy, TIFF, NIfTI)"
+        )
+    return found
+
+
+def _images_of(data: ml_collections.ConfigDict) -> dict[str, pairs.Source]:
+    """The images of `image_folder` by id; none of other data, or where no folder is named."""
+    folder = data.manual_dir or os.environ.get(MANUAL_DIR_VARIABLE)
+    if not folder or "image_folder" not in names_of(data.name):
+        return {}
+    return {pair.id: pair.image for pair in pairs.find_pairs(os.path.expanduser(folder)).pairs}
 
 
 def _find(
-    id: str,
-    by_stem: Mapping[str, Sequence[pathlib.Path]],
-    by_name: Mapping[str, Sequence[pathlib.Path]],
+    id: str, by_stem: Mapping[str, Sequence[pathlib.Path]], by_name: Mapping[str, Sequence[str]]
 ) -> tuple[pathlib.Path, int | None] | None:
     """The file of an image, and which slice of it, or None.
+
+    `by_stem` has the files by their path without suffix, `by_name` these paths by their last part.
 
     Raises:
         InputError: several files fit equally well.
@@ -236,8 +326,9 @@ def _find(
     if found := volume_and_number(id):
         wanted.append(found)
     for stem, z in wanted:
-        for end in _ENDS:
-            files = by_stem.get(stem + end) or by_name.get(stem.rpartition("/")[2] + end)
+        for path in (stem + end for end in _ENDS):
+            others = [o for o in by_name.get(path.rpartition("/")[2], ()) if _may_be(path, o)]
+            files = by_stem.get(path) or [file for other in others for file in by_stem[other]]
             if files:
                 if len(files) > 1:
                     raise InputError(
@@ -246,6 +337,11 @@ def _find(
                     )
                 return files[0], z
     return None
+
+
+def _may_be(path: str, other: str) -> bool:
+    """Whether one path is the end of the other: `p1/a` may be `a` or `out/p1/a`, not `p2/a`."""
+    return f"/{path}".endswith(f"/{other}") or f"/{other}".endswith(f"/{path}")
 
 
 def _size(array: np.ndarray) -> str:
