@@ -85,5 +85,6 @@ def finished_run(records_dir, tmp_path_factory):
     from prnet_jax.train import train_and_evaluate
 
     workdir = tmp_path_factory.mktemp("finished") / "run"
-    train_and_evaluate(runs.trained_config(records_dir), workdir)
+    summary = train_and_evaluate(runs.trained_config(records_dir), workdir)
+    assert summary["metrics"]["dsc"]["mean"] > 0.6
     return workdir

@@ -28,8 +28,14 @@ _TINY = {
 }
 
 
+# For tests of what only PR-Net has: whole runs of it are compiled in three times the time.
+PRNET = {"model.widths": (4, 8), "model.heads": 2}
+
+
 def tiny_fields(records: str | os.PathLike, **fields: Any) -> dict[str, Any]:
     """The fields of the tests' tiny run that differ from configs/unet.py:quick.
+
+    It is too short to learn: its masks are full. See `trained_config` for masks that matter.
 
     Args:
         records: the folder of the prepared records.
@@ -39,26 +45,37 @@ def tiny_fields(records: str | os.PathLike, **fields: Any) -> dict[str, Any]:
     return _TINY | {"dataset.data_dir": str(records)} | changed
 
 
-def tiny_config(records: str | os.PathLike, **fields: Any) -> ml_collections.ConfigDict:
-    """The config of the tiny run; arguments as for `tiny_fields`."""
+def tiny_config(
+    records: str | os.PathLike, network: str = "unet", **fields: Any
+) -> ml_collections.ConfigDict:
+    """The config of the tiny run, also of another network; arguments as for `tiny_fields`."""
     from prnet_jax.config import make_config
 
-    config = make_config("unet", "quick")
+    config = make_config(network, "quick")
     config.update_from_flattened_dict(tiny_fields(records, **fields))
     return config
 
 
 def trained_config(records: str | os.PathLike) -> ml_collections.ConfigDict:
     """The tiny run, long enough for masks with lung in them: test DSC about 0.8."""
-    longer = {"num_epochs": 12, "batch_size": 2, "learning_rate": 0.03}
-    return tiny_config(records, validate_every_epochs=6, **longer)
+    longer = {"num_epochs": 16, "batch_size": 2, "learning_rate": 0.03}
+    return tiny_config(records, validate_every_epochs=4, **longer)
 
 
-def tiny_flags(workdir: str | os.PathLike, records: str | os.PathLike, **fields: Any) -> list[str]:
-    """The tiny run as flags of `python -m prnet_jax.main`; `fields` as for `tiny_fields`."""
+def tiny_flags(
+    workdir: str | os.PathLike, records: str | os.PathLike, network: str = "unet", **fields: Any
+) -> list[str]:
+    """The tiny run as flags of `python -m prnet_jax.main`; other arguments as for `tiny_config`."""
 
     fields = tiny_fields(records, **fields)
-    return ["--config=configs/unet.py:quick", f"--workdir={workdir}", *flags_of(fields)]
+    return [f"--config=configs/{network}.py:quick", f"--workdir={workdir}", *flags_of(fields)]
+
+
+def blobs(shape: tuple[int, int, int]) -> np.ndarray:
+    """int16 [N, H, W]: squares of 8 pixels in HU of a chest, some beyond the usual window."""
+    n, h, w = shape
+    coarse = np.random.default_rng(h).integers(-1100, 600, (n, -(-h // 8), -(-w // 8)))
+    return coarse.repeat(8, 1).repeat(8, 2)[:, :h, :w].astype(np.int16)
 
 
 def flags_of(fields: dict[str, Any]) -> list[str]:

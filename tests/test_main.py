@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from tests.programs import PATIENCE_S, running
-from tests.runs import tiny_flags
+from tests.runs import PRNET, tiny_flags
 
 QUICK = "--config=configs/prnet.py:quick"
 
@@ -60,10 +60,10 @@ def test_help():
 
 
 def test_a_run_its_repetition_and_another_config(tmp_path, records_dir):
-    tiny = tiny_flags(tmp_path / "run", records_dir, num_epochs=1)
+    tiny = tiny_flags(tmp_path / "run", records_dir, "prnet", **PRNET, num_epochs=1)
     first = main(*tiny)
     assert first.returncode == 0, first.stderr
-    for text in ("| IoU %", "UNet in its Table 1, on other images", "curves.png", "worst first"):
+    for text in ("| IoU %", "PR-Net in its Table 1, on other images", "curves.png", "worst first"):
         assert text in first.stdout
     again = main(*tiny)
     assert again.returncode == 0

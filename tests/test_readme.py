@@ -49,6 +49,8 @@ class Reader:
     def train(self, words: list[str], starter: programs.Starter) -> None:
         """With the command's data set and variant: a tiny network, few images, one epoch."""
         fields = runs.tiny_fields(self.records, num_epochs=1, warmup_epochs=0.0)
+        if any("prnet" in word for word in words):
+            fields |= runs.PRNET
         if any(":own" in word for word in words):
             fields = {k: v for k, v in fields.items() if not k.startswith("dataset.options")}
         words = [word.replace("=FOLDER", f"={self.folder}/FOLDER") for word in words]

@@ -15,7 +15,7 @@ from prnet_jax.evaluate import Choices, evaluate_run
 from prnet_jax.run import begin, log
 from prnet_jax.run.checkpoint import Checkpoints, read_arrays
 from prnet_jax.run.variables import load_variables, sha256_of
-from tests.runs import metrics_lines, newest_step
+from tests.runs import PRNET, metrics_lines, newest_step
 from tests.runs import tiny_config as tiny_run
 
 
@@ -210,9 +210,10 @@ def test_early_stopping_and_a_trace(tiny_config, tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_bfloat16_and_accumulation_run(tiny_config, tmp_path):
-    tiny_config.dtype, tiny_config.accumulate_steps, tiny_config.num_epochs = "bfloat16", 2, 1
-    summary = train.train_and_evaluate(tiny_config, tmp_path / "run")
+def test_bfloat16_and_accumulation_run(records_dir, tmp_path):
+    config = tiny_run(records_dir, "prnet", **PRNET, dtype="bfloat16", accumulate_steps=2)
+    config.num_epochs = 1
+    summary = train.train_and_evaluate(config, tmp_path / "run")
     assert 0 <= summary["metrics"]["dsc"]["mean"] <= 1
 
 
@@ -328,7 +329,7 @@ def test_a_validation_that_marks_nothing(tiny_config, tmp_path, capsys):
 
 def test_init_from_what_does_not_fit_is_refused(straight, tiny_config, tmp_path):
     tiny_config.init_from = str(straight[0])
-    tiny_config.model.widths = (4, 8, 32)
+    tiny_config.model.widths = (4, 16)
     with pytest.raises(InputError, match=r"does not fit config.model: \d+ arrays differ, such as"):
         train.train_and_evaluate(tiny_config, tmp_path / "run")
     tiny_config.init_from = str(tmp_path / "nowhere")

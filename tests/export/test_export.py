@@ -15,11 +15,14 @@ from jax._src.export._export import _CUSTOM_CALL_TARGETS_GUARANTEED_STABLE as ST
 import prnet_jax
 from prnet_jax import steps
 from prnet_jax.config import make_config
+from prnet_jax.data.preprocess import window
 from prnet_jax.errors import InputError
 from prnet_jax.export import folder, program
 from prnet_jax.export.__main__ import main
 from prnet_jax.predict.__main__ import main as predict
 from prnet_jax.run.variables import load_variables
+from tests.model_tester import noise
+from tests.runs import blobs
 
 SIZES = [(1, 64, 64), (3, 64, 64), (1, 512, 400), (3, 512, 400)]
 
@@ -47,16 +50,9 @@ def copy(exported, tmp_path):
     return shutil.copytree(exported, tmp_path / "copy")
 
 
-def hu(shape, dtype=np.int16):
-    """Bright and dark blobs over the range of a chest, some beyond the window."""
-    n, h, w = shape
-    coarse = np.random.default_rng(h).integers(-1100, 600, (n, -(-h // 8), -(-w // 8)))
-    return coarse.repeat(8, 1).repeat(8, 2)[:, :h, :w].astype(dtype)
-
-
 @pytest.mark.parametrize("shape", SIZES)
 def test_equals_the_checkpoint(checkpoint, loaded, shape):
-    expected, found = (network.predict(hu(shape)) for network in (checkpoint, loaded))
+    expected, found = (network.predict(blobs(shape)) for network in (checkpoint, loaded))
     assert np.ptp(expected.prob) > 0.05
     np.testing.assert_allclose(found.prob, expected.prob, atol=1e-6, rtol=0)
     assert found.mask.dtype == bool and found.prob.dtype == np.float32
@@ -64,7 +60,7 @@ def test_equals_the_checkpoint(checkpoint, loaded, shape):
 
 
 def test_predicts_files_and_volumes_of_many_batches(checkpoint, loaded, tmp_path):
-    volume = hu((6, 40, 24))  # batches of 4
+    volume = blobs((6, 40, 24))  # batches of 4
     np.save(tmp_path / "ct.npy", np.moveaxis(volume, 0, -1))
     for how in (
         lambda network: network.predict_file(tmp_path / "ct.npy", axes="HWD"),
@@ -77,7 +73,7 @@ def test_predicts_files_and_volumes_of_many_batches(checkpoint, loaded, tmp_path
 
 
 def test_the_predict_command_takes_a_program(exported, finished_run, tmp_path):
-    np.save(tmp_path / "ct.npy", hu((1, 80, 50))[0])
+    np.save(tmp_path / "ct.npy", blobs((1, 80, 50))[0])
     options = [str(tmp_path / "ct.npy"), "--prob"]
     of_program = ["--weights", str(exported / "model.stablehlo"), "--out", str(tmp_path / "a")]
     of_run = ["--workdir", str(finished_run), "--out", str(tmp_path / "b")]
@@ -111,7 +107,7 @@ def test_the_documented_script_needs_jax_flatbuffers_and_numpy(root, copy, tmp_p
     (tmp_path / "script.py").write_text(script)
     header = (copy / "model.json").read_text()
     (copy / "model.json").write_text(header.replace('"threshold": 0.5', '"threshold": 0.43'))
-    slices = hu((2, 50, 70))
+    slices = blobs((2, 50, 70))
     np.save(tmp_path / "ct.npy", slices)
     argv = ["script.py", str(copy), "ct.npy"]
     code = BLOCKED.format(absent=ABSENT, argv=argv)
@@ -167,10 +163,31 @@ def test_every_custom_call_is_stable(exported):
     assert set(re.findall(r"custom_call @([\w.]+)", module)) <= STABLE
 
 
-def test_cudnns_attention_is_replaced():
-    """It is for half precision; here there is no GPU, so that the network would refuse it."""
+@pytest.fixture
+def prnet_config():
     config = make_config("prnet", "quick")
     config.model.widths, config.model.heads = (4, 8), 2
+    config.dataset.image_size, config.dataset.resize = 32, "stretch"
+    return config
+
+
+def test_prnet_too_is_itself_as_a_program(prnet_config):
+    """Attention and InstanceNorm, whose axes have no sizes while it is exported."""
+    model = steps.make_model(prnet_config)
+    variables, _ = noise(model, (1, 32, 32, 1))
+    weights = program.flat_weights(variables)
+    exported = program.export_program(prnet_config, weights)
+    slices = np.float32(blobs((3, 32, 32)))
+    images = window(slices, *prnet_config.dataset.window_hu)[..., None]
+    expected = jax.jit(lambda v, x: steps.logits_and_prob(model, v, x)[1])(variables, images)
+    found = jax.jit(exported.call)(weights, slices)
+    assert np.ptp(found) > 0.5
+    np.testing.assert_allclose(found, expected[..., 0], atol=1e-5, rtol=0)
+
+
+def test_cudnns_attention_is_replaced(prnet_config):
+    """It is for half precision; here there is no GPU, so that the network would refuse it."""
+    config = prnet_config
     config.dtype, config.model.attention = "bfloat16", "cudnn"
     model = steps.make_model(config)
     with pytest.raises(InputError, match="attention 'cudnn' needs"):
@@ -201,7 +218,7 @@ def test_refresh_makes_the_program_again(copy, loaded, capsys):
     again = json.loads((copy / "model.json").read_text())
     changed = {"readable", "sha256"}
     assert {k for k in header if again[k] != header[k]} <= changed and again.keys() == header.keys()
-    slices = hu((3, 64, 64))
+    slices = blobs((3, 64, 64))
     np.testing.assert_array_equal(
         prnet_jax.load(copy).predict(slices).prob, loaded.predict(slices).prob
     )
@@ -210,8 +227,8 @@ def test_refresh_makes_the_program_again(copy, loaded, capsys):
 def test_mirror_images_are_chosen_at_the_export(finished_run, exported, tmp_path):
     with_flips = prnet_jax.load(finished_run, flips=True)
     with_flips.export(tmp_path / "flips.stablehlo")
-    found = prnet_jax.load(tmp_path / "flips.stablehlo", flips=True).predict(hu((2, 48, 64)))
-    expected = with_flips.predict(hu((2, 48, 64)))
+    found = prnet_jax.load(tmp_path / "flips.stablehlo", flips=True).predict(blobs((2, 48, 64)))
+    expected = with_flips.predict(blobs((2, 48, 64)))
     np.testing.assert_allclose(found.prob, expected.prob, atol=1e-6, rtol=0)
     with pytest.raises(InputError, match="was exported without flips: export it again"):
         prnet_jax.load(exported, flips=True)

@@ -13,11 +13,12 @@ import pytest
 import prnet_jax
 from prnet_jax.errors import InputError
 from prnet_jax.hub.folder import CARD, CONFIG, MODEL, MOST_BYTES
+from prnet_jax.models import create_model, model_fields
 from prnet_jax.run.variables import load_variables, save_variables
 from prnet_jax.torch_weights import to_torch
 from prnet_jax.torch_weights.files import read_state_dict
-
-SLICE = np.linspace(-1000, 400, 48 * 40).reshape(48, 40)
+from tests.model_tester import noise
+from tests.runs import blobs
 
 
 @pytest.fixture
@@ -40,9 +41,10 @@ def change(folder, **fields):
 def test_a_folder_predicts_like_its_run(saved):
     run, folder = saved
     of_run, of_folder = prnet_jax.load(run), prnet_jax.from_pretrained(folder)
-    found, expected = of_folder.predict(SLICE), of_run.predict(SLICE)
+    found, expected = (network.predict(blobs((1, 48, 40))) for network in (of_folder, of_run))
     np.testing.assert_array_equal(found.prob, expected.prob)
     np.testing.assert_array_equal(found.mask, expected.mask)
+    assert 0.1 < found.mask.mean() < 0.9
     assert of_folder.config.threshold == 0.4
     assert of_folder.seen == of_run.seen != {}
     assert (of_folder.source, of_folder.published) == (folder / MODEL, None)
@@ -64,7 +66,7 @@ def test_what_is_in_it(saved):
     summary = json.loads((run / "test" / "summary.json").read_text())
     assert config["metrics"]["metrics"] == summary["metrics"]
     assert config["provenance"]["records"] == summary["records"]
-    assert config["training"]["num_epochs"] == 12
+    assert config["training"]["num_epochs"] == 16
     assert config["image_size"] == 32 and config["fields"]["widths"] == [4, 8]
 
 
@@ -119,16 +121,16 @@ def test_the_card_is_read_by_the_hub(saved):
     assert card.data.pipeline_tag == "image-segmentation"
 
 
-def test_imported_weights(saved, tmp_path):
-    run, _ = saved
+def test_imported_weights(tmp_path):
     imported, folder = tmp_path / "imported", tmp_path / "theirs"
-    fields = {"widths": (4, 8)}
+    fields = {"widths": (4, 8), "heads": 2}
+    variables, _ = noise(create_model("prnet", **fields), (1, 16, 16, 1))
     images = {"image_size": 32, "window_hu": (0.0, 255.0), "resize": "pad", "unit": "grey"}
-    save_variables(imported, "unet", fields, load_variables(run), images)
+    save_variables(imported, "prnet", fields, variables, images)
     prnet_jax.save_pretrained(imported, folder, license="mit")
     loaded = prnet_jax.from_pretrained(folder)
     assert (loaded.unit, loaded.config.dataset.image_size) == ("grey", 32)
-    assert tuple(loaded.config.model.widths) == fields["widths"]
+    assert loaded.config.model.to_dict() == {**model_fields("prnet"), **fields, "name": "prnet"}
     assert "## Scores" not in (folder / CARD).read_text()
 
 

@@ -14,8 +14,9 @@ from prnet_jax.errors import InputError, RunError
 from prnet_jax.hub.folder import CARD, CONFIG, MODEL
 from tests.hub import fake
 from tests.hub.server import serving
+from tests.runs import blobs
 
-SLICE = np.linspace(-1000, 400, 48 * 40).reshape(48, 40)
+SLICE = blobs((1, 48, 40))
 REPO = "me/lungs"
 
 

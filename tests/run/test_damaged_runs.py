@@ -11,13 +11,13 @@ from prnet_jax.errors import Stopped
 from prnet_jax.evaluate import __main__
 from prnet_jax.run import variables
 from tests.run.damage import flip, truncate
-from tests.runs import differences, steps_in, tiny_config, what_is_left
+from tests.runs import PRNET, differences, steps_in, tiny_config, what_is_left
 
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory, records_dir):
-    """What an undisturbed run leaves, and a run stopped in its second epoch, with steps 2 and 3."""
-    config = tiny_config(records_dir, ema_decay=0.9, augment__noise=0.05)
+    """What an undisturbed PR-Net leaves; one stopped in its second epoch, with steps 2 and 3."""
+    config = tiny_config(records_dir, "prnet", **PRNET, ema_decay=0.9, augment__noise=0.05)
     root = tmp_path_factory.mktemp("stopped")
     train.train_and_evaluate(config, root / "straight")
     # `stop` is called before step 2, in the validation, and before steps 3 and 4.
