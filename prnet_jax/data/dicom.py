@@ -10,16 +10,20 @@ from typing import Any
 import numpy as np
 
 from prnet_jax.data.hounsfield import OPTION
+from prnet_jax.data.preprocess import AIR
 from prnet_jax.data.scan import Scan, checked_spacing, import_library, upright
 from prnet_jax.data.untrusted import MAX_PIXELS, UNKNOWN, check_bytes, check_number, one_line
 from prnet_jax.errors import InputError
 
 _VECTORS = {"PixelSpacing": 2, "ImageOrientationPatient": 6, "ImagePositionPatient": 3}
+_IN_HU = ("CT", "not stated")  # modalities
 _UNSCALED = {"RescaleIntercept": 0.0, "RescaleSlope": 1.0}  # what their absence stands for
 _DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 _RATIOS = {"1.2.840.10008.1.2.5": 64}  # RLE makes data at most so many times smaller
 _SAME_PLACE_MM = 1e-3  # slices closer than this have one position
 _ROUNDING_MM = 0.05  # of positions that a header gives in tenths
+_PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
+_HIGHEST_TISSUE = 3000  # HU, of enamel; above it lies only metal
 
 
 @dataclasses.dataclass(eq=False)
@@ -50,6 +54,8 @@ def read_dicom(
     Slices are sorted by ImagePositionPatient along the normal of their plane, whatever their file
     names; one that is stored twice with the same pixels counts once. PixelSpacing is (between rows,
     between columns). A single slice without a position keeps the orientation it has in the file.
+
+    Padding of a CT that would be brighter than any tissue becomes air; see `_white_padding`.
 
     Args:
         files: one, or all of one series.
@@ -86,10 +92,19 @@ def read_dicom(
     volume, affine, gaps = _stacked(slices, spacing, name)
     if volume.shape[2] < len(slices):
         notes.add(f"{len(slices) - volume.shape[2]} slices are stored twice and count once")
-    if gaps.size and gaps.max() > 1.5 * np.median(gaps):
-        notes.add(f"slices lie {gaps.min():.3g} to {gaps.max():.3g} mm apart: are some missing?")
+    even, some_lost = _are_even(gaps), _look_lost(gaps)
+    if some_lost or not even:
+        notes.add(
+            f"slices lie {gaps.min():.3g} to {gaps.max():.3g} mm apart"
+            f"{': are some missing? A' if some_lost else ', at uneven distances: a'} mask in NIfTI "
+            f"is placed with their mean distance, {gaps.mean():.3g} mm"
+        )
     scan = upright(volume, affine, name, first.patient, tuple(sorted(notes)))
-    return dataclasses.replace(scan, evenly_spaced=_are_even(gaps))
+    if even:
+        return scan
+    # From the middle between two slices to the next one; the outermost as if theirs went on.
+    thickness = np.gradient(np.cumsum([0, *gaps])) / gaps.mean()
+    return dataclasses.replace(scan, evenly_spaced=False, thickness=thickness)
 
 
 def _are_even(gaps: np.ndarray) -> bool:
@@ -99,6 +114,15 @@ def _are_even(gaps: np.ndarray) -> bool:
     places, mean = np.cumsum(gaps), gaps.mean()
     off = np.abs(places - mean * np.arange(1, gaps.size + 1)).max()
     return bool(off <= max(_ROUNDING_MM, 0.01 * mean))
+
+
+def _look_lost(gaps: np.ndarray) -> bool:
+    """Whether single gaps are wider than most, or every gap is the smallest or twice as wide."""
+    if not gaps.size or gaps.max() <= 1.5 * gaps.min():
+        return False
+    off = np.abs(gaps - gaps.min() * np.round(gaps / gaps.min())).max()
+    doubled = gaps.max() < 2.5 * gaps.min() and off <= max(_ROUNDING_MM, 0.01 * gaps.max())
+    return bool(doubled or gaps.max() > 1.5 * np.median(gaps))
 
 
 def _check_series(slices: list[_Slice]) -> None:
@@ -199,7 +223,7 @@ def _read_slice(
     notes, missing, modality = set(), [], data.get("Modality") or "not stated"
     if rescale:
         factors = {field: _number(data, field, name) for field in _UNSCALED}
-        required = rescale_required and modality in ("CT", "not stated")
+        required = rescale_required and modality in _IN_HU
         missing = [field for field, factor in factors.items() if factor is None]
         if missing and required and pixels.dtype.itemsize > 1:
             raise InputError(
@@ -208,7 +232,14 @@ def _read_slice(
                 f"{OPTION}rescale_optional=True"
             )
         factors |= {field: _UNSCALED[field] for field in missing}
-        pixels = _rescaled(pixels, factors["RescaleSlope"], factors["RescaleIntercept"])
+        scale = factors["RescaleSlope"], factors["RescaleIntercept"]
+        padding = _white_padding(data, pixels, *scale) if modality in _IN_HU else None
+        if padding is None:
+            pixels = _rescaled(pixels, *scale)
+        else:
+            pixels = np.where(
+                padding, np.int16(AIR), _rescaled(np.where(padding, 0, pixels), *scale)
+            )
         if modality != "CT":
             notes.add(f"Modality is {modality}: are these Hounsfield units?")
     return _Slice(
@@ -260,6 +291,43 @@ def _number(data: Any, field: str, name: str) -> float | None:
     if not np.isfinite(number) or (field == "RescaleSlope" and not number):
         raise InputError(f"{name} has a {field} that is no usable number; correct its header")
     return number
+
+
+def _white_padding(
+    data: Any, stored: np.ndarray, slope: float, intercept: float
+) -> np.ndarray | None:
+    """Where the padding that the header declares would be brighter than any tissue.
+
+    That is -2000 among unsigned values, where it is 63536. Padding that is dark already looks like
+    air, and what has a value that tissue has too may be tissue: both stay as they are.
+
+    Returns:
+        bool [H, W], or None where there is none.
+    """
+    first, limit = (_as_stored(data, field, stored.dtype) for field in _PADDING)
+    if first is None:
+        return None
+    low, high = sorted((first, first if limit is None else limit))
+    if min(low * slope + intercept, high * slope + intercept) <= _HIGHEST_TISSUE:
+        return None
+    padding = (low <= stored) & (stored <= high)
+    return padding if padding.any() else None
+
+
+def _as_stored(data: Any, field: str, dtype: np.dtype) -> int | None:
+    """A whole number of the header, read in the type of the pixels; None where that is no number.
+
+    The header may give it as signed where the pixels are unsigned, and the other way round.
+    """
+    bits = 8 * dtype.itemsize
+    try:
+        number = int(data.get(field))
+    except (TypeError, ValueError, OverflowError):  # missing, several numbers, or text
+        return None
+    if not -(2 ** (bits - 1)) <= number < 2**bits:
+        return None
+    number %= 2**bits
+    return number - 2**bits if dtype.kind == "i" and number >= 2 ** (bits - 1) else number
 
 
 def _rescaled(pixels: np.ndarray, slope: float, intercept: float) -> np.ndarray:

@@ -33,12 +33,10 @@ def read_nifti(file: pathlib.Path, name: str | None = None) -> Scan:
     """
     name = str(file) if name is None else name
     nibabel = import_library("nibabel", name)
-    nibabel.imageglobals.logger.setLevel(logging.CRITICAL)  # it reports what it finds in headers
     with one_line(name, "NIfTI"), open(file, "rb") as stored:
         found = os.fstat(stored.fileno()).st_size
-        compressed = stored.read(2) == _GZIP
-        stored.seek(0)
-        opened = gzip.GzipFile(fileobj=stored) if compressed else stored
+        opened = _uncompressed(stored)
+        compressed = opened is not stored
         image = _opened(nibabel, opened, name)
         header = image.header
         dtype = header.get_data_dtype()
@@ -61,8 +59,27 @@ def read_nifti(file: pathlib.Path, name: str | None = None) -> Scan:
         return upright(np.atleast_3d(pixels), affine, name, notes=notes)
 
 
+def read_header(file: pathlib.Path, name: str | None = None):
+    """nibabel's image of a file, of which type, shape, affine and header are known, not pixels.
+
+    Arguments and errors as for `read_nifti`; how the file is compressed is told in the same way.
+    """
+    name = str(file) if name is None else name
+    nibabel = import_library("nibabel", name)
+    with one_line(name, "NIfTI"), open(file, "rb") as stored:
+        return _opened(nibabel, _uncompressed(stored), name)
+
+
+def _uncompressed(stored: IO[bytes]) -> IO[bytes]:
+    """The file itself, or what gzip packed in it."""
+    compressed = stored.read(2) == _GZIP
+    stored.seek(0)
+    return gzip.GzipFile(fileobj=stored) if compressed else stored
+
+
 def _opened(nibabel: types.ModuleType, opened: IO[bytes], name: str):
     """nibabel's image of NIfTI 1 or 2, of which only the header is read yet."""
+    nibabel.imageglobals.logger.setLevel(logging.CRITICAL)  # it reports what it finds in headers
     start = opened.read(348)
     opened.seek(0)
     if start[344:348] in _PAIR or start[4:8] in _PAIR:

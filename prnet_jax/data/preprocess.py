@@ -11,6 +11,8 @@ from prnet_jax.errors import InputError
 
 AIR = -1000  # HU
 LOWEST_EXPECTED = -200  # HU; every chest slice has lung or air below it
+HIGHEST_EXPECTED = 4000  # HU; 12 bits end at 3071, and metal, which exceeds them, has few pixels
+_MOST_ABOVE = 0.01  # of the pixels
 # How a slice becomes a square: "pad" resizes it in proportion and fills up with air, "stretch"
 # resizes each side, "middle" cuts out its middle and resizes nothing.
 RESIZES = ("pad", "stretch", "middle")
@@ -149,6 +151,13 @@ def implausible(pixels: np.ndarray, unit: str) -> str | None:
         return f"{expected}, which look like HU + 1024: subtract 1024"
     if low >= LOWEST_EXPECTED:
         return f"{expected}: export the picture without windowing or scaling"
+    above = np.count_nonzero(pixels > HIGHEST_EXPECTED) if high > HIGHEST_EXPECTED else 0
+    if above > _MOST_ABOVE * pixels.size:
+        return (
+            f"{expected}, {100 * above / pixels.size:.0f} % of the pixels above "
+            f"{HIGHEST_EXPECTED}, which look like padding or a wrong scale: set padding to {AIR}, "
+            "or correct the scale"
+        )
     excess = excess_of(pixels if pixels.ndim == 3 else pixels[None])
     if excess:  # in spite of padding below 0
         sign, mend = ("+", "subtract") if excess > 0 else ("-", "add")

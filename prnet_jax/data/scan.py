@@ -41,6 +41,8 @@ class Scan:
     patient: str = ""  # DICOM's PatientID
     notes: tuple[str, ...] = ()  # what a person should know, without the file's name
     evenly_spaced: bool = True  # whether slices lie where the affine says, not only on average
+    # float64, one for each slice of the file: how thick it is, 1 as the affine says; None: all 1.
+    thickness: np.ndarray | None = None
 
     @property
     def turned(self) -> bool:

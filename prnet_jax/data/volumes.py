@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from prnet_jax.data.dicom import read_dicom
 from prnet_jax.data.grey import grey_of_normalised
+from prnet_jax.data.integrity import listed
 from prnet_jax.data.nifti import read_nifti
 from prnet_jax.data.numpy_files import read_numpy
 from prnet_jax.data.preprocess import check_finite
@@ -101,11 +102,12 @@ def read_scan(
         rescale_required: as for `read_dicom`.
 
     Raises:
-        InputError: an unknown format, a library that is not installed, or a file that the format's
-            reader refuses.
+        InputError: an unknown format, several files of which not all are DICOM, a library that is
+            not installed, or a file that the format's reader refuses.
     """
     file = pathlib.Path(files[0])
     name = str(file) if name is None else name
+    _check_one(files, name)
     known = format_of(file)
     if known is None:
         raise InputError(
@@ -156,6 +158,19 @@ def read_as_trained(
         return scan
     grey, note = normalised
     return dataclasses.replace(scan, pixels=grey, notes=(*scan.notes, note))
+
+
+def _check_one(files: Sequence[pathlib.Path], name: str) -> None:
+    """Refuses several files that cannot be the slices of one DICOM series."""
+    if len(files) == 1:
+        return
+    known = {file: format_of(file) for file in map(pathlib.Path, files)}
+    others = [file.name for file, form in known.items() if form is None or form[1] != "DICOM"]
+    if others:
+        raise InputError(
+            f"{name} holds {len(files)} files; expected one, or one DICOM series (not DICOM are "
+            f"{listed(others)}): name one of them, or use python -m prnet_jax.predict {name}"
+        )
 
 
 def _start_of(file: pathlib.Path) -> bytes:

@@ -40,14 +40,15 @@ def measure(scan: Scan, mask: np.ndarray) -> dict[str, Any]:
     Returns:
         `slices`, `slices_marked`, `pixels_marked`; `area_mm2` of the marked pixels of a picture, or
         `volume_ml` of a volume, None where the file states no spacing; `mean_inside`, in the unit
-        of the pixels, None for an empty mask; `components`.
+        of the pixels, None for an empty mask; `components`. Where slices are not evenly spaced,
+        each counts with its own thickness.
     """
     by_slice = np.atleast_3d(mask).any(axis=(0, 1))
     number = int(np.count_nonzero(mask))
     area = volume = None
     if mask.ndim == 3 and scan.affine is not None:
         voxel_mm3 = abs(np.linalg.det(scan.affine[:3, :3]))
-        volume = number * voxel_mm3 / 1000
+        volume = _as_even(scan, mask, number) * voxel_mm3 / 1000
     elif mask.ndim == 2 and scan.spacing_mm is not None:
         area = number * float(np.prod(scan.spacing_mm))
     return {
@@ -59,6 +60,14 @@ def measure(scan: Scan, mask: np.ndarray) -> dict[str, Any]:
         "mean_inside": float(np.mean(scan.pixels[mask], dtype=np.float64)) if number else None,
         "components": _components(mask)[1],
     }
+
+
+def _as_even(scan: Scan, mask: np.ndarray, number: int) -> float:
+    """How many voxels of the affine's size are as large as the `number` that a volume marks."""
+    if scan.thickness is None:
+        return number
+    marked = np.count_nonzero(scan.as_stored(mask), axis=(0, 1))
+    return float(marked @ scan.thickness)
 
 
 def _components(mask: np.ndarray) -> tuple[np.ndarray, int]:

@@ -52,5 +52,5 @@ class Options:
 
     def settings(self) -> dict[str, Any]:
         """Those that change a mask, for the report."""
-        names = ("threshold", "flips", "tile", "keep_largest", "fill_holes")
+        names = ("threshold", "flips", "tile", "keep_largest", "fill_holes", "axes")
         return {name: getattr(self, name) for name in names}

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
+from prnet_jax.data.nifti import read_header
 from prnet_jax.data.scan import Scan, import_library
 from prnet_jax.predict.inputs import Input
 from prnet_jax.run.files import new_name
@@ -60,8 +61,7 @@ def _write(path: pathlib.Path, source: Input, scan: Scan, array: np.ndarray) -> 
 
 def _as_nifti(source: Input, scan: Scan, array: np.ndarray):
     """With the shape, affine and codes of the source's header."""
-    nibabel = import_library("nibabel", source.name)
-    original = nibabel.load(source.files[0])
+    original = read_header(source.files[0], source.name)
     header = original.header.copy()
     header.set_data_dtype(array.dtype)
     header.set_slope_inter(1, 0)

@@ -157,7 +157,8 @@ def _facts(shown: Shown) -> dict[str, str]:
     if scan.spacing_mm is not None:
         facts["pixel size"] = " x ".join(f"{mm:.3g}" for mm in scan.spacing_mm) + " mm"
     if scan.affine is not None and scan.pixels.ndim == 3:
-        facts["slice distance"] = f"{np.linalg.norm(scan.affine[:3, 2]):.3g} mm"
+        mean = "" if scan.evenly_spaced else " on average"
+        facts["slice distance"] = f"{np.linalg.norm(scan.affine[:3, 2]):.3g} mm{mean}"
     return facts
 
 

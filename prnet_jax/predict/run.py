@@ -49,8 +49,8 @@ def predict_files(
         The report's rows by name; `error` is None where all was written, `mask` where no mask was.
 
     Raises:
-        InputError: an option that cannot be used, or a folder that holds results of other weights
-            or settings; nothing was overwritten.
+        InputError: an option that cannot be used, nothing to predict, or a folder that holds
+            results of other weights or settings; nothing was overwritten.
     """
     options = options or Options()
     options.check()
@@ -61,11 +61,12 @@ def predict_files(
     settings = {**options.settings(), "threshold": threshold}
     about = {**about, "settings": settings}
     report = Report(out, about, options.overwrite)
-    report.write()
 
     unit = predictors[0].unit
     with tempfile.TemporaryDirectory(prefix="prnet-predict-") as scratch:
         found = find_inputs(paths, pathlib.Path(scratch), out)
+        found.check(out)
+        report.write()
         for name, problem in found.problems.items():
             _fail(report, name, name, problem)
         if found.skipped:
@@ -77,6 +78,7 @@ def predict_files(
             def slices():
                 for source in found.inputs:
                     try:
+                        found.check_kept([out / name for name in _names(source, options).values()])
                         digest, scan = _open(source, out, unit, report, options)
                     except (InputError, OSError, MemoryError) as error:
                         _fail(report, source.stem, source.name, one_line(error))
@@ -104,6 +106,10 @@ def predict_files(
                         )
                     except (InputError, OSError, MemoryError) as error:
                         _fail(report, source.stem, source.name, one_line(error))
+                    except Exception as error:  # of a library that writes files
+                        what = f"{type(error).__name__}: {one_line(error)}"
+                        problem = f"{source.name}: its results cannot be written ({what})"
+                        _fail(report, source.stem, source.name, problem)
                     growing = scan = None
     report.write()
     return report.rows

@@ -129,7 +129,10 @@ def test_series_that_is_none(tmp_path):
     gap += [dicom(tmp_path / "gap/3.dcm", STORED, ImagePositionPatient=[0, 0, 4])]
     assert read_scan(gap).notes == ()
     gap += [dicom(tmp_path / "gap/4.dcm", STORED, ImagePositionPatient=[0, 0, 9])]
-    assert read_scan(gap).notes == ("slices lie 2 to 5 mm apart: are some missing?",)
+    assert read_scan(gap).notes == (
+        "slices lie 2 to 5 mm apart: are some missing? A mask in NIfTI is placed with their mean "
+        "distance, 3 mm",
+    )
 
 
 def test_a_slice_that_is_stored_twice_counts_once(tmp_path):

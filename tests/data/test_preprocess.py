@@ -115,6 +115,8 @@ HU = np.array([[-1000, -850], [40, 700]], np.int16)
         (HU.astype(np.float32) + 0.5, "HU"),
         (np.array([[-3024, -850, 40, 3071]]), "HU"),  # padding, lung, muscle and metal
         (np.array([[-201, 50]]), "HU"),
+        (np.repeat([-1000, 40, 9000], [50, 49, 1]), "HU"),  # 1 % of metal
+        (np.repeat([-1000, 40, 4000], [50, 40, 10]), "HU"),
         (np.array([0, 255], np.uint8), "grey"),
         (np.array([0, 2], np.uint8), "grey"),
     ],
@@ -132,6 +134,12 @@ def test_values_that_look_like_their_unit(pixels, unit):
         (np.array([False, True]), "HU", "from 0 to 1, which look scaled to 0..1"),
         (np.array([-200, 250]), "HU", "from -200 to 250: export .* without windowing"),
         (np.array([-1.7, 2.4]), "HU", "from -1.7 to 2.4: export .* without windowing or scaling"),
+        (
+            np.repeat([-1000, 40, 62512], [50, 48, 2]),
+            "HU",
+            "to 62512, 2 % of the pixels above 4000, .* padding or a wrong scale: set padding to",
+        ),
+        (np.repeat([-10000, 400, 4001], [5, 3, 2]), "HU", "20 % of the pixels above 4000"),
         (np.zeros((4, 4)), "HU", "every pixel is 0: the picture is empty"),
         (np.full((4, 4), 7, np.uint8), "grey", "every pixel is 7: the picture is empty"),
         (HU, "grey", "grey values from 0 to 255, found values from -1000 to 700"),

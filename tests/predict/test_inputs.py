@@ -39,6 +39,22 @@ def test_a_folder_keeps_its_paths_and_leaves_out_the_results(find, tmp_path):
     assert found.problems == {} and found.skipped == [str(folder / "readme.txt")]
 
 
+def test_a_file_among_the_results_counts_where_it_is_named(find, tmp_path):
+    file = picture(tmp_path / "in" / "out" / "z.png")
+    found = find(file)
+    assert stems(found) == ["z"] and found.left_out == []
+    for other in (file.parent, file.parent.parent, file.parent / "*.png"):
+        found = find(other)
+        assert found.inputs == [] and found.left_out == [str(file)]
+
+
+def test_a_zip_counts_though_the_results_enclose_what_it_is_unpacked_to(tmp_path):
+    png = picture(tmp_path / "a.png").read_bytes()
+    (tmp_path / "scratch").mkdir()
+    path = zipped(tmp_path / "case.zip", **{"b.png": png})
+    assert stems(find_inputs([path], tmp_path / "scratch", tmp_path)) == ["case/b"]
+
+
 def test_files_and_patterns(find, tmp_path):
     for name in ("a1.png", "a2.png", "b.png"):
         picture(tmp_path / "in" / name)

@@ -5,7 +5,9 @@ import pytest
 from scipy import ndimage
 
 from prnet_jax.data.scan import Scan
+from prnet_jax.data.volumes import read_scan
 from prnet_jax.predict.masks import fill_holes, keep_largest, measure
+from tests.data.scans import dicom
 
 
 def test_largest_components_by_hand():
@@ -66,3 +68,29 @@ def test_measures_by_hand():
     assert (found["area_mm2"], found["volume_ml"]) == (pytest.approx(3 * 0.4), None)
     nothing = measure(Scan(pixels), np.zeros(pixels.shape, bool))
     assert (nothing["mean_inside"], nothing["volume_ml"], nothing["components"]) == (None, None, 0)
+
+
+@pytest.mark.parametrize("upwards", [True, False])
+@pytest.mark.parametrize("orientation", [[1, 0, 0, 0, 1, 0], [1, 0, 0, 0, 0, -1]])
+def test_the_volume_of_uneven_slices_by_hand(tmp_path, upwards, orientation):
+    """12 gaps of 5 mm, then 10 of 1.25 mm; axial and coronal, and turned around."""
+    gaps = [5.0] * 12 + [1.25] * 10
+    normal = np.cross(orientation[:3], orientation[3:])
+    files = []
+    for i, place in enumerate(np.cumsum([0, *gaps]) * (1 if upwards else -1)):
+        tags = {"ImagePositionPatient": (place * normal).tolist(), "PixelSpacing": [1, 1]}
+        stored = np.full((8, 8), i, np.uint16)
+        files.append(
+            dicom(tmp_path / f"{i}.dcm", stored, ImageOrientationPatient=orientation, **tags)
+        )
+    scan = read_scan(files)
+    number = scan.pixels + 1024  # of the file
+    for marked, volume in (
+        (number >= 13, 64 * 10 * 1.25),
+        (number < 12, 64 * 12 * 5),
+        (number == 12, 64 * (5 + 1.25) / 2),
+        (number == 0, 64 * 5),
+        (number < 0, 0),
+        (number >= 0, 64 * (12 * 5 + 3.125 + 10 * 1.25)),
+    ):
+        assert measure(scan, marked)["volume_ml"] == pytest.approx(volume / 1000), volume

@@ -1,5 +1,7 @@
 """Masks lie where their scans do, as nibabel, SimpleITK, Pillow and pydicom read them."""
 
+import gzip
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -54,6 +56,18 @@ def test_nifti_has_the_geometry_of_its_scan(tmp_path, name, suffix, codes):
         np.testing.assert_array_equal(after.header[field], before.header[field])
     assert after.get_data_dtype() == np.uint8
     np.testing.assert_array_equal(np.asarray(after.dataobj), HU > -300)
+
+
+def test_a_nifti_is_compressed_otherwise_than_its_name_says(tmp_path):
+    nibabel = pytest.importorskip("nibabel")
+    nibabel.Nifti1Image(HU, AFFINES["oblique"]).to_filename(tmp_path / "plain.nii")
+    plain = (tmp_path / "plain.nii").read_bytes()
+    for name, content in (("a.nii.gz", plain), ("b.nii", gzip.compress(plain))):
+        (tmp_path / name).write_bytes(content)
+        _, _, path = written(tmp_path, [tmp_path / name], "NIfTI")
+        after = nibabel.load(path)
+        np.testing.assert_array_equal(after.affine, nibabel.load(tmp_path / "plain.nii").affine)
+        np.testing.assert_array_equal(np.asarray(after.dataobj), HU > -300)
 
 
 def test_scaled_nifti(tmp_path):

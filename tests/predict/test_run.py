@@ -8,40 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from prnet_jax import sharding
-from prnet_jax.config import make_config
 from prnet_jax.errors import InputError
 from prnet_jax.predict.options import Options
 from prnet_jax.predict.run import predict_files
 from prnet_jax.predictor import Predictor
 from tests.data.scans import dicom
-
-ABOUT = {"weights": [{"sha256": "a"}], "software": {}}
-SIZE = 16
-
-
-@pytest.fixture
-def bright():
-    """Its probability is the windowed image itself."""
-    config = make_config("prnet", "quick")
-    config.dataset.image_size = SIZE
-    config.eval_batch_size = 4
-    calls = []
-
-    def step(variables, arrays):
-        calls.append(arrays["image"].shape)
-        return {"prob": arrays["image"][..., 0]}
-
-    predictor = Predictor(config, step, {}, sharding.make_mesh(), "HU")
-    return predictor, calls
-
-
-def slice_hu(seed, shape=(SIZE, SIZE)):
-    """Air with a bright rectangle somewhere, in HU of the window's ends, which no resize mixes."""
-    pixels = np.full(shape, -1000, np.int16)
-    row, column = np.random.default_rng(seed).integers(2, 8, 2)
-    pixels[row : row + 6, column : column + 5] = 400
-    return pixels
+from tests.predict.made_up import ABOUT, SIZE, slice_hu
 
 
 def rows_of(out):
