@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import warnings
 from typing import Any
 
 from prnet_jax import predictor
@@ -31,6 +32,7 @@ def load(
         InputError: none of these, or a run without a complete checkpoint.
         RunError: the compiler of this machine computes wrongly, see `prnet_jax.compiler`.
     """
+    weights.setdefault("tell", lambda line: warnings.warn(" ".join(line.split()), stacklevel=5))
     program = program_path(pathlib.Path(path))
     if program is None:
         return predictor.load(path, flips=flips, batch_size=batch_size, **weights)

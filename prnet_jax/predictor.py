@@ -12,7 +12,6 @@ import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
-from warnings import warn
 
 import jax
 import ml_collections
@@ -334,10 +333,10 @@ def load(
     compiler.self_check()
     path = find_weights(path)
     if path.is_file() or (path / files.NETWORK).is_file():
-        config, variables, unit = load_weights(path, **{"tell": warn} | weights)
+        config, variables, unit = load_weights(path, **weights)
         seen: Mapping[str, Any] = images_of(path)
-    elif weights:
-        raise InputError(f"{path} is no file of weights, so {', '.join(weights)} cannot be chosen")
+    elif chosen := ", ".join(weights.keys() - {"tell"}):
+        raise InputError(f"{path} is no file of weights, so {chosen} cannot be chosen")
     else:
         config, about = read_run(path)
         variables, unit = load_variables(path), unit_of(config.dataset.window_hu, about)

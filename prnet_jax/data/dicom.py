@@ -21,7 +21,7 @@ _UNSCALED = {"RescaleIntercept": 0.0, "RescaleSlope": 1.0}  # what their absence
 _DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 _RATIOS = {"1.2.840.10008.1.2.5": 64}  # RLE makes data at most so many times smaller
 _SAME_PLACE_MM = 1e-3  # slices closer than this have one position
-_ROUNDING_MM = 0.05  # of positions that a header gives in tenths
+_ROUNDING_MM = 0.1  # of the distance of two positions that a header gives in tenths
 _PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
 _HIGHEST_TISSUE = 3000  # HU, of enamel; above it lies only metal
 
@@ -113,7 +113,7 @@ def _are_even(gaps: np.ndarray) -> bool:
         return True
     places, mean = np.cumsum(gaps), gaps.mean()
     off = np.abs(places - mean * np.arange(1, gaps.size + 1)).max()
-    return bool(off <= max(_ROUNDING_MM, 0.01 * mean))
+    return bool(off <= max(_ROUNDING_MM + 1e-6, 0.01 * mean))
 
 
 def _look_lost(gaps: np.ndarray) -> bool:

@@ -168,8 +168,8 @@ def _check_one(files: Sequence[pathlib.Path], name: str) -> None:
     others = [file.name for file, form in known.items() if form is None or form[1] != "DICOM"]
     if others:
         raise InputError(
-            f"{name} holds {len(files)} files; expected one, or one DICOM series (not DICOM are "
-            f"{listed(others)}): name one of them, or use python -m prnet_jax.predict {name}"
+            f"{name} holds {len(files)} files, of which are not DICOM {listed(others)}; expected "
+            f"one file, or one DICOM series: name one, or use python -m prnet_jax.predict {name}"
         )
 
 

@@ -28,13 +28,13 @@ from prnet_jax.evaluate.choices import AUTO, Choices
 from prnet_jax.evaluate.files import emptied_on_failure
 from prnet_jax.evaluate.source import chosen_data, open_for_others
 from prnet_jax.evaluate.split import score
+from prnet_jax.evaluate.values import as_probability, is_probability, labels_in
 from prnet_jax.metrics.volumes import volume_and_number
 from prnet_jax.progress import progress
 from prnet_jax.run.provenance import provenance
 from prnet_jax.working import working
 
 _ENDS = ("", "_mask", "_seg", "_segmentation", "_pred", "_prediction", "_label")
-_MOST_LABELS = 128  # TotalSegmentator has 117; grey levels of 8 bits are up to 256
 
 
 def evaluate_predictions(
@@ -88,6 +88,7 @@ def evaluate_predictions(
         "window_hu": list(data.window_hu),
         "tta": "none",
         "threshold_from": "given",
+        "predicted_labels": found.label,
         "cost": costs,
         "records": source.records,
         "split": choices.split,
@@ -96,6 +97,8 @@ def evaluate_predictions(
         "provenance": provenance(source.manifest, source.records, None),
     }
     print(f"leakage    {source.leaks}", flush=True)
+    if found.label:
+        print(f"labels     {', '.join(map(str, found.label))} of the predictions count", flush=True)
     with emptied_on_failure(directory):
         summary = score(
             found.probabilities(),
@@ -124,6 +127,9 @@ class PredictedFiles:
     Raises:
         InputError: the folder holds none, not one for every image, one for two images, or several
             labels of which none is chosen.
+
+    Attributes:
+        label: the labels that count; None where everything above 0 does.
     """
 
     def __init__(
@@ -160,7 +166,7 @@ class PredictedFiles:
                     "into folders as the images lie"
                 )
         with working("reading labels"):
-            self._label = self._chosen(labels.checked_label(options.get("label")))
+            self.label = self._chosen(labels.checked_label(options.get("label")))
         self._opened: tuple[pathlib.Path, Scan, np.ndarray] | None = None
 
     def probabilities(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -205,9 +211,9 @@ class PredictedFiles:
         found, chosen = set[float](), False
         for file in dict.fromkeys(file for file, _ in self._file_of.values()):
             pixels = read_scan([file], mask=True, axes=self._axes).pixels
-            if _is_probability(pixels, whole=False):
+            if is_probability(pixels, whole=False):
                 continue
-            here = _labels_in(labels.as_labels(pixels, str(file)), str(file))
+            here = labels_in(labels.as_labels(pixels, str(file)), str(file))
             found.update(here)
             chosen |= not set(labels.with_equals(label, [here])).isdisjoint(here)
             if chosen and not labels.is_one_label(found):
@@ -224,7 +230,7 @@ class PredictedFiles:
         if self._opened is None or self._opened[0] != file:
             self._opened = None  # frees the last one first
             scan = read_scan([file], mask=True, axes=self._axes)
-            self._opened = file, scan, as_probability(scan.pixels, str(file), self._label)
+            self._opened = file, scan, as_probability(scan.pixels, str(file), self.label)
         return self._opened[1:]
 
     def _check_turned(self, file: pathlib.Path, scan: Scan, id: str) -> None:
@@ -262,48 +268,6 @@ class PredictedFiles:
             )
 
 
-def as_probability(
-    pixels: np.ndarray, name: str, label: tuple[int, ...] | None = None
-) -> np.ndarray:
-    """Floats from 0 to 1 as they are, and of all other values whether they are above 0.
-
-    What exceeds 1 by rounding is 1. With `label` the file is a label map, in which 0.0 and 1.0 are
-    labels too, and its values other than fractions become whether they are chosen.
-
-    Raises:
-        InputError: negative values, values that are not finite, or too many for labels.
-    """
-    if pixels.dtype.kind == "f" and not np.isfinite(pixels).all():
-        raise InputError(f"{name} holds NaN or infinities; expected a mask or probabilities")
-    if pixels.min() < 0:
-        raise InputError(f"{name} holds {pixels.min()}; expected values from 0 on")
-    if _is_probability(pixels, whole=label is None):
-        return pixels if pixels.max() <= 1 else np.minimum(pixels, 1)
-    if label is None:
-        _labels_in(pixels, name)
-        return pixels > 0
-    pixels = labels.as_labels(pixels, name)
-    return labels.foreground(pixels, labels.with_equals(label, [_labels_in(pixels, name)]))
-
-
-def _is_probability(pixels: np.ndarray, whole: bool) -> bool:
-    """Whether all are floats up to 1 or its rounding, and, unless `whole`, some are fractions."""
-    up_to_1 = pixels.dtype.kind == "f" and pixels.max() <= 1 + labels.NEAR
-    return up_to_1 and (whole or np.abs(pixels - np.rint(pixels)).max() > labels.NEAR)
-
-
-def _labels_in(pixels: np.ndarray, name: str) -> list[float]:
-    """The values other than 0, sorted; more than labels can be are refused."""
-    found = labels.labels_in(pixels)
-    if len(found) > _MOST_LABELS:
-        raise InputError(
-            f"{name} holds {len(found)} values from {found[0]:g} to {found[-1]:g}, as grey levels "
-            "or probabilities in whole numbers do; expected a mask: write 0 and 1, labels, or "
-            "probabilities as floats from 0 to 1 (NumPy, TIFF, NIfTI)"
-        )
-    return found
-
-
 def _images_of(data: ml_collections.ConfigDict) -> dict[str, pairs.Source]:
     """The images of `image_folder` by id; none of other data, or where no folder is named."""
     folder = data.manual_dir or os.environ.get(MANUAL_DIR_VARIABLE)
@@ -327,8 +291,12 @@ def _find(
         wanted.append(found)
     for stem, z in wanted:
         for path in (stem + end for end in _ENDS):
-            others = [o for o in by_name.get(path.rpartition("/")[2], ()) if _may_be(path, o)]
-            files = by_stem.get(path) or [file for other in others for file in by_stem[other]]
+            files = by_stem.get(path) or [
+                file
+                for other in by_name.get(path.rpartition("/")[2], ())
+                if _may_be(path, other)
+                for file in by_stem[other]
+            ]
             if files:
                 if len(files) > 1:
                     raise InputError(
@@ -340,7 +308,12 @@ def _find(
 
 
 def _may_be(path: str, other: str) -> bool:
-    """Whether one path is the end of the other: `p1/a` may be `a` or `out/p1/a`, not `p2/a`."""
+    """Whether one path is the end of the other: `p1/a` may be `a` or `out/p1/a`, not `p2/a`.
+
+    The folder of a split may be missing or have another name, but not that of another split.
+    """
+    if pairs.split_of(other) in ("", pairs.split_of(path)):
+        path, other = pairs.within_split(path), pairs.within_split(other)
     return f"/{path}".endswith(f"/{other}") or f"/{other}".endswith(f"/{path}")
 
 

@@ -36,8 +36,7 @@ class Found:
     inputs: list[Input] = dataclasses.field(default_factory=list)
     problems: dict[str, str] = dataclasses.field(default_factory=dict)  # by name: what is wrong
     skipped: list[str] = dataclasses.field(default_factory=list)  # of folders: unknown formats
-    left_out: list[str] = dataclasses.field(default_factory=list)  # of the folder of the results
-    among_results: set[pathlib.Path] = dataclasses.field(default_factory=set)  # inputs, resolved
+    left_out: list[str] = dataclasses.field(default_factory=list)  # in the folder of the results
 
     def check(self, out: pathlib.Path) -> None:
         """Refuses to go on without anything to predict; `out` is the folder of the results.
@@ -49,7 +48,7 @@ class Found:
             return
         if self.left_out:
             raise InputError(
-                f"nothing to predict: what was found, such as {self.left_out[0]}, lies in the "
+                f"nothing to predict: all that was found, such as {self.left_out[0]}, lies in the "
                 f"folder of the results, {out}; name another one with --out"
             )
         but = f", found only other files, such as {self.skipped[0]}" if self.skipped else ""
@@ -57,19 +56,6 @@ class Found:
             f"nothing to predict: expected files of a known format ({', '.join(SUFFIXES)}){but}; "
             "name files or a folder that holds some"
         )
-
-    def check_kept(self, results: Iterable[pathlib.Path]) -> None:
-        """Refuses results that would replace an input.
-
-        Raises:
-            InputError: one would.
-        """
-        for file in results:
-            if self.among_results and file.resolve() in self.among_results:
-                raise InputError(
-                    f"{file} is an input, which a result of this name would replace; name another "
-                    "folder with --out"
-                )
 
 
 def find_inputs(
@@ -83,8 +69,8 @@ def find_inputs(
     Args:
         paths: files, folders (at any depth), zips of them, and patterns such as `ct/*.nii.gz`.
         scratch: an existing folder, where zips are unpacked.
-        leave_out: the folder of the results, which may lie inside one of the others; of its files
-            only those are inputs that `paths` name themselves.
+        leave_out: the folder of the results, which may lie inside one of the others; no file in it
+            is an input, since masks of an earlier run lie there.
     """
     found = Found()
     dicom: dict[tuple[str, pathlib.Path], list[pathlib.Path]] = collections.defaultdict(list)
@@ -95,10 +81,8 @@ def find_inputs(
             for root, prefix, file in _files_of(path, scratch):
                 # What a zip was unpacked to is no result, even in an enclosing folder.
                 if not prefix and leave_out in file.resolve().parents:
-                    if file != path:
-                        found.left_out.append(str(file))
-                        continue
-                    found.among_results.add(file.resolve())
+                    found.left_out.append(str(file))
+                    continue
                 known, where = format_of(file), (pathlib.Path(prefix) / file.relative_to(root))
                 name = str(file) if not prefix else f"{path}/{file.relative_to(root)}"
                 if known is None and file == path:

@@ -16,7 +16,6 @@ from prnet_jax.predict.inputs import Input
 from prnet_jax.run.files import csv_text, write_json, write_whole
 
 REPORT, TABLE = "report.json", "predictions.csv"
-_NOT_IN_OLDER = {"axes": None}  # settings that older reports do not have, with what held then
 _EVERY_S = 2.0  # between two writings: with thousands of files they would take longer than masks
 COLUMNS = (
     *("input", "mask", "slices", "slices_marked", "pixels_marked", "area_mm2", "volume_ml"),
@@ -53,9 +52,9 @@ class Report:
                 before = json.loads(path.read_text(encoding="utf-8"))
                 self.rows = before["inputs"]
                 then, now = before["weights"], about["weights"]
-                # What an older report does not say of the weights is taken to be as now.
-                settings = _NOT_IN_OLDER | before["settings"]
-                same = settings == _NOT_IN_OLDER | about["settings"] and len(then) == len(now)
+                # What an older report does not say of either is taken to be as now.
+                same = {**about["settings"], **before["settings"]} == about["settings"]
+                same = same and len(then) == len(now)
                 same = same and all({**b, **a} == b for a, b in zip(then, now, strict=True))
             except (OSError, ValueError, KeyError, TypeError):
                 same = False

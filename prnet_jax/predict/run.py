@@ -72,13 +72,15 @@ def predict_files(
         if found.skipped:
             number = len(found.skipped)
             print(f"skipped    {number} files of other formats, such as {found.skipped[0]}")
+        if found.left_out:
+            number = len(found.left_out)
+            print(f"left out   {number} files in the results' folder, such as {found.left_out[0]}")
         with progress(len(found.inputs), desc="predict", unit="slices") as bar:
             opened = collections.deque()  # inputs whose slices are on their way
 
             def slices():
                 for source in found.inputs:
                     try:
-                        found.check_kept([out / name for name in _names(source, options).values()])
                         digest, scan = _open(source, out, unit, report, options)
                     except (InputError, OSError, MemoryError) as error:
                         _fail(report, source.stem, source.name, one_line(error))
@@ -106,9 +108,9 @@ def predict_files(
                         )
                     except (InputError, OSError, MemoryError) as error:
                         _fail(report, source.stem, source.name, one_line(error))
-                    except Exception as error:  # of a library that writes files
+                    except Exception as error:  # of a library: the next input may do
                         what = f"{type(error).__name__}: {one_line(error)}"
-                        problem = f"{source.name}: its results cannot be written ({what})"
+                        problem = f"{source.name}: no results, since a library failed ({what})"
                         _fail(report, source.stem, source.name, problem)
                     growing = scan = None
     report.write()

@@ -28,7 +28,7 @@ def series(folder, gaps, **tags):
         ([5, 10, 10, 10, 5, 10, 10], f"5 to 10 mm apart{LOST}"),
         ([10, 10, 10, 10, 5], f"5 to 10 mm apart{LOST}"),
         ([5, 5, 5, 10, 5, 5], f"5 to 10 mm apart{LOST}"),
-        ([2.5, 2.5, 2.6], f"2.5 to 2.6 mm apart{UNEVEN}"),
+        ([2.5, 2.5, 2.8], f"2.5 to 2.8 mm apart{UNEVEN}"),
     ],
 )
 def test_a_note_says_that_gaps_are_uneven(tmp_path, gaps, found):
@@ -40,7 +40,14 @@ def test_a_note_says_that_gaps_are_uneven(tmp_path, gaps, found):
     )
 
 
-@pytest.mark.parametrize("gaps", [[], [5], [2.5] * 6, [0.6, 0.7, 0.6, 0.6], [5, 5.02, 4.99, 5]])
+@pytest.mark.parametrize(
+    "gaps",
+    [
+        *([], [5], [2.5] * 6, [0.6, 0.7, 0.6, 0.6], [5, 5.02, 4.99, 5]),
+        np.diff(np.round(0.13 + 0.625 * np.arange(30), 1)),  # positions in tenths of mm
+        np.diff(np.round(0.05 + 3.75 * np.arange(30), 1)),
+    ],
+)
 def test_even_gaps_need_no_note(tmp_path, gaps):
     scan = read_scan(series(tmp_path, gaps))
     assert (scan.notes, scan.evenly_spaced, scan.thickness) == ((), True, None)

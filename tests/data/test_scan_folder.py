@@ -27,8 +27,8 @@ def test_a_picture_among_the_slices_of_a_series(tmp_path, name):
     with pytest.raises(InputError) as error:
         read(tmp_path)
     assert str(error.value) == (
-        f"{tmp_path} holds 4 files; expected one, or one DICOM series (not DICOM are 1: "
-        f"{name}): name one of them, or use python -m prnet_jax.predict {tmp_path}"
+        f"{tmp_path} holds 4 files, of which are not DICOM 1: {name}; expected one file, or one "
+        f"DICOM series: name one, or use python -m prnet_jax.predict {tmp_path}"
     )
 
 
@@ -37,10 +37,10 @@ def test_several_files_of_one_format(tmp_path):
     for number in range(3):
         nifti(tmp_path / "nifti" / f"{number}.nii", np.zeros((4, 4, 2)), np.eye(4))
         Image.new("L", (4, 4)).save(tmp_path / f"{number}.tif")
-    with pytest.raises(InputError, match=r"not DICOM are 6: 0\.tif, 1\.tif, 2\.tif, 0\.nii"):
+    with pytest.raises(InputError, match=r"not DICOM 6: 0\.tif, 1\.tif, 2\.tif, 0\.nii"):
         read(tmp_path)
     with pytest.raises(
-        InputError, match=r"holds 3 files; .* are 3: 0\.nii, 1\.nii, 2\.nii\): name"
+        InputError, match=r"holds 3 files, .* not DICOM 3: 0\.nii, 1\.nii, 2\.nii; exp"
     ):
         read(tmp_path / "nifti")
     for number in (1, 2):

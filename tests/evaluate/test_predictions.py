@@ -16,7 +16,7 @@ from prnet_jax.data.volumes import read_scan
 from prnet_jax.errors import InputError
 from prnet_jax.evaluate import Choices, evaluate_predictions, predictions
 from prnet_jax.evaluate.__main__ import main
-from prnet_jax.evaluate.predictions import as_probability
+from prnet_jax.evaluate.values import as_probability
 from tests.data.scans import nifti
 
 SHAPE = (40, 30)

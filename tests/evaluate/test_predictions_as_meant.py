@@ -8,7 +8,8 @@ import pytest
 from prnet_jax.data.volumes import read_scan
 from prnet_jax.errors import InputError
 from prnet_jax.evaluate import Choices, evaluate_predictions
-from prnet_jax.evaluate.predictions import PredictedFiles, as_probability
+from prnet_jax.evaluate.predictions import PredictedFiles
+from prnet_jax.evaluate.values import as_probability
 from prnet_jax.predict.outputs import write_prob
 from tests.data.scans import dicom
 from tests.datasets.made_up_folders import save
@@ -39,6 +40,8 @@ def found(folder, files, ids, **options):
         ("s.npy", "train/p1/s"),
         ("out/p1/s.npy", "p1/s"),
         ("deep/er/s_seg.npy", "s"),
+        ("labelsTs/s.npy", "test/s"),  # nnU-Net's name for it
+        ("validation/p1/s.npy", "val/p1/s"),
         ("s_z0002.npy", "p1/s_z0002"),
     ],
 )
@@ -51,6 +54,11 @@ def test_a_file_in_the_folder_of_another_patient_is_no_prediction(tmp_path, path
     files = {path: ONE, "p2/s.npy": ONE}
     with pytest.raises(InputError, match="has no prediction for 1 of 2 images, such as p1/s:"):
         found(tmp_path, files, ["p2/s", "p1/s"])
+
+
+def test_a_file_in_the_folder_of_another_split_is_no_prediction(tmp_path):
+    with pytest.raises(InputError, match="has no prediction for 1 of 1 images, such as val/s:"):
+        found(tmp_path, {"train/s.npy": ONE}, ["val/s"])
 
 
 def test_the_own_folder_comes_before_a_shorter_name_elsewhere(tmp_path):
@@ -73,9 +81,9 @@ def test_one_volume_for_two_images(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_probabilities_that_exceed_1_by_rounding(dtype):
+def test_probabilities_beyond_0_and_1_by_rounding(dtype):
     above = np.nextafter(dtype(1), dtype(2))
-    prob = np.array([[0.003, 0.4, above], [1.0009, 0.6, 0]], dtype)
+    prob = np.array([[0.003, 0.4, above], [1.0009, 0.6, -1e-9]], dtype)
     expected = np.array([[0.003, 0.4, 1], [1, 0.6, 0]], dtype)
     np.testing.assert_array_equal(as_probability(prob, "x"), expected)
     prob[0, 2] = 1.002  # no rounding
@@ -165,13 +173,14 @@ def score(tmp_path, **others):
     return evaluate_predictions(tmp_path / "theirs", choices)["metrics"]["dsc"]["mean"]
 
 
-def test_the_masks_of_the_data_are_perfect_predictions_of_a_chosen_label(tmp_path):
+def test_the_masks_of_the_data_are_perfect_predictions_of_a_chosen_label(tmp_path, capsys):
     hu, mask = disc()
     mask[12:20, 2:20] = 2
     for path, array in {"images/a.npy": hu, "masks/a.png": mask}.items():
         save(tmp_path / "data" / path, array)
     save(tmp_path / "theirs/a.png", mask)
     assert score(tmp_path, options={"label": 1}) == 1.0
+    assert "labels     1 of the predictions count\n" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".png", ".npy"])

@@ -167,5 +167,5 @@ def test_what_contradicts_is_refused(tmp_path, small, described, run):
 
 def test_what_python_takes_for_granted_is_a_warning(small, tmp_path):
     write_state_dict(tmp_path / "w.npz", to_torch("prnet", small, **SMALL))
-    with pytest.warns(UserWarning, match="images     assumed to be 256x256"):
+    with pytest.warns(UserWarning, match="images assumed to be 256x256"):
         prnet_jax.load(tmp_path / "w.npz", name="prnet", fields=SMALL)
