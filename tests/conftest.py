@@ -9,6 +9,7 @@ import signal
 import sys
 import tempfile
 
+import hypothesis
 import pytest
 
 from tests import programs, runs
@@ -29,6 +30,10 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 # Most of the tests' time is compiling: programs are compiled in half the time, and run slower. With
 # JAX_DISABLE_MOST_OPTIMIZATIONS=0 in the environment they are compiled as users have them.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+
+# No test measures time: not of an example either, whose first one may import half of SciPy.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 # Every process that is started from here on carries this mark, and so do those that it starts.
 _MARK = "PRNET_TESTS"

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -108,7 +108,6 @@ def test_brier_by_hand():
     assert metrics.brier(PRED.astype(np.float32), TARGET) == metrics.mae(PRED, TARGET)
 
 
-@settings(deadline=None)
 @given(prob=hnp.arrays(np.float32, (5, 6), elements=st.floats(0, 1, width=32)))
 def test_brier_lies_between_the_square_of_mae_and_mae(prob):
     target = np.arange(30).reshape(5, 6) % 3 == 0
@@ -130,7 +129,6 @@ def test_auc_by_hand(prob, expected):
     assert metrics.auc(np.array(prob), np.array([[1, 1], [0, 0]], bool)) == expected
 
 
-@settings(deadline=None)
 @given(
     prob=hnp.arrays(np.float32, (5, 6), elements=st.sampled_from([0, 0.1, 0.5, 0.7, 1])),
     target=hnp.arrays(bool, (5, 6)),

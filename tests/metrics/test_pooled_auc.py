@@ -71,7 +71,7 @@ def test_pixels_of_one_bin_are_a_tie_and_the_bound_says_so(low, high, one_bin):
     assert wrong == ((0.5, 0.5) if one_bin else (0.0, 0.0))
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     prob=hnp.arrays(np.float64, (5, 6), elements=st.floats(0, 1)),
     target=hnp.arrays(bool, (5, 6)),

@@ -139,7 +139,7 @@ def test_p_value_equals_scipys(n, shift):
     assert other_way["effect_size"] == -found["effect_size"]
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(-4, 4), min_size=2, max_size=9))
 def test_p_value_with_ties_is_that_of_all_signs(differences):
     found = paired_comparison(differences, np.zeros(len(differences)))

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -38,13 +38,11 @@ def brute_force(pred, target, spacing):
     return pairs.min(axis=1), pairs.min(axis=0)
 
 
-@settings(deadline=None)
 @given(hnp.arrays(bool, st.tuples(st.integers(1, 6), st.integers(1, 6))))
 def test_surface_is_what_an_erosion_takes_away(mask):
     np.testing.assert_array_equal(surface(mask), mask & ~ndimage.binary_erosion(mask))
 
 
-@settings(deadline=None)
 @given(
     pred=hnp.arrays(bool, (4, 5, 3)),
     target=hnp.arrays(bool, (4, 5, 3)),
@@ -117,7 +115,6 @@ def test_a_hole_counts_because_the_surface_does():
     assert metrics.hausdorff(hollow, solid) == 3.0
 
 
-@settings(deadline=None)
 @given(pred=masks, target=masks, spacing=spacings, percentile=st.sampled_from([100, 95, 50, 12.5]))
 def test_hausdorff_equals_brute_force(pred, target, spacing, percentile):
     assume(pred.any() and target.any())
@@ -150,7 +147,6 @@ def test_hausdorff_equals_scipy_on_large_blobs(seed):
     assert metrics.hausdorff(pred, target, spacing) == pytest.approx(max(directed), abs=1e-9)
 
 
-@settings(deadline=None)
 @given(
     pred=masks,
     target=masks,

@@ -177,7 +177,7 @@ def test_a_failed_save_is_reported_in_one_line(tmp_path):
 # ---- checksums
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     files=st.dictionaries(st.sampled_from(["a", "b/c", "b/d", "e/f/g"]), st.binary(), min_size=1),
     data=st.data(),
