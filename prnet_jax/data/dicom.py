@@ -21,7 +21,7 @@ _UNSCALED = {"RescaleIntercept": 0.0, "RescaleSlope": 1.0}  # what their absence
 _DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
 _RATIOS = {"1.2.840.10008.1.2.5": 64}  # RLE makes data at most so many times smaller
 _SAME_PLACE_MM = 1e-3  # slices closer than this have one position
-_ROUNDING_MM = 0.1  # of the distance of two positions that a header gives in tenths
+_ROUNDING_MM = 0.05  # of positions that a header gives in tenths
 _PADDING = ("PixelPaddingValue", "PixelPaddingRangeLimit")
 _HIGHEST_TISSUE = 3000  # HU, of enamel; above it lies only metal
 
@@ -92,8 +92,9 @@ def read_dicom(
     volume, affine, gaps = _stacked(slices, spacing, name)
     if volume.shape[2] < len(slices):
         notes.add(f"{len(slices) - volume.shape[2]} slices are stored twice and count once")
-    even, some_lost = _are_even(gaps), _look_lost(gaps)
-    if some_lost or not even:
+    even, some_lost = _are_even(gaps, _ROUNDING_MM), _look_lost(gaps)
+    # Both ends of a distance may be rounded; that much is no reason to warn.
+    if some_lost or not _are_even(gaps, 2 * _ROUNDING_MM + 1e-6):
         notes.add(
             f"slices lie {gaps.min():.3g} to {gaps.max():.3g} mm apart"
             f"{': are some missing? A' if some_lost else ', at uneven distances: a'} mask in NIfTI "
@@ -107,13 +108,13 @@ def read_dicom(
     return dataclasses.replace(scan, evenly_spaced=False, thickness=thickness)
 
 
-def _are_even(gaps: np.ndarray) -> bool:
-    """Whether every slice is where equal gaps put it, to 1 % of a gap or to its rounding."""
+def _are_even(gaps: np.ndarray, rounding_mm: float) -> bool:
+    """Whether every slice is where equal gaps put it, to 1 % of a gap or to the rounding."""
     if not gaps.size:
         return True
     places, mean = np.cumsum(gaps), gaps.mean()
     off = np.abs(places - mean * np.arange(1, gaps.size + 1)).max()
-    return bool(off <= max(_ROUNDING_MM + 1e-6, 0.01 * mean))
+    return bool(off <= max(rounding_mm, 0.01 * mean))
 
 
 def _look_lost(gaps: np.ndarray) -> bool:

@@ -40,14 +40,13 @@ def test_a_note_says_that_gaps_are_uneven(tmp_path, gaps, found):
     )
 
 
-@pytest.mark.parametrize(
-    "gaps",
-    [
-        *([], [5], [2.5] * 6, [0.6, 0.7, 0.6, 0.6], [5, 5.02, 4.99, 5]),
-        np.diff(np.round(0.13 + 0.625 * np.arange(30), 1)),  # positions in tenths of mm
-        np.diff(np.round(0.05 + 3.75 * np.arange(30), 1)),
-    ],
-)
+@pytest.mark.parametrize(("first", "distance"), [(0.13, 0.625), (0.05, 3.75), (0.02, 1.25)])
+def test_positions_in_tenths_need_no_note(tmp_path, first, distance):
+    places = np.round(first + distance * np.arange(30), 1)
+    assert read_scan(series(tmp_path, np.diff(places))).notes == ()
+
+
+@pytest.mark.parametrize("gaps", [[], [5], [2.5] * 6, [0.6, 0.7, 0.6, 0.6], [5, 5.02, 4.99, 5]])
 def test_even_gaps_need_no_note(tmp_path, gaps):
     scan = read_scan(series(tmp_path, gaps))
     assert (scan.notes, scan.evenly_spaced, scan.thickness) == ((), True, None)
