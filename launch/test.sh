@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Makes .venv, installs the project with what its tests need, and runs ruff, mypy and the tests:
-#   bash launch/test.sh                 the tests that are not marked slow: a quarter to half an hour on 2 cores
+#   bash launch/test.sh                 the tests that are not marked slow: some 20 minutes on 2 cores
 #   bash launch/test.sh --all           every test
 #   bash launch/test.sh tests/models    anything else that pytest takes
 # PYTHON names the interpreter to make .venv with.
