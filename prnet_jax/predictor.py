@@ -335,7 +335,7 @@ def load(
     if path.is_file() or (path / files.NETWORK).is_file():
         config, variables, unit = load_weights(path, **weights)
         seen: Mapping[str, Any] = images_of(path)
-    elif chosen := ", ".join(weights.keys() - {"tell"}):
+    elif chosen := ", ".join(sorted(weights.keys() - {"tell"})):
         raise InputError(f"{path} is no file of weights, so {chosen} cannot be chosen")
     else:
         config, about = read_run(path)
