@@ -14,7 +14,6 @@ from jax._src.export._export import _CUSTOM_CALL_TARGETS_GUARANTEED_STABLE as ST
 
 import prnet_jax
 from prnet_jax import steps
-from prnet_jax.config import make_config
 from prnet_jax.data.preprocess import window
 from prnet_jax.errors import InputError
 from prnet_jax.export import folder, program
@@ -22,7 +21,7 @@ from prnet_jax.export.__main__ import main
 from prnet_jax.predict.__main__ import main as predict
 from prnet_jax.run.variables import load_variables
 from tests.model_tester import noise
-from tests.runs import blobs
+from tests.runs import PRNET, blobs, tiny_config
 
 SIZES = [(1, 64, 64), (3, 64, 64), (1, 512, 400), (3, 512, 400)]
 
@@ -164,11 +163,8 @@ def test_every_custom_call_is_stable(exported):
 
 
 @pytest.fixture
-def prnet_config():
-    config = make_config("prnet", "quick")
-    config.model.widths, config.model.heads = (4, 8), 2
-    config.dataset.image_size, config.dataset.resize = 32, "stretch"
-    return config
+def prnet_config(records_dir):
+    return tiny_config(records_dir, "prnet", **PRNET)
 
 
 def test_prnet_too_is_itself_as_a_program(prnet_config):
@@ -187,9 +183,8 @@ def test_prnet_too_is_itself_as_a_program(prnet_config):
 
 def test_cudnns_attention_is_replaced(prnet_config):
     """It is for half precision; here there is no GPU, so that the network would refuse it."""
-    config = prnet_config
-    config.dtype, config.model.attention = "bfloat16", "cudnn"
-    model = steps.make_model(config)
+    prnet_config.dtype, prnet_config.model.attention = "bfloat16", "cudnn"
+    model = steps.make_model(prnet_config)
     with pytest.raises(InputError, match="attention 'cudnn' needs"):
         jax.eval_shape(lambda: model.init(jax.random.key(0), np.zeros((1, 32, 32, 1)), train=False))
     model = model.clone(attention="dense")
@@ -197,7 +192,7 @@ def test_cudnns_attention_is_replaced(prnet_config):
         lambda: model.init(jax.random.key(0), np.zeros((1, 32, 32, 1), np.float32), train=False)
     )
     weights = program.flat_weights(jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), variables))
-    assert program.export_program(config, weights).platforms == ("cpu", "cuda", "tpu")
+    assert program.export_program(prnet_config, weights).platforms == ("cpu", "cuda", "tpu")
 
 
 def test_what_no_other_jax_may_read_is_refused(tiny_config, monkeypatch):
